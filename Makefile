@@ -1,0 +1,47 @@
+# What CI runs is what you run. Two commands matter: `make demo` and `make test`.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.setup
+
+.PHONY: setup demo test check format unit bench serve docs requirements clean
+
+setup: $(STAMP)
+
+$(STAMP): requirements/dev.txt pyproject.toml scripts/setup.sh $(wildcard pilvi/runtimes/environments/*.txt)
+	PYTHON=$(PYTHON) VENV=$(VENV) sh scripts/setup.sh
+	@touch $(STAMP)
+
+demo: setup          ## the Titanic story, told by unmodified clients
+	$(BIN)/python demo/titanic.py
+
+test: setup check unit   ## every check and every test
+
+check: setup         ## style, types, and who may import whom
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: setup
+	$(BIN)/python -m pytest
+
+bench: setup         ## speed and memory, beside peers, with ratios
+	sh benchmarks/run.sh
+
+serve: setup
+	$(BIN)/pilvi up
+
+docs: setup          ## write the generated pages again
+	$(BIN)/python scripts/make_docs.py
+
+requirements:        ## compile the pins again (needs network)
+	$(BIN)/python -m pip install --quiet uv
+	for f in base dev; do $(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

@@ -1,0 +1,3 @@
+"""Pilvi: a machine-learning cloud that people own, spoken to by unmodified AWS clients."""
+
+__version__ = "0.1.0"

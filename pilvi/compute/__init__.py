@@ -1,0 +1,81 @@
+"""The compute port: run a program apart from everything else. Knows nothing of AWS.
+
+Whatever adapter runs it, the program sees its own file tree only (`binds`), gets exactly the given environment, is one
+process group, and ends when it is stopped or when the server goes, however the server goes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Bind:
+    """A host folder or file shown inside at an absolute path."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessSpec:
+    """A program to run: pure data."""
+
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    """The whole environment; nothing is inherited."""
+    binds: tuple[Bind, ...] = ()
+    """For example Bind(job/ml, "/opt/ml", True). Where the machine offers no isolation, an adapter relocates: see `Process.paths`."""
+    cwd: str = "/"
+    hostname: str = "localhost"
+    hosts: Mapping[str, str] = field(default_factory=dict)
+    """Further names in the program's /etc/hosts: name -> address."""
+    memory_mib: int | None = None
+    """Resident memory of the whole group; passing it ends the program with `Exit.reason == "memory"`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a program ended. `code` is the exit status, negative for a signal."""
+
+    code: int
+    reason: str = "exit"
+    """exit | memory | stopped"""
+
+
+class Process(Protocol):
+    """A running program."""
+
+    pid: int
+
+    def poll(self) -> Exit | None:
+        """How it ended, or None while it runs."""
+
+    def wait(self, timeout_s: float | None = None) -> Exit | None:
+        """Block until it ends or the time is over."""
+
+    def stop(self, grace_s: float) -> None:
+        """Ask the group to end (SIGTERM), and end it (SIGKILL) after the grace. Returns at once."""
+
+    def kill(self) -> None:
+        """End the whole group now."""
+
+    def peak_memory_mib(self) -> int:
+        """The most resident memory the group has used so far."""
+
+
+class Compute(Protocol):
+    """Every adapter keeps these promises; pilvi.testing.contracts.compute proves them."""
+
+    def launch(self, spec: ProcessSpec, on_line: Callable[[str], None]) -> Process:
+        """Start a program. `on_line` gets each line of its stdout and stderr (without the newline), as they come, from one thread.
+
+        All lines have been delivered when `poll` first tells the exit.
+        """
+
+    def close(self) -> None:
+        """End everything that was launched."""

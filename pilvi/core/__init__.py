@@ -1,0 +1,1 @@
+"""The words everybody shares. Standard library only; imports nothing else of pilvi."""

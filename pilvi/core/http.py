@@ -1,0 +1,42 @@
+"""The tiny request and response that everything above the HTTP rim speaks, whatever server carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pilvi.core.streams import ByteStream
+
+
+@dataclass(slots=True)
+class Request:
+    """One HTTP request as it stood on the wire."""
+
+    method: str
+    raw_path: str
+    """The path as sent, percent-encoding untouched (signatures are made over it), without the query string."""
+    query: str
+    """The raw query string without '?', percent-encoding untouched."""
+    headers: Mapping[str, str]
+    """Lower-case names; repeated headers joined by ','."""
+    body: ByteStream = field(default_factory=lambda: ByteStream(b""))
+    scheme: str = "http"
+    client: str = "127.0.0.1"
+    """Address of the peer (aws:SourceIp)."""
+
+    def header(self, name: str, default: str = "") -> str:
+        return self.headers.get(name, default)
+
+    @property
+    def host(self) -> str:
+        """The Host header, in lower case, with its port."""
+        return self.headers.get("host", "").lower()
+
+
+@dataclass(slots=True)
+class Response:
+    """One HTTP response; a ByteStream body without length is sent chunked."""
+
+    status: int = 200
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    body: bytes | ByteStream = b""

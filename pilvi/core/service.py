@@ -1,0 +1,273 @@
+"""What a service is made of: operations, the service that joins them, and the context they run in.
+
+    ops = Operations()                       one per noun file
+
+    @ops
+    def create_work_group(ctx, req): ...     the operation boto3 calls create_work_group
+
+    service = Service("athena", ops, errors={NotFound: "InvalidRequestException"})
+
+An operation is a plain function (run in a thread, may block) or an `async def` (run on the event loop, must never block;
+for data planes where a thread would cost more than the work).
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pilvi.core.arn import Arn, partition_of
+from pilvi.core.errors import PilviError
+from pilvi.core.http import Request, Response
+from pilvi.core.principal import Principal
+
+if TYPE_CHECKING:
+    from pilvi.auth.identity import Identities
+    from pilvi.compute import Compute
+    from pilvi.core.clock import Clock
+    from pilvi.core.config import Config
+    from pilvi.core.ids import Ids
+    from pilvi.jobs import Jobs
+    from pilvi.storage.blobs import Blobs
+    from pilvi.storage.records import Change, Records, Rows
+    from pilvi.storage.sealed import Keyring
+
+Handler = Callable[..., Any]
+"""(ctx, req) -> result mapping or None, or a coroutine function of the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One permission a call needs: an IAM action on a resource, with what the resource itself says about it."""
+
+    action: str
+    """`s3:GetObject`"""
+    resource: str = "*"
+    resource_policy: Mapping[str, Any] | None = None
+    """The policy document attached to the resource, if it has one."""
+    resource_account: str = ""
+    """The account that owns the resource; '' is the caller's."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """Further condition keys: {"s3:prefix": "photos/"}."""
+
+
+AccessRule = Callable[["Context", str, Mapping[str, Any]], "Sequence[Access]"]
+"""(ctx, operation name as in the model, decoded request) -> what must be allowed. Must not block long: it runs on the loop."""
+
+Site = Callable[["Context", Request], Awaitable[Response]]
+"""Plain HTTP that is not an AWS API: a deployed REST API's own URLs. The context's principal is anonymous."""
+
+
+class Operations:
+    """The operation functions of one noun, by their boto3 name."""
+
+    def __init__(self) -> None:
+        self.handlers: dict[str, Handler] = {}
+        self.records_only: set[str] = set()
+
+    def __call__(self, handler: Handler) -> Handler:
+        """Declare an operation that does what AWS does."""
+        if handler.__name__ in self.handlers:
+            raise TypeError(f"two operations are called {handler.__name__}")
+        self.handlers[handler.__name__] = handler
+        return handler
+
+    def recording(self, handler: Handler) -> Handler:
+        """Declare an operation that only keeps a record where AWS itself only keeps one."""
+        self.records_only.add(handler.__name__)
+        return self(handler)
+
+
+class Service:
+    """A whole service, as the gateway sees it."""
+
+    def __init__(
+        self,
+        name: str,
+        *operations: Operations,
+        errors: Mapping[type[PilviError], str] | None = None,
+        access: AccessRule | None = None,
+        sites: Mapping[str, Site] | None = None,
+        close: Callable[[], None] | None = None,
+    ) -> None:
+        """name: as botocore names it. errors: plain error -> this service's code. access: which permissions a call needs
+        (default: `<iam prefix>:<Operation>` on '*'). sites: raw HTTP by site name (pilvi.protocol.route lists the names).
+        close: called when the server stops, to end what the service keeps running.
+        """
+        self.name = name
+        self.handlers: dict[str, Handler] = {}
+        self.records_only: set[str] = set()
+        for ops in operations:
+            if twice := self.handlers.keys() & ops.handlers.keys():
+                raise TypeError(f"{name}: declared twice: {', '.join(sorted(twice))}")
+            self.handlers |= ops.handlers
+            self.records_only |= ops.records_only
+        self.errors = dict(errors or {})
+        self.access = access
+        self.sites = dict(sites or {})
+        self.close = close
+        self.is_async = {name: inspect.iscoroutinefunction(handler) for name, handler in self.handlers.items()}
+
+
+class Cloud(Protocol):
+    """What a running server hands to every context: the adapters in use and the way to call other services."""
+
+    config: Config
+    clock: Clock
+    ids: Ids
+    store: Records
+    blobs: Blobs
+    keyring: Keyring
+    compute: Compute
+    jobs: Jobs
+    identities: Identities
+    endpoint: str
+    """Where clients reach this server: http://127.0.0.1:4566"""
+    memory: dict[str, Any]
+    """Live things a service keeps between calls (warm workers), by service name. Empty after a restart."""
+
+    def rows(self, account: str, region: str, service: str, noun: str) -> Rows: ...
+
+    def call(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    async def acall(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    def check(self, ctx: Context, access: Access) -> PilviError | None: ...
+
+
+class Context:
+    """One call: who makes it, in which account and Region, and the ports it may use."""
+
+    __slots__ = ("account", "cloud", "operation", "principal", "region", "request_id", "service", "source_ip")
+
+    def __init__(
+        self,
+        cloud: Cloud,
+        *,
+        principal: Principal,
+        account: str,
+        region: str,
+        service: str,
+        operation: str = "",
+        request_id: str = "",
+        source_ip: str = "127.0.0.1",
+    ) -> None:
+        self.cloud = cloud
+        self.principal = principal
+        self.account = account
+        self.region = region
+        self.service = service
+        self.operation = operation
+        self.request_id = request_id or cloud.ids.uuid()
+        self.source_ip = source_ip
+
+    # -- ports ------------------------------------------------------------------------------------------------------
+
+    @property
+    def clock(self) -> Clock:
+        return self.cloud.clock
+
+    @property
+    def ids(self) -> Ids:
+        return self.cloud.ids
+
+    @property
+    def config(self) -> Config:
+        return self.cloud.config
+
+    @property
+    def blobs(self) -> Blobs:
+        """Sealed: what goes in is encrypted before it reaches the disk."""
+        return self.cloud.blobs
+
+    @property
+    def keyring(self) -> Keyring:
+        """`seal` and `unseal` for secrets kept in records."""
+        return self.cloud.keyring
+
+    @property
+    def compute(self) -> Compute:
+        return self.cloud.compute
+
+    @property
+    def jobs(self) -> Jobs:
+        return self.cloud.jobs
+
+    def records(self, noun: str, *, account: str | None = None, region: str | None = None, service: str | None = None) -> Rows:
+        """The table of a noun, in this call's account and Region unless told otherwise ('' for neither)."""
+        return self.cloud.rows(
+            self.account if account is None else account,
+            self.region if region is None else region,
+            self.service if service is None else service,
+            noun,
+        )
+
+    @property
+    def store(self) -> Records:
+        """The store itself, for bodies and for transactions submitted from the event loop."""
+        return self.cloud.store
+
+    def write(self, *changes: Change) -> None:
+        """One durable transaction over several tables. For threads."""
+        self.cloud.store.write(*changes)
+
+    # -- names and permissions --------------------------------------------------------------------------------------
+
+    def arn(self, resource: str, *, service: str | None = None, region: str | None = None, account: str | None = None) -> str:
+        """The ARN of a resource of this service in this account and Region ('' leaves a part empty)."""
+        return str(
+            Arn(
+                partition_of(self.region),
+                self.service if service is None else service,
+                self.region if region is None else region,
+                self.account if account is None else account,
+                resource,
+            )
+        )
+
+    def authorize(self, access: Access) -> None:
+        """Raise the caller's AccessDenied unless this is allowed; for what only the operation itself can know."""
+        if (error := self.cloud.check(self, access)) is not None:
+            raise error
+
+    def allows(self, access: Access) -> bool:
+        return self.cloud.check(self, access) is None
+
+    # -- other services ---------------------------------------------------------------------------------------------
+
+    def call(self, service: str, operation: str, /, **params: Any) -> dict[str, Any]:
+        """Call another service as this context's principal: same checks, errors and permissions as from outside. For threads."""
+        return self.cloud.call(self, service, operation, params)
+
+    async def acall(self, service: str, operation: str, /, **params: Any) -> dict[str, Any]:
+        """The same from the event loop."""
+        return await self.cloud.acall(self, service, operation, params)
+
+    def as_service(self, name: str, *, source_arn: str = "") -> Context:
+        """This context with an AWS service as the caller ("lambda.amazonaws.com"), acting for `source_arn`.
+
+        A service principal may do in its own account what services do there (write logs, use what a resource policy
+        grants it); it is the `Principal: {"Service": ...}` of resource and trust policies.
+        """
+        return self._as(Principal("service", self.account, "", name, name, source_arn=source_arn))
+
+    def as_role(self, role_arn: str, session_name: str) -> Context:
+        """This context under a role. Denied when the role is missing or does not trust this context's principal.
+
+        Call it on a service's context: `ctx.as_service("sagemaker.amazonaws.com").as_role(arn, "job")`.
+        """
+        return self._as(self.cloud.identities.assume_role(self.principal, role_arn, session_name).principal)
+
+    def _as(self, principal: Principal) -> Context:
+        return Context(
+            self.cloud,
+            principal=principal,
+            account=principal.account,
+            region=self.region,
+            service=self.service,
+            operation=self.operation,
+            request_id=self.request_id,
+            source_ip=self.source_ip,
+        )

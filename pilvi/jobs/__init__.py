@@ -1,0 +1,1 @@
+"""Everything that takes time: specification, states, queue, runner, logs."""

@@ -1,0 +1,1 @@
+"""Keeping things: `records` (small, transactional) and `blobs` (large, streamed). Knows nothing of AWS."""
