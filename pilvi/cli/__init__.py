@@ -1,0 +1,1 @@
+"""Starts the server; every other command is a client of it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -24,12 +24,18 @@ class Config:
     """The account made at the first start."""
     region: str = "us-east-1"
     """For callers and resources that name none."""
-    runtimes_dir: Path = Path(sys.prefix) / "pilvi-runtimes"
+    runtimes_dir: Path = field(default_factory=lambda: Config.runtimes_dir_default())
     """Isolated environments that jobs and functions run in."""
     at_rest: Literal["encrypted", "disk"] = "encrypted"
     """disk: the disk is encrypted already, so store objects as they are."""
     isolation: Literal["auto", "bwrap", "unshare", "none"] = "auto"
     """How programs of users are kept apart; auto takes the strongest that works here."""
+
+    @staticmethod
+    def runtimes_dir_default(environ: Mapping[str, str] = os.environ) -> Path:
+        """PILVI_RUNTIMES_DIR, else beside the packages of this installation."""
+        chosen = environ.get("PILVI_RUNTIMES_DIR")
+        return Path(chosen) if chosen else Path(sys.prefix) / "pilvi-runtimes"
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:

@@ -24,7 +24,7 @@ from pilvi.core.http import Request, Response
 from pilvi.core.principal import Principal
 
 if TYPE_CHECKING:
-    from pilvi.auth.identity import Identities
+    from pilvi.auth.identity import Identities, Identity
     from pilvi.compute import Compute
     from pilvi.core.clock import Clock
     from pilvi.core.config import Config
@@ -140,7 +140,19 @@ class Cloud(Protocol):
 class Context:
     """One call: who makes it, in which account and Region, and the ports it may use."""
 
-    __slots__ = ("account", "cloud", "operation", "principal", "region", "request_id", "service", "source_ip")
+    __slots__ = (
+        "account",
+        "cloud",
+        "identity",
+        "operation",
+        "principal",
+        "region",
+        "request_id",
+        "secure",
+        "service",
+        "source_ip",
+        "user_agent",
+    )
 
     def __init__(
         self,
@@ -153,6 +165,9 @@ class Context:
         operation: str = "",
         request_id: str = "",
         source_ip: str = "127.0.0.1",
+        identity: Identity | None = None,
+        secure: bool = False,
+        user_agent: str = "",
     ) -> None:
         self.cloud = cloud
         self.principal = principal
@@ -162,6 +177,10 @@ class Context:
         self.operation = operation
         self.request_id = request_id or cloud.ids.uuid()
         self.source_ip = source_ip
+        self.identity = identity
+        """The credentials the call was made with, where there were any: session policies bind through them."""
+        self.secure = secure
+        self.user_agent = user_agent
 
     # -- ports ------------------------------------------------------------------------------------------------------
 
@@ -258,16 +277,20 @@ class Context:
 
         Call it on a service's context: `ctx.as_service("sagemaker.amazonaws.com").as_role(arn, "job")`.
         """
-        return self._as(self.cloud.identities.assume_role(self.principal, role_arn, session_name).principal)
+        identity = self.cloud.identities.assume_role(self.principal, role_arn, session_name)
+        return self._as(identity.principal, identity)
 
-    def _as(self, principal: Principal) -> Context:
-        return Context(
-            self.cloud,
-            principal=principal,
-            account=principal.account,
-            region=self.region,
-            service=self.service,
-            operation=self.operation,
-            request_id=self.request_id,
-            source_ip=self.source_ip,
-        )
+    def to(self, service: str, operation: str) -> Context:
+        """This caller's context inside another service."""
+        return self._copy(service=service, operation=operation)
+
+    def at(self, account: str, region: str) -> Context:
+        """This caller's context in another account and Region (for resources that an address alone leads to)."""
+        return self._copy(account=account, region=region)
+
+    def _as(self, principal: Principal, identity: Identity | None = None) -> Context:
+        return self._copy(principal=principal, account=principal.account, identity=identity)
+
+    def _copy(self, **changed: Any) -> Context:
+        kept: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        return Context(**(kept | changed))

@@ -1,0 +1,108 @@
+"""A cloud: one data directory's adapters joined with the services. What contexts reach through."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from pilvi.app.registry import Registry
+from pilvi.compute.process import ProcessCompute
+from pilvi.core.clock import Clock, SystemClock
+from pilvi.core.config import Config
+from pilvi.core.errors import PilviError
+from pilvi.core.ids import Ids
+from pilvi.core.principal import Principal
+from pilvi.core.service import Access, Context
+from pilvi.gateway.dispatch import Dispatcher
+from pilvi.jobs import Jobs
+from pilvi.protocol.models import Models
+from pilvi.services.iam.identities import Identities
+from pilvi.storage.blobs.files import FileBlobs
+from pilvi.storage.lock import lock_data_dir
+from pilvi.storage.records import Rows, Table
+from pilvi.storage.records.sqlite import SqliteRecords
+from pilvi.storage.sealed import Keyring, PlainBlobs, SealedBlobs
+
+log = logging.getLogger("pilvi")
+
+
+class Cloud:
+    """Opened from a configuration; `close` leaves everything on the disk and nothing running."""
+
+    def __init__(self, config: Config, clock: Clock | None = None, ids: Ids | None = None) -> None:
+        self.config = config
+        self.clock: Clock = clock or SystemClock()
+        self.ids = ids or Ids()
+        config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.endpoint = f"http://{url_host(config.host)}:{config.port}"
+        self._lock = lock_data_dir(config.data_dir, self.endpoint)
+        self.keyring = Keyring(config.data_dir / "keys" / "master.key")
+        self.store = SqliteRecords(config.data_dir / "records.sqlite")
+        files = FileBlobs(config.data_dir / "blobs")
+        self.blobs = PlainBlobs(files) if config.at_rest == "disk" else SealedBlobs(files, self.keyring)
+        self.identities = Identities(self.store, self.keyring, self.clock, self.ids)
+        self.models = Models(config.data_dir / "cache")
+        self.registry = Registry()
+        self.dispatcher = Dispatcher(self.models, self.registry.find, self.identities)
+        self.compute = ProcessCompute(config.isolation, hidden=(config.data_dir,))
+        self.memory: dict[str, Any] = {}
+        self.jobs = Jobs(self)
+
+    def prepare(self) -> None:
+        """What a first start makes, and what a start after a crash puts in order."""
+        self.blobs.sweep(self.store.body_names())
+        if not self.identities.accounts():
+            self.identities.create_account(self.config.account)
+        self.jobs.recover()
+
+    def context(self, principal: Principal, service: str, *, region: str = "", account: str = "") -> Context:
+        """A context made by hand, for the rim and for tests."""
+        return Context(
+            self,
+            principal=principal,
+            account=account or principal.account,
+            region=region or self.config.region,
+            service=service,
+        )
+
+    def rows(self, account: str, region: str, service: str, noun: str) -> Rows:
+        return Rows(self.store, Table(account, region, service, noun))
+
+    def call(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return self.dispatcher.call(ctx, service, operation, params)
+
+    async def acall(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return await self.dispatcher.acall(ctx, service, operation, params)
+
+    def check(self, ctx: Context, access: Access) -> PilviError | None:
+        return self.dispatcher.check(ctx, access)
+
+    def reset(self) -> None:
+        """Empty everything and begin again with one account (only offered in open mode)."""
+        self._stop_services()
+        self.jobs.reset()
+        self.store.clear()
+        self.blobs.clear()
+        self.memory.clear()
+        self.identities.create_account(self.config.account)
+
+    def close(self) -> None:
+        self._stop_services()
+        self.jobs.close()
+        self.compute.close()
+        self.dispatcher.threads.shutdown(wait=True, cancel_futures=True)
+        self.store.close()
+        self._lock.release()
+
+    def _stop_services(self) -> None:
+        for service in self.registry.loaded():
+            if service.close is not None:
+                service.close()
+
+
+def url_host(host: str) -> str:
+    """A host as it stands in a URL; the loopback address where the server listens everywhere."""
+    if host in ("", "0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host

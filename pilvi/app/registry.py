@@ -1,0 +1,54 @@
+"""The folder is the registry: every module of pilvi.services is a service, imported at its first request."""
+
+from __future__ import annotations
+
+import importlib
+import keyword
+import pkgutil
+import threading
+
+import pilvi.services
+from pilvi.core.service import Service
+
+
+def module_of(service: str) -> str:
+    """botocore's name as a module name: '-' becomes '_', a Python keyword gets '_' behind it."""
+    name = service.replace("-", "_")
+    return f"{name}_" if keyword.iskeyword(name) else name
+
+
+class Registry:
+    """Finds services by botocore's name."""
+
+    def __init__(self) -> None:
+        self._modules = {module.name for module in pkgutil.iter_modules(pilvi.services.__path__)}
+        self._loaded: dict[str, Service | None] = {}
+        self._lock = threading.Lock()
+
+    def modules(self) -> set[str]:
+        return set(self._modules)
+
+    def is_loaded(self, service: str) -> bool:
+        return service in self._loaded
+
+    def find(self, service: str) -> Service | None:
+        """The service, or None when it is not built. Imports it when asked for the first time."""
+        try:
+            return self._loaded[service]
+        except KeyError:
+            with self._lock:
+                if service not in self._loaded:
+                    self._loaded[service] = self._load(service)
+                return self._loaded[service]
+
+    def loaded(self) -> list[Service]:
+        return [service for service in self._loaded.values() if service is not None]
+
+    def _load(self, service: str) -> Service | None:
+        module = module_of(service)
+        if module not in self._modules:
+            return None
+        found = importlib.import_module(f"pilvi.services.{module}").service
+        if not isinstance(found, Service) or found.name != service:
+            raise TypeError(f"pilvi.services.{module} must define service = Service({service!r}, ...)")
+        return found

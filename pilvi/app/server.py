@@ -1,0 +1,122 @@
+"""A cloud behind a port: start, announce, serve, stop. One server to a data directory."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pilvi
+from pilvi.app.cloud import Cloud
+from pilvi.core.config import Config
+from pilvi.core.errors import Unavailable
+from pilvi.gateway.app import Gateway
+from pilvi.gateway.audit import Audit
+
+if TYPE_CHECKING:
+    from pilvi.core.clock import Clock
+
+STATE_FILE = "server.json"
+"""In the data directory while a server runs: endpoint, pid, version. `pilvi env` and `pilvi status` read it."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; Unavailable with a clear line when the port is taken. Never shares a port with a left-over process."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        sock.bind((host, port))
+    except OSError as error:
+        sock.close()
+        raise Unavailable(
+            f"cannot listen on {host}:{port}: {error.strerror}. Another program may hold it; choose --port."
+        ) from error
+    sock.listen(1024)
+    sock.setblocking(False)
+    return sock
+
+
+class Server:
+    """Owns the socket, the cloud and the gateway."""
+
+    def __init__(self, config: Config, clock: Clock | None = None) -> None:
+        self._socket = listen(config.host, config.port)
+        self.config = replace(config, port=self._socket.getsockname()[1])
+        try:
+            self.cloud = Cloud(self.config, clock)
+        except BaseException:
+            self._socket.close()
+            raise
+        self.endpoint = self.cloud.endpoint
+        self.audit = Audit(config.data_dir / "audit", self.cloud.clock)
+        self.gateway = Gateway(self.cloud, self.audit)
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def serve(self, on_ready: Callable[[Server], None] = lambda _server: None) -> None:
+        """Serve until `stop`; everything it started has ended when this returns."""
+        from pilvi.gateway.http import HttpServer
+
+        self._stop = asyncio.Event()
+        self._loop = self.cloud.dispatcher.loop = asyncio.get_running_loop()
+        self.audit.start()
+        self.cloud.prepare()
+        http = HttpServer(self.gateway.answer)
+        await http.start(self._socket)
+        self.gateway.is_ready = True
+        state = self.config.data_dir / STATE_FILE
+        write_state(state, {"endpoint": self.endpoint, "pid": os.getpid(), "version": pilvi.__version__, "auth": self.config.auth})
+        on_ready(self)
+        try:
+            await self._stop.wait()
+        finally:
+            self.gateway.is_ready = False
+            with suppress(FileNotFoundError):
+                state.unlink()
+            await http.stop()
+            await asyncio.to_thread(self.cloud.close)
+            self.audit.close()
+
+    def stop(self) -> None:
+        """End serving; may be called from any thread or a signal handler."""
+        if self._loop is not None and self._stop is not None:
+            self._loop.call_soon_threadsafe(self._stop.set)
+
+
+def run(config: Config, on_ready: Callable[[Server], None]) -> None:
+    """Serve in this process until SIGTERM or Ctrl-C."""
+    import uvloop
+
+    server = Server(config)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, server.stop)
+        await server.serve(on_ready)
+
+    uvloop.run(main())
+
+
+def write_state(path: Path, state: dict[str, object]) -> None:
+    fresh = path.with_suffix(".new")
+    fresh.write_text(json.dumps(state))
+    fresh.replace(path)
+
+
+def read_state(data_dir: Path) -> dict[str, object] | None:
+    """What the running server said of itself; None when none runs on this directory."""
+    try:
+        state: dict[str, object] = json.loads((data_dir / STATE_FILE).read_text())
+        os.kill(int(str(state["pid"])), 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return state

@@ -1,0 +1,67 @@
+"""`pilvi env`: what a shell needs so that unmodified clients find the cloud. Waits while a server is still starting."""
+
+from __future__ import annotations
+
+import shlex
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from pilvi.app.keys import root_key
+from pilvi.app.server import read_state
+from pilvi.core.errors import Unavailable
+
+WAIT_S = 10.0
+
+
+def exports(data_dir: Path) -> list[str]:
+    """`export NAME=value` lines. Unavailable when no server runs on the directory."""
+    endpoint = wait_ready(data_dir)
+    account, region, key_id, secret = root_key(data_dir)
+    values = {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": key_id,
+        "AWS_SECRET_ACCESS_KEY": secret,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": str(write_sagemaker_defaults(data_dir, account, region)),
+    }
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
+    return [*lines, "unset AWS_SESSION_TOKEN AWS_PROFILE"]
+
+
+def wait_ready(data_dir: Path) -> str:
+    """The endpoint of the server on this directory, once it answers."""
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline:
+        state = read_state(data_dir)
+        if state is not None and is_healthy(str(state["endpoint"])):
+            return str(state["endpoint"])
+        time.sleep(0.05)
+    raise Unavailable(f"no server runs on {data_dir}; start one with: pilvi up --data-dir {data_dir}")
+
+
+def is_healthy(endpoint: str) -> bool:
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{endpoint}/_pilvi/health", timeout=2) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def write_sagemaker_defaults(data_dir: Path, account: str, region: str) -> Path:
+    """The SageMaker SDK's defaults file: a default bucket without asking STS, and no telemetry."""
+    path = data_dir / "clients" / "sagemaker.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(
+        "SchemaVersion: '1.0'\n"
+        "SageMaker:\n"
+        "  PythonSDK:\n"
+        "    Modules:\n"
+        "      TelemetryOptOut: true\n"
+        "      Session:\n"
+        f"        DefaultS3Bucket: sagemaker-{region}-{account}\n"
+    )
+    return path

@@ -1,0 +1,171 @@
+"""The `pilvi` command."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from pathlib import Path
+
+import pilvi
+from pilvi.core.config import Config, default_data_dir
+from pilvi.core.errors import PilviError
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments) or 0)
+    except PilviError as error:
+        print(f"pilvi: {error.message}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def parser() -> argparse.ArgumentParser:
+    root = argparse.ArgumentParser(prog="pilvi", description="A machine-learning cloud that people own.")
+    root.add_argument("--version", action="version", version=f"pilvi {pilvi.__version__}")
+    commands = root.add_subparsers(required=True, metavar="COMMAND")
+
+    up = commands.add_parser("up", help="start the cloud on one port and serve until Ctrl-C")
+    up.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine only)")
+    up.add_argument("--port", type=int, default=4566, help="port for all services (default 4566; 0 takes a free one)")
+    add_data_dir(up)
+    up.add_argument("--workers", type=positive, default=1, help="server processes (default 1; more serve reads in parallel)")
+    up.add_argument(
+        "--auth",
+        choices=("strict", "open"),
+        default="strict",
+        help="open: unknown access keys act as root, and POST /_pilvi/reset empties everything; for drop-in tests",
+    )
+    up.add_argument("--account", type=account, default="123456789012", help="account made at the first start")
+    up.add_argument("--region", default="us-east-1", help="Region for callers that name none")
+    up.add_argument(
+        "--at-rest",
+        choices=("encrypted", "disk"),
+        default="encrypted",
+        help="disk: store objects as they are, because the disk is encrypted already",
+    )
+    up.add_argument("--runtimes-dir", type=Path, default=Config.runtimes_dir_default(), help="where runtimes are installed")
+    up.add_argument(
+        "--isolation",
+        choices=("auto", "bwrap", "unshare", "none"),
+        default="auto",
+        help="how users' programs are kept apart (default: the strongest way that works here)",
+    )
+    up.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
+    up.set_defaults(run=run_up)
+
+    env = commands.add_parser("env", help="print shell exports that point AWS clients to the running cloud")
+    add_data_dir(env)
+    env.set_defaults(run=run_env)
+
+    status = commands.add_parser("status", help="say whether the cloud runs, and where")
+    add_data_dir(status)
+    status.add_argument("--json", action="store_true")
+    status.set_defaults(run=run_status)
+
+    coverage = commands.add_parser("coverage", help="list every operation as executes, records or absent")
+    coverage.add_argument("service", nargs="*", help="services to list (default: a summary of all, then the built ones)")
+    coverage.add_argument("--json", action="store_true", help="everything, for programs")
+    coverage.set_defaults(run=run_coverage)
+
+    runtimes = commands.add_parser("runtimes", help="list, install and remove the environments that jobs run in")
+    actions = runtimes.add_subparsers(required=True, metavar="ACTION")
+    for action, run in (("list", run_runtimes_list), ("install", run_runtimes_install), ("remove", run_runtimes_remove)):
+        sub = actions.add_parser(action)
+        sub.add_argument("--runtimes-dir", type=Path, default=Config.runtimes_dir_default())
+        if action != "list":
+            sub.add_argument("name", nargs="+")
+        sub.set_defaults(run=run)
+    return root
+
+
+def add_data_dir(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--data-dir", type=Path, default=default_data_dir(), help="everything the cloud keeps (default %(default)s)"
+    )
+
+
+def positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return value
+
+
+def account(text: str) -> str:
+    if len(text) != 12 or not text.isdigit():
+        raise argparse.ArgumentTypeError("an account id has 12 digits")
+    return text
+
+
+def run_up(arguments: argparse.Namespace) -> int:
+    from pilvi.app.server import Server, run
+
+    logging.basicConfig(level=arguments.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    config = Config(
+        data_dir=arguments.data_dir.absolute(),
+        host=arguments.host,
+        port=arguments.port,
+        workers=arguments.workers,
+        auth=arguments.auth,
+        account=arguments.account,
+        region=arguments.region,
+        runtimes_dir=arguments.runtimes_dir.absolute(),
+        at_rest=arguments.at_rest,
+        isolation=arguments.isolation,
+    )
+
+    def announce(server: Server) -> None:
+        hint = f'eval "$(pilvi env --data-dir {config.data_dir})"'
+        print(f"ready  endpoint {server.endpoint}  data {config.data_dir}  keys: {hint}", flush=True)
+
+    run(config, announce)
+    return 0
+
+
+def run_env(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.env import exports
+
+    print("\n".join(exports(arguments.data_dir.absolute())))
+    return 0
+
+
+def run_status(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.status import report
+
+    return report(arguments.data_dir.absolute(), as_json=arguments.json)
+
+
+def run_coverage(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.coverage import report
+
+    return report(arguments.service, as_json=arguments.json)
+
+
+def run_runtimes_list(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.runtimes import show
+
+    return show(arguments.runtimes_dir.absolute())
+
+
+def run_runtimes_install(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.runtimes import install
+
+    return install(arguments.runtimes_dir.absolute(), arguments.name)
+
+
+def run_runtimes_remove(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.runtimes import remove
+
+    return remove(arguments.runtimes_dir.absolute(), arguments.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

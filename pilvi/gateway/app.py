@@ -1,0 +1,54 @@
+"""The gateway: every request, AWS's or our own, comes in here and leaves an audit record."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING
+
+from pilvi.core.http import Request, Response
+from pilvi.gateway.call import Call
+from pilvi.gateway.chain import answer
+from pilvi.gateway.steps.reply import plain
+from pilvi.protocol.route import Router
+
+if TYPE_CHECKING:
+    from pilvi.app.cloud import Cloud
+    from pilvi.gateway.audit import Audit
+
+
+class Gateway:
+    def __init__(self, cloud: Cloud, audit: Audit) -> None:
+        self.cloud = cloud
+        self.config = cloud.config
+        self.clock = cloud.clock
+        self.identities = cloud.identities
+        self.registry = cloud.registry
+        self.dispatcher = cloud.dispatcher
+        self.router = Router(cloud.models)
+        self.audit = audit
+        self.is_ready = False
+
+    async def answer(self, request: Request) -> Response:
+        if request.raw_path.startswith("/_pilvi/") and not request.raw_path.startswith("/_pilvi/lambda/"):
+            return await self._own(request)
+        call = Call(request, self.cloud.ids.uuid(), self.clock.time_s())
+        await answer(self, call)
+        self.audit.add(call)
+        return call.response
+
+    async def _own(self, request: Request) -> Response:
+        """The server's own few addresses."""
+        match request.method, request.raw_path:
+            case "GET", "/_pilvi/health":
+                return json_response(200 if self.is_ready else 503, {"status": "ready" if self.is_ready else "starting"})
+            case "POST", "/_pilvi/reset":
+                if self.config.auth != "open":
+                    return json_response(403, {"message": "reset is refused: this server runs with --auth strict"})
+                await asyncio.to_thread(self.cloud.reset)
+                return json_response(200, {"status": "empty"})
+        return json_response(404, {"message": f"{request.method} {request.raw_path} is not an address of this server"})
+
+
+def json_response(status: int, body: dict[str, object]) -> Response:
+    return plain(status, json.dumps(body).encode())

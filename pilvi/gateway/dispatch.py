@@ -1,0 +1,185 @@
+"""Performing an operation, whoever asks: a client over HTTP, or a service through its context.
+
+check (model) -> authorize (policies) -> handler (thread or loop) -> result or a ServiceError by AWS's code
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pilvi.auth.policy import decide, global_context
+from pilvi.core.errors import (
+    AlreadyExists,
+    Conflict,
+    Denied,
+    InUse,
+    Invalid,
+    LimitExceeded,
+    NotFound,
+    PilviError,
+    ServiceError,
+    Unavailable,
+    Unsupported,
+)
+from pilvi.core.service import Access, Context, Service
+from pilvi.core.streams import ByteStream
+
+if TYPE_CHECKING:
+    from pilvi.auth.identity import Identities
+    from pilvi.protocol.models import Models, Operation
+
+THREADS = 64
+"""Handlers that may block at the same time; threads are made when first needed."""
+
+DEFAULT_CODES: tuple[tuple[type[PilviError], str, int], ...] = (
+    (NotFound, "ResourceNotFoundException", 404),
+    (AlreadyExists, "ResourceAlreadyExistsException", 409),
+    (Conflict, "ConflictException", 409),
+    (InUse, "ResourceInUseException", 409),
+    (LimitExceeded, "LimitExceededException", 400),
+    (Denied, "AccessDeniedException", 403),
+    (Invalid, "ValidationException", 400),
+    (Unsupported, "NotImplemented", 501),
+    (Unavailable, "ServiceUnavailable", 503),
+)
+"""For services whose own table is silent."""
+
+GRANTED_ACTIONS = ("s3:", "lambda:invoke", "sqs:", "sns:", "kms:", "secretsmanager:", "events:", "execute-api:", "sts:")
+"""Actions (lower case) that an AWS service may perform only where a resource policy lets it; elsewhere it acts as AWS's own."""
+
+
+class Dispatcher:
+    def __init__(
+        self,
+        models: Models,
+        find_service: Callable[[str], Service | None],
+        identities: Identities,
+    ) -> None:
+        self._models = models
+        self._find_service = find_service
+        self._identities = identities
+        self.threads = ThreadPoolExecutor(THREADS, "handler")
+        self.loop: asyncio.AbstractEventLoop | None = None
+        """The server's loop, once it runs."""
+
+    # -- who may ----------------------------------------------------------------------------------------------------
+
+    def needed(self, service: Service, operation: Operation, ctx: Context, params: Mapping[str, Any]) -> Sequence[Access]:
+        """The permissions a call needs, as its service says."""
+        if service.access is not None:
+            return service.access(ctx, operation.name, params)
+        return (Access(f"{operation.service_model.signing_name}:{operation.name}"),)
+
+    def check(self, ctx: Context, access: Access) -> PilviError | None:
+        """None when the context's principal may do this, else the error AWS gives."""
+        principal = ctx.principal
+        if principal.kind == "service" and access.resource_policy is None and not is_granted_action(access.action):
+            return None
+        policies = self._identities.policies(ctx.identity or principal)
+        context = global_context(
+            principal,
+            now=ctx.clock.now() if ctx.cloud is not None else datetime.now(UTC),
+            source_ip=ctx.source_ip,
+            secure=ctx.secure,
+            region=ctx.region,
+            user_agent=ctx.user_agent,
+            identity=ctx.identity,
+        )
+        if access.context:
+            context = context | access.context
+        decision = decide(principal, ctx.account, policies, access, context)
+        if decision.allowed:
+            return None
+        return Denied(denial(ctx, access, decision.reason))
+
+    # -- performing -------------------------------------------------------------------------------------------------
+
+    def find(self, service: str, operation: str) -> tuple[Service, Operation]:
+        """A built operation, or the one honest error for what is not."""
+        model = self._models.service(service)
+        found = model.operation(operation)
+        if found is None:
+            raise ServiceError("UnknownOperationException", f"{service} has no operation {operation}.", 400)
+        home = self._find_service(service)
+        if home is None or found.function not in home.handlers:
+            raise not_built(found)
+        return home, found
+
+    async def perform(self, service: Service, operation: Operation, ctx: Context, params: Mapping[str, Any]) -> Any:
+        """Run the handler; plain errors come out as this service's own."""
+        handler = service.handlers[operation.function]
+        try:
+            if service.is_async[operation.function]:
+                return await handler(ctx, params)
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self.threads, handler, ctx, params)
+        except PilviError as error:
+            raise as_service_error(service, error) from error
+
+    def perform_in_thread(self, service: Service, operation: Operation, ctx: Context, params: Mapping[str, Any]) -> Any:
+        if service.is_async[operation.function]:
+            assert self.loop is not None
+            return asyncio.run_coroutine_threadsafe(self.perform(service, operation, ctx, params), self.loop).result()
+        try:
+            return service.handlers[operation.function](ctx, params)
+        except PilviError as error:
+            raise as_service_error(service, error) from error
+
+    # -- one service calling another --------------------------------------------------------------------------------
+
+    def call(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        home, found, inner, checked = self._enter(ctx, service, operation, params)
+        return dict(self.perform_in_thread(home, found, inner, checked) or {})
+
+    async def acall(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        home, found, inner, checked = self._enter(ctx, service, operation, params)
+        return dict(await self.perform(home, found, inner, checked) or {})
+
+    def _enter(
+        self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]
+    ) -> tuple[Service, Operation, Context, Mapping[str, Any]]:
+        home, found = self.find(service, operation)
+        if found.streaming_input and not isinstance(params.get(found.streaming_input), ByteStream):
+            params = {**params, found.streaming_input: ByteStream.of(params.get(found.streaming_input))}
+        inner = ctx.to(service, found.name)
+        found.check(params)
+        for access in self.needed(home, found, inner, params):
+            if (error := self.check(inner, access)) is not None:
+                raise as_service_error(home, error)
+        return home, found, inner, params
+
+
+def is_granted_action(action: str) -> bool:
+    return action.lower().startswith(GRANTED_ACTIONS)
+
+
+def denial(ctx: Context, access: Access, reason: str) -> str:
+    """AWS's sentence. Source: IAM User Guide, "Troubleshoot access denied error messages"."""
+    who = f"User: {ctx.principal.arn}" if ctx.principal.arn else f"User: {ctx.principal.name or 'anonymous'}"
+    what = f' on resource: "{access.resource}"' if access.resource != "*" else ""
+    return f"{who} is not authorized to perform: {access.action}{what} {reason}".rstrip()
+
+
+def not_built(operation: Operation) -> ServiceError:
+    return ServiceError(
+        "NotImplemented",
+        f"{operation.service}:{operation.name} is not built into this cloud yet. 'pilvi coverage' lists what is.",
+        501,
+    )
+
+
+def as_service_error(service: Service, error: PilviError) -> ServiceError:
+    """A plain error by the service's own code: the most specific row of its table, else the default."""
+    if isinstance(error, ServiceError):
+        return error
+    for kind in type(error).__mro__:
+        if kind in service.errors:
+            return ServiceError(service.errors[kind], error.message, None, **error.fields)
+    for kind, code, status in DEFAULT_CODES:
+        if isinstance(error, kind):
+            return ServiceError(code, error.message, status, **error.fields)
+    return ServiceError("InternalFailure", "The request processing has failed because of an unknown error.", 500)

@@ -1,0 +1,61 @@
+"""Say what came of it, as the client's protocol words it: a result, or an error by AWS's code."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pilvi.auth.errors import AuthError, code_for
+from pilvi.core.errors import PilviError, ServiceError
+from pilvi.core.http import Response
+from pilvi.gateway.dispatch import DEFAULT_CODES
+from pilvi.protocol.models import encode_error
+
+if TYPE_CHECKING:
+    from pilvi.gateway.app import Gateway
+    from pilvi.gateway.call import Call
+
+
+def reply(gateway: Gateway, call: Call) -> None:
+    assert call.match is not None
+    call.response = call.operation.encode(
+        call.result, protocol=call.match.protocol, request_id=call.request_id, request=call.request
+    )
+
+
+def refuse(gateway: Gateway, call: Call, error: PilviError) -> None:
+    known = error_of(call, error)
+    call.error_code = known.code
+    match = call.match
+    call.response = (
+        encode_error(known, protocol="rest-xml", request_id=call.request_id, request=call.request, service="s3")
+        if match is None
+        else encode_error(
+            known,
+            protocol=match.protocol,
+            request_id=call.request_id,
+            request=call.request,
+            service=match.service,
+            operation=match.operation,
+        )
+    )
+
+
+def error_of(call: Call, error: PilviError) -> ServiceError:
+    if isinstance(error, ServiceError):
+        return error
+    if isinstance(error, AuthError):
+        match = call.match
+        code, message, status = code_for(error, match.protocol if match else "rest-xml", match.service if match else "s3")
+        return ServiceError(code, message, status, **error.fields)
+    for kind, code, status in DEFAULT_CODES:
+        if isinstance(error, kind):
+            return ServiceError(code, error.message, status, **error.fields)
+    return internal_failure()
+
+
+def internal_failure() -> ServiceError:
+    return ServiceError("InternalFailure", "The request processing has failed because of an unknown error.", 500)
+
+
+def plain(status: int, body: bytes, content_type: str = "application/json") -> Response:
+    return Response(status, [("Content-Type", content_type)], body)

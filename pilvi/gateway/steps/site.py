@@ -1,0 +1,35 @@
+"""Plain HTTP that is no AWS API: a deployed REST API's own URLs, a function's runtime API."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from pilvi.core.errors import Unsupported
+from pilvi.core.principal import ANONYMOUS
+from pilvi.core.service import Context
+
+if TYPE_CHECKING:
+    from pilvi.gateway.app import Gateway
+    from pilvi.gateway.call import Call
+
+
+async def visit(gateway: Gateway, call: Call) -> None:
+    match = call.match
+    assert match is not None
+    service = await asyncio.to_thread(gateway.registry.find, match.service)
+    site = service.sites.get(match.site) if service is not None else None
+    if site is None:
+        raise Unsupported(f"{match.service} serves no {match.site} here.")
+    context = Context(
+        gateway.cloud,
+        principal=ANONYMOUS,
+        account=gateway.config.account,
+        region=call.region,
+        service=match.service,
+        request_id=call.request_id,
+        source_ip=call.request.client,
+        secure=call.request.scheme == "https",
+        user_agent=call.request.headers.get("user-agent", ""),
+    )
+    call.response = await site(context, call.request)
