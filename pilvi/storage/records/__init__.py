@@ -13,7 +13,7 @@ crash and is swept at start).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
 
@@ -124,8 +124,11 @@ class Records(Protocol):
         Many submissions share one commit (group commit); each stands or falls alone.
         """
 
+    def commit(self, changes: Sequence[Change]) -> Awaitable[None]:
+        """`submit` for the event loop: `await store.commit([...])`. Waiters of one batch are woken together, so it is cheaper."""
+
     def write(self, *changes: Change) -> None:
-        """`submit` and wait. For threads."""
+        """`submit` and wait. For threads; on the event loop it would stop the world."""
 
     def generation(self, service: str) -> int:
         """A number that changes whenever any row of this service was written, by whichever process. Cheap: for caches."""
