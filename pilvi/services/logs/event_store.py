@@ -96,9 +96,9 @@ def append(ctx: Context, group: Row, stream: Row, events: Sequence[Mapping[str, 
         batches[-1].append(entry)
     changes: list[Change] = [Expect(ctx.records("LogGroup").table, group.id, group.version)]
     for batch in batches:
-        sealed = ctx.keyring.seal(zlib.compress(_encoder.encode(batch), 1))
         first, number, last = batch[0][0], batch[0][1], batch[-1][0]
         body = f"logs:{value['_uid']}:{number}"
+        sealed = ctx.keyring.seal(zlib.compress(_encoder.encode(batch), 1), body.encode())
         row = {"last": last, "bytes": len(sealed), "body": body}
         changes += [ctx.records("LogBatch").insertion(batch_id(value["_uid"], first, number), row), PutBody(body, sealed)]
         value["_bytes"] += len(sealed)
@@ -182,7 +182,8 @@ def opened(ctx: Context, row: Row) -> Iterable[Event]:
         sealed = ctx.store.body(row.value["body"])
     except NotFound:
         return ()
-    return map(Event._make, _decoder.decode(zlib.decompress(ctx.keyring.unseal(sealed or b""))))
+    plain = ctx.keyring.unseal(sealed or b"", row.value["body"].encode())
+    return map(Event._make, _decoder.decode(zlib.decompress(plain)))
 
 
 # -- removing -----------------------------------------------------------------------------------------------------------

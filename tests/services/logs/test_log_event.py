@@ -71,10 +71,10 @@ def test_put_log_events_must_be_in_order(logs, now):
 
 
 def test_put_log_events_names_what_is_missing(logs, now):
-    with pytest.raises(ClientError, match="The specified log stream does not exist.") as raised:
+    with pytest.raises(ClientError, match="The specified log stream does not exist") as raised:
         put(logs, [(now, "m")], stream="none")
     assert raised.value.response["Error"]["Code"] == "ResourceNotFoundException"
-    with pytest.raises(ClientError, match="The specified log group does not exist."):
+    with pytest.raises(ClientError, match="The specified log group does not exist"):
         logs.put_log_events(logGroupName="none", logStreamName="s", logEvents=[{"timestamp": now, "message": "m"}])
 
 
@@ -200,11 +200,11 @@ def test_get_log_events_by_identifier(aws, logs, now):
 
 
 def test_get_log_events_names_what_is_missing(logs):
-    with pytest.raises(ClientError, match="The specified log stream does not exist."):
+    with pytest.raises(ClientError, match="The specified log stream does not exist"):
         logs.get_log_events(**GROUP, logStreamName="none")
-    with pytest.raises(ClientError, match="The specified log group does not exist."):
+    with pytest.raises(ClientError, match="The specified log group does not exist"):
         logs.get_log_events(logGroupName="none", logStreamName="s")
-    with pytest.raises(ClientError, match="The specified nextToken is invalid."):
+    with pytest.raises(ClientError, match="The specified nextToken is invalid"):
         logs.get_log_events(**STREAM, nextToken="f/1/s")
 
 
@@ -263,7 +263,7 @@ def test_filter_log_events_by_prefix_and_pattern(logs, now):
     assert sorted(e["message"] for e in found) == ["AllTraffic/i-1 ERROR", "AllTraffic/i-2 ERROR"]
     with pytest.raises(ClientError, match="mutually exclusive"):
         logs.filter_log_events(**GROUP, logStreamNamePrefix="a", logStreamNames=["s"])
-    with pytest.raises(ClientError, match="The specified log stream does not exist."):
+    with pytest.raises(ClientError, match="The specified log stream does not exist"):
         logs.filter_log_events(**GROUP, logStreamNames=["none"])
     with pytest.raises(ClientError, match="Invalid filter pattern"):
         logs.filter_log_events(**GROUP, filterPattern="{ $.a = }")

@@ -78,7 +78,7 @@ def test_put_retention_policy_is_described_and_deleted(aws):
     with pytest.raises(ClientError) as raised:
         logs.put_retention_policy(logGroupName="g", retentionInDays=2)
     assert code_of(raised) == "InvalidParameterException"
-    with pytest.raises(ClientError, match="The specified log group does not exist."):
+    with pytest.raises(ClientError, match="The specified log group does not exist"):
         logs.put_retention_policy(logGroupName="none", retentionInDays=1)
 
 
@@ -87,7 +87,7 @@ def test_delete_log_group_removes_streams_and_events(aws):
     logs.create_log_group(logGroupName="g")
     logs.create_log_stream(logGroupName="g", logStreamName="s")
     logs.delete_log_group(logGroupName="g")
-    with pytest.raises(ClientError, match="The specified log group does not exist.") as raised:
+    with pytest.raises(ClientError, match="The specified log group does not exist") as raised:
         logs.delete_log_group(logGroupName="g")
     assert code_of(raised) == "ResourceNotFoundException"
     logs.create_log_group(logGroupName="g")
@@ -114,8 +114,8 @@ def test_tag_resource_and_the_older_names_agree(aws):
     assert logs.list_tags_log_group(logGroupName="g")["tags"] == {"b": "3", "c": "4"}
     logs.untag_log_group(logGroupName="g", tags=["b", "c"])
     assert logs.list_tags_for_resource(resourceArn=arn)["tags"] == {}
+    logs.tag_resource(resourceArn=arn, tags={f"k{n}": "" for n in range(50)})
     with pytest.raises(ClientError) as raised:
-        logs.tag_resource(resourceArn=arn, tags={f"k{n}": "" for n in range(50)} | {})
         logs.tag_resource(resourceArn=arn, tags={"one": "more"})
     assert code_of(raised) == "TooManyTagsException"
     with pytest.raises(ClientError) as raised:

@@ -37,7 +37,7 @@ def test_create_log_stream_twice_is_refused(logs):
 
 
 def test_create_log_stream_needs_its_group(logs):
-    with pytest.raises(ClientError, match="The specified log group does not exist.") as raised:
+    with pytest.raises(ClientError, match="The specified log group does not exist") as raised:
         logs.create_log_stream(logGroupName="none", logStreamName="s")
     assert raised.value.response["Error"]["Code"] == "ResourceNotFoundException"
 
@@ -63,7 +63,7 @@ def test_describe_log_streams_by_time_puts_the_last_event_first(logs):
     assert names(first) == ["b", "c", "a"]
     assert names(logs.describe_log_streams(**query, limit=3, nextToken=first["nextToken"])) == ["d"]
     assert names(logs.describe_log_streams(logGroupName="g", orderBy="LastEventTime")) == ["d", "a", "c", "b"]
-    with pytest.raises(ClientError, match="Cannot order by LastEventTime with a logStreamNamePrefix."):
+    with pytest.raises(ClientError, match="Cannot order by LastEventTime with a logStreamNamePrefix"):
         logs.describe_log_streams(**query, logStreamNamePrefix="a")
 
 
@@ -73,7 +73,7 @@ def test_delete_log_stream_removes_its_events(logs):
     assert logs.describe_log_groups(logGroupNamePrefix="g")["logGroups"][0]["storedBytes"] > 0
     logs.delete_log_stream(logGroupName="g", logStreamName="s")
     assert logs.describe_log_groups(logGroupNamePrefix="g")["logGroups"][0]["storedBytes"] == 0
-    with pytest.raises(ClientError, match="The specified log stream does not exist."):
+    with pytest.raises(ClientError, match="The specified log stream does not exist"):
         logs.delete_log_stream(logGroupName="g", logStreamName="s")
     logs.create_log_stream(logGroupName="g", logStreamName="s")
     assert logs.get_log_events(logGroupName="g", logStreamName="s")["events"] == []
