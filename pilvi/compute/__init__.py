@@ -29,7 +29,8 @@ class ProcessSpec:
     env: Mapping[str, str]
     """The whole environment; nothing is inherited."""
     binds: tuple[Bind, ...] = ()
-    """For example Bind(job/ml, "/opt/ml", True). Where the machine offers no isolation, an adapter relocates: see `Process.paths`."""
+    """For example Bind(job/ml, "/opt/ml", True); parents come before what lies in them. Where the machine offers no isolation
+    (`Compute.isolation == "none"`) paths below a target are rewritten to the source in command, cwd and environment values."""
     cwd: str = "/"
     hostname: str = "localhost"
     hosts: Mapping[str, str] = field(default_factory=dict)
@@ -44,13 +45,14 @@ class Exit:
 
     code: int
     reason: str = "exit"
-    """exit | memory | stopped"""
+    """exit | memory | stopped (somebody asked for the end: stop, kill or close)"""
 
 
 class Process(Protocol):
     """A running program."""
 
     pid: int
+    """The outermost process of the group, on this machine."""
 
     def poll(self) -> Exit | None:
         """How it ended, or None while it runs."""
@@ -71,10 +73,15 @@ class Process(Protocol):
 class Compute(Protocol):
     """Every adapter keeps these promises; pilvi.testing.contracts.compute proves them."""
 
+    @property
+    def isolation(self) -> str:
+        """How programs are kept apart: a namespace tool's name, or "none" when `hosts`, `hostname` and `binds` cannot be given."""
+
     def launch(self, spec: ProcessSpec, on_line: Callable[[str], None]) -> Process:
         """Start a program. `on_line` gets each line of its stdout and stderr (without the newline), as they come, from one thread.
 
-        All lines have been delivered when `poll` first tells the exit.
+        The thread is shared by all programs: `on_line` must not block. All lines have been delivered when `poll` first tells
+        the exit. A command that is not there ends with code 127, and a line that says so. Unavailable when nothing can be started.
         """
 
     def close(self) -> None:

@@ -1,0 +1,197 @@
+"""Named Python environments that jobs and functions run in, each apart from the server's own packages.
+
+An environment is a venv below one folder, made from the pinned requirements in `pilvi/runtimes/environments/<name>.txt`:
+
+    <dir>/<name>-<digest of the requirements>/     the venv; venvs hold absolute paths, so it is built where it stays
+                                             .../pilvi-environment.json    written last: without it the folder counts for nothing
+
+New requirements make a new folder beside the old one, so running programs keep what they started with.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.resources
+import json
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pilvi.compute import Bind
+from pilvi.core.errors import NotFound, Unavailable
+
+_MARKER = "pilvi-environment.json"
+_NEEDS_COMPILER = {"scikit-learn"}
+"""The training toolkit is published as source with a C extension only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An installed environment."""
+
+    name: str
+    path: Path
+    python: Path
+    """The interpreter to run, at the same path inside and outside."""
+    binds: tuple[Bind, ...]
+    """What a program needs to see for it, read-only."""
+
+    @property
+    def bin(self) -> Path:
+        return self.path / "bin"
+
+
+class Environments:
+    """The environments below a folder. Safe to use from several threads and processes."""
+
+    def __init__(self, folder: Path, definitions: Path | None = None, python: Path | None = None) -> None:
+        """definitions: where the requirement files are; python: the base interpreter (default: the server's own)."""
+        self._folder = folder.absolute()
+        self._definitions = definitions
+        self._python = python or Path(getattr(sys, "_base_executable", sys.executable))
+
+    def names(self) -> list[str]:
+        """Every name that can be installed."""
+        return sorted(path.removesuffix(".txt") for path in self._definition_names())
+
+    def find(self, name: str) -> Environment | None:
+        """The environment as its requirements stand now, or None when it is not installed."""
+        path = self._path(name)
+        return _environment(name, path) if (path / _MARKER).is_file() else None
+
+    def install(self, name: str, on_line: Callable[[str], None] = lambda _: None) -> Environment:
+        """Install unless it is there; `on_line` gets the installer's words. Unavailable with a reason when it fails."""
+        with self._locked(name):
+            path = self._path(name)
+            if found := self.find(name):
+                return found
+            self._check_compiler(name)
+            shutil.rmtree(path, ignore_errors=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._build(name, path, on_line)
+            except BaseException:
+                shutil.rmtree(path, ignore_errors=True)
+                raise
+            for old in self._folders(name):
+                if old != path and not (old / _MARKER).is_file():
+                    shutil.rmtree(old, ignore_errors=True)
+            return _environment(name, path)
+
+    def remove(self, name: str) -> bool:
+        """Remove it, older versions too; whether there was anything."""
+        with self._locked(name):
+            found = self._folders(name)
+            for path in found:
+                (path / _MARKER).unlink(missing_ok=True)
+                shutil.rmtree(path)
+            return bool(found)
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _build(self, name: str, path: Path, on_line: Callable[[str], None]) -> None:
+        requirements = path / "requirements.txt"
+        _run([str(self._python), "-m", "venv", "--copies" if os.name == "nt" else "--symlinks", str(path)], on_line)
+        requirements.write_bytes(self._requirements(name))
+        _run(
+            [
+                str(path / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input",
+                "--progress-bar", "off", "--require-hashes", "-r", str(requirements),
+            ],
+            on_line,
+        )  # fmt: skip
+        # One sync of the marker after everything else: a crash before it leaves a folder that counts for nothing.
+        os.sync()
+        (path / _MARKER).write_text(json.dumps({"name": name, "prefixes": [str(prefix) for prefix in self._prefixes(path)]}))
+
+    def _prefixes(self, path: Path) -> list[Path]:
+        """Folders outside the venv that its interpreter lives from, as the interpreter itself tells."""
+        python = path / "bin" / "python"
+        told = subprocess.run(
+            [str(python), "-I", "-c", "import sys; print(sys.base_prefix)"], capture_output=True, text=True, check=True
+        )
+        return _interpreter_folders(Path(told.stdout.strip()), python)
+
+    def _check_compiler(self, name: str) -> None:
+        if name not in _NEEDS_COMPILER:
+            return
+        if shutil.which("gcc") is None and shutil.which("cc") is None:
+            raise Unavailable(f"Installing {name} needs a C compiler: install the Debian packages gcc and libc6-dev.")
+        if not Path(sysconfig.get_path("include"), "Python.h").is_file():
+            raise Unavailable(f"Installing {name} needs Python's header files: install the Debian package python3-dev.")
+
+    def _path(self, name: str) -> Path:
+        digest = hashlib.sha256(self._requirements(name) + str(self._python).encode()).hexdigest()[:16]
+        return self._folder / f"{name}-{digest}"
+
+    def _folders(self, name: str) -> list[Path]:
+        return [path for path in self._folder.glob(f"{name}-*") if len(path.name) == len(name) + 17]
+
+    def _requirements(self, name: str) -> bytes:
+        if name not in self.names():
+            raise NotFound(f"There is no environment called {name}; there are: {', '.join(self.names())}.")
+        if self._definitions is not None:
+            return (self._definitions / f"{name}.txt").read_bytes()
+        return importlib.resources.files("pilvi.runtimes").joinpath("environments", f"{name}.txt").read_bytes()
+
+    def _definition_names(self) -> list[str]:
+        if self._definitions is not None:
+            return [path.name for path in self._definitions.glob("*.txt")]
+        folder = importlib.resources.files("pilvi.runtimes").joinpath("environments")
+        return [entry.name for entry in folder.iterdir() if entry.name.endswith(".txt")]
+
+    @contextmanager
+    def _locked(self, name: str) -> Iterator[None]:
+        """One installer at a time, over processes too; the kernel lets go when the holder dies."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f".{name}.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def interpreter(python: Path | None = None) -> Environment:
+    """The server's own base interpreter, without any packages, as an environment."""
+    executable = Path(getattr(sys, "_base_executable", sys.executable)) if python is None else python
+    prefix = Path(sys.base_prefix)
+    return Environment("base", prefix, executable, _binds(_interpreter_folders(prefix, executable)))
+
+
+def _environment(name: str, path: Path) -> Environment:
+    prefixes = [Path(prefix) for prefix in json.loads((path / _MARKER).read_text())["prefixes"]]
+    return Environment(name, path, path / "bin" / "python", _binds([path, *prefixes]))
+
+
+def _interpreter_folders(prefix: Path, python: Path) -> list[Path]:
+    """Where an interpreter's files are, and every link on the way there. What lies in /usr is shown to every program anyway."""
+    found = [prefix]
+    while python.is_symlink():
+        python = python.parent / python.readlink()
+        found.append(python.parent.parent)
+    inside = [path for path in found if not any(path != other and path.is_relative_to(other) for other in found)]
+    return [path for path in dict.fromkeys(inside) if not path.is_relative_to("/usr") and path != Path("/")]
+
+
+def _binds(folders: Sequence[Path]) -> tuple[Bind, ...]:
+    return tuple(Bind(path, str(path)) for path in dict.fromkeys(folders))
+
+
+def _run(command: list[str], on_line: Callable[[str], None]) -> None:
+    """Run an installer; its words go to `on_line`, its last ones into the error."""
+    last: list[str] = []
+    try:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    except OSError as error:
+        raise Unavailable(f"{command[0]} could not be started: {error}") from error
+    with child:
+        for line in child.stdout or ():
+            on_line(line.rstrip("\n"))
+            last = [*last[-9:], line.rstrip("\n")]
+    if child.returncode != 0:
+        raise Unavailable("The environment could not be installed: " + "\n".join(last))

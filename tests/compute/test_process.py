@@ -1,0 +1,134 @@
+"""The compute contract against every isolation this machine has, and what happens when the server dies."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pilvi.compute import Compute, ProcessSpec
+from pilvi.compute.process import ProcessCompute
+from pilvi.core.errors import Unavailable
+from pilvi.testing.contracts.compute import APART, CONTRACT, Heard, eventually, is_alive, run, shell
+
+ISOLATIONS = ("bwrap", "unshare", "none")
+
+
+@cache
+def trouble(isolation: str) -> str:
+    try:
+        return "" if ProcessCompute(isolation).isolation else "?"
+    except Unavailable as error:
+        return error.message
+
+
+@pytest.fixture(params=ISOLATIONS)
+def compute(request: pytest.FixtureRequest) -> Iterator[Compute]:
+    if reason := trouble(request.param):
+        pytest.skip(reason)
+    compute = ProcessCompute(request.param)
+    yield compute
+    compute.close()
+
+
+@pytest.mark.parametrize("promise", CONTRACT, ids=lambda promise: promise.__name__)
+def test_adapter_keeps(promise: Callable[[Compute, Path], None], compute: Compute, tmp_path: Path) -> None:
+    promise(compute, tmp_path)
+
+
+@pytest.mark.parametrize("promise", APART, ids=lambda promise: promise.__name__)
+def test_namespaces_keep(promise: Callable[[Compute, Path], None], compute: Compute, tmp_path: Path) -> None:
+    if compute.isolation == "none":
+        pytest.skip("no namespaces, no privacy")
+    promise(compute, tmp_path)
+
+
+def test_hidden_folder_inside_a_shown_one_is_masked(compute: Compute, tmp_path: Path) -> None:
+    if compute.isolation == "none":
+        pytest.skip("no namespaces, no privacy")
+    from dataclasses import replace
+
+    from pilvi.compute import Bind
+
+    (tmp_path / "prefix" / "data").mkdir(parents=True)
+    (tmp_path / "prefix" / "data" / "canary").write_text("secret")
+    (tmp_path / "prefix" / "shown").write_text("shown\n")
+    masking = ProcessCompute(compute.isolation, hidden=[tmp_path / "prefix" / "data"])  # type: ignore[arg-type]
+    spec = replace(shell("cat /p/shown; cat /p/data/canary; ls -A /p/data"), binds=(Bind(tmp_path / "prefix", "/p"),))
+    _, lines = run(masking, spec)
+    masking.close()
+    assert lines[0] == "shown"
+    assert "secret" not in lines
+    assert len(lines) == 2
+
+
+SERVER = """
+import sys, threading
+from pilvi.compute.process import ProcessCompute
+from pilvi.testing.contracts.compute import shell
+def say(line):
+    print(line, flush=True)
+process = ProcessCompute(sys.argv[1]).launch(shell(f"trap '' TERM; setsid sleep {sys.argv[2]} & echo ready; sleep {sys.argv[2]}"), say)
+threading.Event().wait()
+"""
+
+
+def test_programs_die_with_the_server_whatever_happens(compute: Compute, tmp_path: Path) -> None:
+    marker = f"9{tmp_path.stat().st_ino}"
+    server = subprocess.Popen([sys.executable, "-c", SERVER, compute.isolation, marker], stdout=subprocess.PIPE, text=True)
+    with server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == "ready\n"
+        eventually(lambda: is_alive(f"sleep\0{marker}"))
+        os.kill(server.pid, signal.SIGKILL)
+        eventually(lambda: not is_alive(f"sleep\0{marker}"))
+
+
+def test_a_thread_that_launched_may_end(compute: Compute) -> None:
+    import threading
+
+    heard, made = Heard(), []
+    thread = threading.Thread(target=lambda: made.append(compute.launch(shell("read x; echo still here; exit 0"), heard)))
+    thread.start()
+    thread.join()
+    assert made[0].wait(30).code == 0
+    assert heard.lines == ["still here"]
+
+
+def test_runs_as_an_ordinary_user(compute: Compute) -> None:
+    if os.getuid() != 0:
+        pytest.skip("every other test shows it already")
+    if Path(sys.base_prefix).is_relative_to("/root"):
+        pytest.skip("the interpreter is in root's home folder, where an ordinary user cannot start it")
+
+
+def test_choice_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "pilvi.compute")
+    compute = ProcessCompute("none")
+    run(compute, shell("true"))
+    run(compute, shell("true"))
+    compute.close()
+    assert [record.message for record in caplog.records] == ["programs of users run apart by none"]
+
+
+def test_paths_are_relocated_without_namespaces(tmp_path: Path) -> None:
+    from pilvi.compute import Bind
+    from pilvi.compute.relocate import relocated
+
+    spec = ProcessSpec(
+        ("train", "--dir=/opt/ml/model", "/opt/mlx", "/opt/ml"),
+        {"A": "/opt/ml/input:/tmp", "B": "s3://x/opt/ml"},
+        binds=(Bind(tmp_path, "/opt/ml", True),),
+        cwd="/opt/ml/code",
+    )
+    moved = relocated(spec)
+    assert moved.command == ("train", f"--dir={tmp_path}/model", "/opt/mlx", str(tmp_path))
+    assert moved.env == {"A": f"{tmp_path}/input:/tmp", "B": "s3://x/opt/ml"}
+    assert moved.cwd == f"{tmp_path}/code"
