@@ -7,8 +7,13 @@ Encryption is not the port's business: `storage.sealed` puts it around any adapt
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Protocol
+
+PIECE_BYTES = 4 << 20
 
 
 class BlobWriter(Protocol):
@@ -35,6 +40,15 @@ class Blobs(Protocol):
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes from start up to (not including) end. NotFound when the name is unknown."""
 
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+        """The same range in pieces of at most about `piece_bytes`, for bodies too large to hold. Blocks: for threads.
+
+        Opens at once (NotFound comes from this call, and a later delete does no harm); `close()` it when it is left early.
+        """
+
+    def path(self, name: str) -> Path | None:
+        """The file that holds exactly these bytes, for the kernel to send; None when there is none (sealed, or in memory)."""
+
     def size(self, name: str) -> int:
         """Bytes stored. NotFound when the name is unknown."""
 
@@ -49,3 +63,23 @@ class Blobs(Protocol):
 
     def clear(self) -> None:
         """Remove everything."""
+
+
+class _Names:
+    """Unique names: a random word for each process, then a count, so that neighbours in time are neighbours in an index."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.word = os.urandom(8).hex()
+        self.numbers = itertools.count(1)
+
+
+_names = _Names()
+os.register_at_fork(after_in_child=_names.renew)
+
+
+def new_name() -> str:
+    """A name nothing has: 28 hexadecimal digits. For blobs, and for small bodies kept in records."""
+    return f"{_names.word}{next(_names.numbers):012x}"

@@ -26,6 +26,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 from pilvi.core.errors import NotFound, PilviError, Unavailable
+from pilvi.storage.blobs.files import sync_folder
 from pilvi.storage.records import Change, Row, Table
 from pilvi.storage.records.batch import Batch, Key, Prepared, decode, key_range, prepare
 
@@ -486,7 +487,7 @@ def _create(path: Path) -> None:
         raise Unavailable(f"{path} cannot be opened as the metadata store: {error}.") from error
     finally:
         connection.close()
-    _sync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def _addresses(connection: sqlite3.Connection) -> dict[Table, int]:
@@ -494,14 +495,6 @@ def _addresses(connection: sqlite3.Connection) -> dict[Table, int]:
     return {
         Table(*names): number for number, *names in connection.execute("SELECT id, account, region, service, noun FROM address")
     }
-
-
-def _sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _settle(waiting: list[_Submission]) -> None:

@@ -1,0 +1,306 @@
+"""Encryption at rest, the blobs: sealed chunk by chunk around any Blobs adapter, so that a range opens only what it needs.
+
+    header (256 bytes)   magic, chunk size, the blob's own random key wrapped by the keyring for this blob's name
+    chunk 0 .. n-1       `chunk size` bytes of AES-256-GCM ciphertext and a tag of 16; nonce: the chunk's number;
+                         the last one (which may be shorter) is sealed as the last, so a blob cut at a chunk's end does not pass
+
+`PlainBlobs` is for people whose disk is encrypted already. Its names say so ("...p"), so both kinds live side by side and a
+server may be started with one or the other.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from pilvi.core.errors import Invalid, Unavailable
+from pilvi.storage.blobs import PIECE_BYTES, Blobs, BlobWriter
+from pilvi.storage.keyring import TAG_BYTES, Keyring
+
+__all__ = ["Keyring", "PlainBlobs", "SealedBlobs"]
+
+CHUNK_BYTES = 128 << 10
+"""Plaintext in a chunk: a small range decrypts little (some 15 us), a large one runs at many GB/s."""
+HEADER_BYTES = 256
+OPENED = 4096
+"""Blobs whose unwrapped keys are remembered."""
+
+_HEADER = struct.Struct(">11sIH")
+_MAGIC = b"pilvi-blob\x01"
+_INNER, _LAST = b"inner", b"last"
+_PLAIN_MARK = "p"
+"""Ends the names of plain blobs; a hexadecimal name never does."""
+
+
+class _Opened(NamedTuple):
+    """What is known of a sealed blob once its header was read. A blob never changes, so neither does this."""
+
+    decrypt: Callable[[bytes, bytes | memoryview, bytes], bytes]
+    chunk_bytes: int
+    size: int
+    last: int
+    """The number of the last chunk."""
+
+
+class SealedBlobWriter:
+    """Seals whole chunks as they fill up; the last one waits for `finish`, which knows that it is the last."""
+
+    def __init__(self, inner: BlobWriter, keyring: Keyring) -> None:
+        self.name = inner.name
+        self._inner = inner
+        self._pending = bytearray()
+        self._number = 0
+        self._size = 0
+        key, wrapped = keyring.new_data_key(inner.name.encode())
+        self._encrypt = AESGCM(key).encrypt
+        self._header = (_HEADER.pack(_MAGIC, CHUNK_BYTES, len(wrapped)) + wrapped).ljust(HEADER_BYTES, b"\0")
+
+    def write(self, data: bytes | memoryview) -> None:
+        self._size += len(data)
+        left = memoryview(data)
+        if self._pending:
+            missing = CHUNK_BYTES - len(self._pending)
+            self._pending += left[:missing]
+            left = left[missing:]
+            if not left:
+                return
+            self._seal(self._pending, _INNER)
+            self._pending = bytearray()
+        while len(left) > CHUNK_BYTES:
+            self._seal(left[:CHUNK_BYTES], _INNER)
+            left = left[CHUNK_BYTES:]
+        self._pending += left
+
+    def finish(self) -> int:
+        self._seal(self._pending, _LAST)
+        self._inner.finish()
+        return self._size
+
+    def abort(self) -> None:
+        self._inner.abort()
+
+    def _seal(self, chunk: bytes | bytearray | memoryview, place: bytes) -> None:
+        sealed = self._encrypt(self._number.to_bytes(12, "big"), chunk, place)
+        if not self._number:
+            sealed = self._header + sealed
+        self._number += 1
+        self._inner.write(sealed)
+
+
+class SealedStream:
+    """A range of a sealed blob, opened as its pieces arrive."""
+
+    def __init__(self, name: str, opened: _Opened, source: Iterator[bytes], start: int, end: int) -> None:
+        self._name = name
+        self._opened = opened
+        self._source = source
+        self._pieces = _whole_chunks(source, opened.chunk_bytes + TAG_BYTES)
+        self._number, self._skip = divmod(start, opened.chunk_bytes)
+        self._left = end - start
+
+    def __iter__(self) -> SealedStream:
+        return self
+
+    def __next__(self) -> bytes:
+        if self._left <= 0:
+            self.close()
+            raise StopIteration
+        chunks = _open_chunks(self._name, self._opened, self._number, next(self._pieces, b""))
+        self._number += len(chunks)
+        plain = b"".join(chunks)
+        if self._skip or len(plain) > self._left:
+            plain = plain[self._skip : self._skip + self._left]
+            self._skip = 0
+        self._left -= len(plain)
+        return plain
+
+    def close(self) -> None:
+        self._left = 0
+        close = getattr(self._source, "close", None)
+        if close is not None:
+            close()
+
+
+class PlainBlobs:
+    """Blobs as they are, under names that say so. With a keyring it also reads what was sealed before."""
+
+    def __init__(self, blobs: Blobs, keyring: Keyring | None = None) -> None:
+        self._inner = blobs
+        self._sealed = SealedBlobs(blobs, keyring) if keyring is not None else None
+
+    def create(self) -> BlobWriter:
+        return _PlainBlobWriter(self._inner.create())
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        if name[-1:] != _PLAIN_MARK:
+            return self._before(name).read(name, start, end)
+        return self._inner.read(name[:-1], start, end)
+
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+        if name[-1:] != _PLAIN_MARK:
+            return self._before(name).stream(name, start, end, piece_bytes)
+        return self._inner.stream(name[:-1], start, end, piece_bytes)
+
+    def path(self, name: str) -> Path | None:
+        return self._inner.path(name[:-1]) if name[-1:] == _PLAIN_MARK else None
+
+    def size(self, name: str) -> int:
+        if name[-1:] != _PLAIN_MARK:
+            return self._before(name).size(name)
+        return self._inner.size(name[:-1])
+
+    def delete(self, name: str) -> None:
+        self._inner.delete(name.removesuffix(_PLAIN_MARK))
+
+    def names(self) -> Iterator[str]:
+        return _public_names(self._inner)
+
+    def sweep(self, keep: Iterable[str]) -> int:
+        return self._inner.sweep(name.removesuffix(_PLAIN_MARK) for name in keep)
+
+    def clear(self) -> None:
+        self._inner.clear()
+
+    def _before(self, name: str) -> SealedBlobs:
+        if self._sealed is None:
+            raise Unavailable(f"Blob {name} was encrypted by an earlier start; it cannot be read without the keyring.")
+        return self._sealed
+
+
+class _PlainBlobWriter:
+    def __init__(self, inner: BlobWriter) -> None:
+        self.name = inner.name + _PLAIN_MARK
+        self.write = inner.write
+        self.finish = inner.finish
+        self.abort = inner.abort
+
+
+class SealedBlobs:
+    """Blobs that reach the disk encrypted. Sizes and ranges are those of the plaintext."""
+
+    def __init__(self, blobs: Blobs, keyring: Keyring) -> None:
+        self._inner = blobs
+        self._keyring = keyring
+        self._opened = lru_cache(OPENED)(self._open)
+
+    def create(self) -> BlobWriter:
+        inner = self._inner.create()
+        try:
+            return SealedBlobWriter(inner, self._keyring)
+        except Exception:
+            inner.abort()
+            raise
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        if name[-1:] == _PLAIN_MARK:
+            return self._inner.read(name[:-1], start, end)
+        opened = self._opened(name)
+        end = opened.size if end is None else min(end, opened.size)
+        if start >= end:
+            return b""
+        first, skip = divmod(start, opened.chunk_bytes)
+        sealed = self._inner.read(name, *_stored_range(opened, start, end))
+        chunks = _open_chunks(name, opened, first, sealed)
+        plain = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+        if skip or len(plain) > end - start:
+            plain = plain[skip : skip + end - start]
+        return plain
+
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+        if name[-1:] == _PLAIN_MARK:
+            return self._inner.stream(name[:-1], start, end, piece_bytes)
+        opened = self._opened(name)
+        end = opened.size if end is None else min(end, opened.size)
+        chunks = max(1, piece_bytes // opened.chunk_bytes)
+        source = self._inner.stream(name, *_stored_range(opened, start, max(start, end)), chunks * (opened.chunk_bytes + TAG_BYTES))
+        return SealedStream(name, opened, source, start, end)
+
+    def path(self, name: str) -> Path | None:
+        return self._inner.path(name[:-1]) if name[-1:] == _PLAIN_MARK else None
+
+    def size(self, name: str) -> int:
+        if name[-1:] == _PLAIN_MARK:
+            return self._inner.size(name[:-1])
+        return _plain_size(self._inner.size(name), self._opened(name).chunk_bytes)
+
+    def delete(self, name: str) -> None:
+        self._inner.delete(name.removesuffix(_PLAIN_MARK))
+
+    def names(self) -> Iterator[str]:
+        return _public_names(self._inner)
+
+    def sweep(self, keep: Iterable[str]) -> int:
+        return self._inner.sweep(name.removesuffix(_PLAIN_MARK) for name in keep)
+
+    def clear(self) -> None:
+        self._inner.clear()
+        self._opened.cache_clear()
+
+    def _open(self, name: str) -> _Opened:
+        stored = self._inner.size(name)
+        header = self._inner.read(name, 0, HEADER_BYTES)
+        if len(header) < HEADER_BYTES or not header.startswith(_MAGIC):
+            raise _damaged(name)
+        _, chunk_bytes, key_bytes = _HEADER.unpack_from(header)
+        try:
+            key = self._keyring.unwrap(header[_HEADER.size : _HEADER.size + key_bytes], name.encode())
+        except Invalid as error:
+            raise _damaged(name) from error
+        size = _plain_size(stored, chunk_bytes)
+        return _Opened(AESGCM(key).decrypt, chunk_bytes, size, max(0, size - 1) // chunk_bytes)
+
+
+def _open_chunks(name: str, opened: _Opened, first: int, sealed: bytes) -> list[bytes]:
+    """The plaintext of chunks `first`, `first` + 1, ... that lie one behind the other in `sealed`."""
+    step, number = opened.chunk_bytes + TAG_BYTES, first
+    view = memoryview(sealed)
+    chunks: list[bytes] = []
+    try:
+        for at in range(0, len(sealed) or 1, step):
+            place = _LAST if number == opened.last else _INNER
+            chunks.append(opened.decrypt(number.to_bytes(12, "big"), view[at : at + step], place))
+            number += 1
+    except InvalidTag:
+        raise _damaged(name) from None
+    return chunks
+
+
+def _whole_chunks(pieces: Iterator[bytes], sealed_chunk_bytes: int) -> Iterator[bytes]:
+    """The same bytes cut between chunks, wherever the adapter cut them."""
+    rest = b""
+    for piece in pieces:
+        joined = rest + piece if rest else piece
+        cut = len(joined) - len(joined) % sealed_chunk_bytes
+        rest = joined[cut:]
+        if cut:
+            yield joined[:cut]
+    if rest:
+        yield rest
+
+
+def _stored_range(opened: _Opened, start: int, end: int) -> tuple[int, int]:
+    """Where the chunks of a plaintext range lie in the stored blob."""
+    step = opened.chunk_bytes + TAG_BYTES
+    first, last = start // opened.chunk_bytes, max(start, end - 1) // opened.chunk_bytes
+    return HEADER_BYTES + first * step, HEADER_BYTES + (last + 1) * step
+
+
+def _plain_size(stored: int, chunk_bytes: int) -> int:
+    sealed = max(0, stored - HEADER_BYTES)
+    return max(0, sealed - TAG_BYTES * -(-sealed // (chunk_bytes + TAG_BYTES)))
+
+
+def _public_names(inner: Blobs) -> Iterator[str]:
+    """Every name as this room gives it out: what does not begin as a sealed blob is a plain one."""
+    for name in inner.names():
+        yield name if inner.read(name, 0, len(_MAGIC)) == _MAGIC else name + _PLAIN_MARK
+
+
+def _damaged(name: str) -> Unavailable:
+    return Unavailable(f"Blob {name} is damaged: its bytes are not those that were written.")
