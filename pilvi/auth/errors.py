@@ -1,7 +1,7 @@
 """What is wrong with a signature, in one word, and how each protocol says it.
 
 `AuthError.kind` is ours; `code_for` turns it into the code, message and status that AWS answers for the protocol and
-service at hand. The words a single request adds (which region, which header) travel in `AuthError.message` and `fields`.
+service at hand. The words a single request adds (which region, which header) travel in the error's message, plain and fields.
 
 Sources: S3 API reference "Error responses"; IAM and STS API references "Common errors"; DynamoDB developer guide "Error
 handling"; EC2 API reference "Error codes"; recorded answers in public issue trackers where the references are silent
@@ -15,29 +15,30 @@ from typing import Any, Literal
 from pilvi.core.errors import Denied, ServiceError
 
 Kind = Literal[
-    "missing",
-    "unknown-key",
-    "bad-token",
-    "expired-token",
+    "missing_token",
+    "unknown_key",
+    "bad_token",
+    "expired_token",
     "signature",
     "skewed",
     "expired",
-    "not-yet-valid",
-    "no-date",
+    "not_yet_valid",
+    "no_date",
     "malformed",
-    "malformed-query",
+    "malformed_query",
     "unsupported",
     "several",
     "scope",
-    "scope-query",
-    "unsigned-headers",
-    "no-payload-hash",
-    "bad-payload-hash",
-    "payload-hash",
-    "bad-digest",
-    "incomplete-body",
-    "malformed-chunks",
-    "malformed-trailer",
+    "scope_query",
+    "wrong_region",
+    "unsigned_headers",
+    "no_payload_hash",
+    "bad_payload_hash",
+    "payload_mismatch",
+    "bad_digest",
+    "incomplete_body",
+    "malformed_chunks",
+    "malformed_trailer",
 ]
 
 S3_SERVICES = frozenset({"s3", "s3express", "s3-object-lambda", "s3-outposts"})
@@ -50,17 +51,17 @@ _TOKEN_EXPIRED = "The security token included in the request is expired"
 _EC2_REFUSED = "AWS was not able to validate the provided access credentials"
 
 _S3: dict[str, tuple[str, str, int]] = {
-    "missing": ("AccessDenied", "Access Denied", 403),
-    "unknown-key": ("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", 403),
-    "bad-token": ("InvalidToken", "The provided token is malformed or otherwise invalid.", 400),
-    "expired-token": ("ExpiredToken", "The provided token has expired.", 400),
+    "missing_token": ("AccessDenied", "Access Denied", 403),
+    "unknown_key": ("InvalidAccessKeyId", "The AWS Access Key Id you provided does not exist in our records.", 403),
+    "bad_token": ("InvalidToken", "The provided token is malformed or otherwise invalid.", 400),
+    "expired_token": ("ExpiredToken", "The provided token has expired.", 400),
     "signature": ("SignatureDoesNotMatch", _MISMATCH + "Check your key and signing method.", 403),
     "skewed": ("RequestTimeTooSkewed", "The difference between the request time and the current time is too large.", 403),
     "expired": ("AccessDenied", "Request has expired", 403),
-    "not-yet-valid": ("AccessDenied", "Request is not yet valid", 403),
-    "no-date": ("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header", 403),
+    "not_yet_valid": ("AccessDenied", "Request is not yet valid", 403),
+    "no_date": ("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header", 403),
     "malformed": ("AuthorizationHeaderMalformed", "The authorization header that you provided is not valid.", 400),
-    "malformed-query": (
+    "malformed_query": (
         "AuthorizationQueryParametersError",
         "The authorization query parameters that you provided are not valid.",
         400,
@@ -75,14 +76,15 @@ _S3: dict[str, tuple[str, str, int]] = {
         400,
     ),
     "scope": ("AuthorizationHeaderMalformed", "The authorization header is malformed; the credential scope is wrong", 400),
-    "scope-query": (
+    "wrong_region": ("AuthorizationHeaderMalformed", "The authorization header is malformed; the region is wrong", 400),
+    "scope_query": (
         "AuthorizationQueryParametersError",
         "Error parsing the X-Amz-Credential parameter; the credential scope is wrong",
         400,
     ),
-    "unsigned-headers": ("AccessDenied", "There were headers present in the request which were not signed", 403),
-    "no-payload-hash": ("InvalidRequest", "Missing required header for this request: x-amz-content-sha256", 400),
-    "bad-payload-hash": (
+    "unsigned_headers": ("AccessDenied", "There were headers present in the request which were not signed", 403),
+    "no_payload_hash": ("InvalidRequest", "Missing required header for this request: x-amz-content-sha256", 400),
+    "bad_payload_hash": (
         "InvalidArgument",
         (
             "x-amz-content-sha256 must be UNSIGNED-PAYLOAD, STREAMING-UNSIGNED-PAYLOAD-TRAILER, STREAMING-AWS4-HMAC-SHA256-PAYLOAD, "
@@ -91,19 +93,19 @@ _S3: dict[str, tuple[str, str, int]] = {
         ),
         400,
     ),
-    "payload-hash": (
+    "payload_mismatch": (
         "XAmzContentSHA256Mismatch",
         "The provided 'x-amz-content-sha256' header does not match what was computed.",
         400,
     ),
-    "bad-digest": ("BadDigest", "The Content-MD5 you specified did not match what we received.", 400),
-    "incomplete-body": (
+    "bad_digest": ("BadDigest", "The Content-MD5 you specified did not match what we received.", 400),
+    "incomplete_body": (
         "IncompleteBody",
         "You did not provide the number of bytes specified by the Content-Length HTTP header",
         400,
     ),
-    "malformed-chunks": ("InvalidRequest", "The body of the request is not a valid aws-chunked stream.", 400),
-    "malformed-trailer": (
+    "malformed_chunks": ("InvalidRequest", "The body of the request is not a valid aws-chunked stream.", 400),
+    "malformed_trailer": (
         "MalformedTrailerError",
         "The request contained trailing data that was not well-formed or did not conform to our published schema.",
         400,
@@ -111,33 +113,33 @@ _S3: dict[str, tuple[str, str, int]] = {
 }
 
 _QUERY: dict[str, tuple[str, str, int]] = {
-    "missing": ("MissingAuthenticationToken", "Request is missing Authentication Token", 403),
-    "unknown-key": ("InvalidClientTokenId", _TOKEN_INVALID, 403),
-    "bad-token": ("InvalidClientTokenId", _TOKEN_INVALID, 403),
-    "expired-token": ("ExpiredToken", _TOKEN_EXPIRED, 403),
+    "missing_token": ("MissingAuthenticationToken", "Request is missing Authentication Token", 403),
+    "unknown_key": ("InvalidClientTokenId", _TOKEN_INVALID, 403),
+    "bad_token": ("InvalidClientTokenId", _TOKEN_INVALID, 403),
+    "expired_token": ("ExpiredToken", _TOKEN_EXPIRED, 403),
     "signature": ("SignatureDoesNotMatch", _QUERY_MISMATCH, 403),
     "incomplete": ("IncompleteSignature", "The request signature does not conform to AWS standards.", 400),
 }
 
 _JSON: dict[str, tuple[str, str, int]] = {
-    "missing": ("MissingAuthenticationTokenException", "Missing Authentication Token", 400),
-    "unknown-key": ("UnrecognizedClientException", _TOKEN_INVALID, 400),
-    "bad-token": ("UnrecognizedClientException", _TOKEN_INVALID, 400),
-    "expired-token": ("ExpiredTokenException", _TOKEN_EXPIRED, 400),
+    "missing_token": ("MissingAuthenticationTokenException", "Missing Authentication Token", 400),
+    "unknown_key": ("UnrecognizedClientException", _TOKEN_INVALID, 400),
+    "bad_token": ("UnrecognizedClientException", _TOKEN_INVALID, 400),
+    "expired_token": ("ExpiredTokenException", _TOKEN_EXPIRED, 400),
     "signature": ("InvalidSignatureException", _QUERY_MISMATCH, 400),
     "incomplete": ("IncompleteSignatureException", "The request signature does not conform to AWS standards.", 400),
 }
 
 _EC2: dict[str, tuple[str, str, int]] = {
-    "missing": ("MissingParameter", "The request must contain the parameter AWSAccessKeyId", 400),
-    "unknown-key": ("AuthFailure", _EC2_REFUSED, 401),
-    "bad-token": ("AuthFailure", _EC2_REFUSED, 401),
-    "expired-token": ("RequestExpired", "Request has expired.", 400),
+    "missing_token": ("MissingParameter", "The request must contain the parameter AWSAccessKeyId", 400),
+    "unknown_key": ("AuthFailure", _EC2_REFUSED, 401),
+    "bad_token": ("AuthFailure", _EC2_REFUSED, 401),
+    "expired_token": ("RequestExpired", "Request has expired.", 400),
     "signature": ("AuthFailure", _EC2_REFUSED, 401),
     "incomplete": ("AuthFailure", _EC2_REFUSED, 401),
 }
 
-_INCOMPLETE = frozenset({"malformed", "malformed-query", "unsupported", "several", "no-date", "unsigned-headers"})
+_INCOMPLETE = frozenset({"malformed", "malformed_query", "unsupported", "several", "no_date", "unsigned_headers"})
 """Faults of form: outside S3 they are all an incomplete signature. Every other fault there is a wrong signature."""
 
 _TABLES = {"query": _QUERY, "ec2": _EC2}
@@ -146,37 +148,46 @@ _TABLES = {"query": _QUERY, "ec2": _EC2}
 class AuthError(Denied):
     """A request whose signature is refused. Without a message the protocol's own is shown."""
 
-    def __init__(self, kind: Kind, message: str = "", **fields: Any) -> None:
+    def __init__(self, kind: Kind, message: str = "", *, plain: str = "", **fields: Any) -> None:
+        """message: S3's sentence. plain: what the other services say. fields: what S3 adds to its error."""
         super().__init__(message, **fields)
         self.kind: Kind = kind
+        self.plain = plain
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.message}" if self.message else self.kind
+        return f"{self.kind}: {self.message or self.plain}".removesuffix(": ")
 
 
-def code_for(kind: Kind, protocol: str, service: str) -> tuple[str, str, int]:
-    """The code, default message and status that a service answers for a kind of fault.
+def wrong_region(region: str, expected: str) -> AuthError:
+    """A credential scope whose Region is not the one asked, or none at all."""
+    return AuthError(
+        "wrong_region",
+        f"The authorization header is malformed; the region '{region}' is wrong; expecting '{expected}'",
+        plain=f"Credential should be scoped to a valid region, not '{region}'. ",
+    )
+
+
+def code_for(error: AuthError | Kind, protocol: str, service: str) -> tuple[str, str, int]:
+    """The code, message and status that a service answers for a fault.
 
     protocol: botocore's metadata name (query, ec2, json, rest-json, rest-xml, smithy-rpc-v2-cbor). service: its signing name.
     """
+    if not isinstance(error, AuthError):
+        error = AuthError(error)
+    if error.kind == "wrong_region" and not error.message:
+        error = wrong_region(str(error.fields.get("region", "")), str(error.fields.get("expected", "")))
     if service in S3_SERVICES:
-        return _S3[kind]
+        code, message, status = _S3[error.kind]
+        return code, error.message or message, status
     table = _QUERY if protocol == "rest-xml" else _TABLES.get(protocol, _JSON)
-    code, message, status = table.get(kind) or table["incomplete" if kind in _INCOMPLETE else "signature"]
+    code, message, status = table.get(error.kind) or table["incomplete" if error.kind in _INCOMPLETE else "signature"]
+    if table is not _EC2:  # EC2 never tells what was wrong
+        message = error.plain or message
     return code, message, 403 if protocol == "rest-json" else status
 
 
 def service_error(error: AuthError, protocol: str, service: str) -> ServiceError:
-    """The answer to a refused signature, ready to be encoded."""
-    code, message, status = code_for(error.kind, protocol, service)
-    if service not in S3_SERVICES:
-        return ServiceError(code, _plain_message(error, code) or message, status)
-    fields = {name: value for name, value in error.fields.items() if name != "plain"}
-    return ServiceError(code, error.message or message, status, **fields)
-
-
-def _plain_message(error: AuthError, code: str) -> str:
-    """What the services other than S3 say: `plain` where their words differ; EC2 never tells what was wrong."""
-    if code in ("AuthFailure", "MissingParameter", "RequestExpired"):
-        return ""
-    return str(error.fields.get("plain", error.message if error.kind != "signature" else ""))
+    """The answer to a refused signature, ready to be encoded; only S3 adds fields to its errors."""
+    code, message, status = code_for(error, protocol, service)
+    fields = error.fields if service in S3_SERVICES else {}
+    return ServiceError(code, message, status, **{name: value for name, value in fields.items() if name[0].isupper()})

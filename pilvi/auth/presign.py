@@ -115,7 +115,7 @@ def _read_v4_query(request: Request, parameters: Mapping[str, str]) -> Claim:
     scope = credential.split("/")
     if len(scope) != 5 or not scope[0] or scope[4] != "aws4_request":
         raise AuthError(
-            "malformed-query",
+            "malformed_query",
             'Error parsing the X-Amz-Credential parameter; the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".',
             plain=f"Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term, got '{credential}'",
         )
@@ -157,7 +157,7 @@ def _lifetime(text: str) -> int:
 
 
 def _query_error(message: str) -> AuthError:
-    return AuthError("malformed-query", message)
+    return AuthError("malformed_query", message)
 
 
 def check_lifetime(claim: Claim, signed_s: float, now_s: float, skew_s: float) -> None:
@@ -165,7 +165,7 @@ def check_lifetime(claim: Claim, signed_s: float, now_s: float, skew_s: float) -
     expires_s = claim.expires_s or 0
     if signed_s > now_s + skew_s:
         plain = f"Signature not yet current: {claim.timestamp} is still later than {canonical.stamp_of(now_s + skew_s)}"
-        raise AuthError("not-yet-valid", plain=plain, ServerTime=canonical.iso_of(now_s), **{"X-Amz-Date": claim.timestamp})
+        raise AuthError("not_yet_valid", plain=plain, ServerTime=canonical.iso_of(now_s), **{"X-Amz-Date": claim.timestamp})
     if now_s > signed_s + expires_s:
         end = canonical.stamp_of(signed_s + expires_s)
         raise AuthError(
@@ -183,10 +183,12 @@ def check_lifetime(claim: Claim, signed_s: float, now_s: float, skew_s: float) -
 def _read_v2_query(request: Request, parameters: Mapping[str, str]) -> Claim:
     needed = ("AWSAccessKeyId", "Signature", "Expires")
     if any(not parameters.get(name) for name in needed):
-        raise AuthError("missing", "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters")
+        raise AuthError(
+            "missing_token", "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters"
+        )
     ends = parameters["Expires"]
     if not (ends.isascii() and ends.isdigit()):
-        raise AuthError("missing", "Invalid date (should be seconds since epoch): " + ends)
+        raise AuthError("missing_token", "Invalid date (should be seconds since epoch): " + ends)
     token = parameters.get("x-amz-security-token", "") or request.header("x-amz-security-token")
     return Claim(
         "v2-query", parameters["AWSAccessKeyId"], parameters["Signature"], service="s3", session_token=token, expires_s=int(ends)
@@ -219,7 +221,7 @@ def verify_v2(claim: Claim, request: Request, secret: str, *, now_s: float, host
     """AuthError unless `secret` signed exactly this request under Version 2, recently enough."""
     date = _check_v2_time(claim, request, now_s)
     if claim.payload_hash and claim.payload_hash in STREAMING_MODES:
-        raise AuthError("bad-payload-hash", ArgumentName="x-amz-content-sha256", ArgumentValue=claim.payload_hash)
+        raise AuthError("bad_payload_hash", ArgumentName="x-amz-content-sha256", ArgumentValue=claim.payload_hash)
     for unsigned in (frozenset[str](), _V2_UNSIGNED_BY_BOTOCORE):
         to_sign = _v2_string(claim, request, date, host_bucket, _V2_SIGNED_PARAMETERS - unsigned)
         if canonical.same(v2_signature(secret, canonical.wire_bytes(to_sign)), claim.signature):
@@ -247,7 +249,7 @@ def _check_v2_time(claim: Claim, request: Request, now_s: float) -> str:
         return str(ends_s)
     signed_s = canonical.seconds_of(claim.timestamp)
     if signed_s is None:
-        raise AuthError("no-date")
+        raise AuthError("no_date")
     if abs(signed_s - now_s) > 900:
         raise AuthError(
             "skewed", RequestTime=claim.timestamp, ServerTime=canonical.iso_of(now_s), MaxAllowedSkewMilliseconds="900000"

@@ -18,10 +18,11 @@ from hashlib import sha256
 
 from pilvi.auth import canonical, presign
 from pilvi.auth.claim import STREAMING_MODES, UNSIGNED_PAYLOAD, Claim
-from pilvi.auth.errors import S3_SERVICES, AuthError, service_error
+from pilvi.auth.errors import S3_SERVICES, AuthError, wrong_region
+from pilvi.auth.region import known_region
 from pilvi.core.http import Request
 
-__all__ = ["MAX_SKEW_S", "AuthError", "Claim", "read_claim", "service_error", "unknown_region", "verify", "wrong_service"]
+__all__ = ["MAX_SKEW_S", "AuthError", "Claim", "known_region", "read_claim", "unknown_region", "verify", "wrong_service"]
 
 MAX_SKEW_S = 900
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -130,7 +131,7 @@ def verify(
 def _check_time(claim: Claim, now_s: float) -> None:
     signed_s = canonical.seconds_of(claim.timestamp)
     if signed_s is None:
-        raise AuthError("no-date", plain="Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
+        raise AuthError("no_date", plain="Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.")
     if claim.timestamp[:8] != claim.date:
         raise _scope_error(
             claim,
@@ -172,7 +173,7 @@ def _check_signed_headers(claim: Claim, request: Request, is_s3: bool) -> None:
     if missing:
         name = missing[-1]
         plain = f"'{'Host' if name == 'host' else name}' {'or :authority ' if name == 'host' else ''}must be a 'SignedHeader' in the AWS Authorization."
-        raise AuthError("unsigned-headers", plain=plain, HeadersNotSigned=", ".join(missing))
+        raise AuthError("unsigned_headers", plain=plain, HeadersNotSigned=", ".join(missing))
 
 
 def _payload_of(claim: Claim, is_s3: bool, body_hash: str | None) -> str:
@@ -182,11 +183,11 @@ def _payload_of(claim: Claim, is_s3: bool, body_hash: str | None) -> str:
         if not declared:
             if claim.kind == "query":
                 return UNSIGNED_PAYLOAD
-            raise AuthError("no-payload-hash")
+            raise AuthError("no_payload_hash")
         if declared == UNSIGNED_PAYLOAD or claim.streaming:
             return declared
         if not is_sha256(declared):
-            raise AuthError("bad-payload-hash", ArgumentName="x-amz-content-sha256", ArgumentValue=declared)
+            raise AuthError("bad_payload_hash", ArgumentName="x-amz-content-sha256", ArgumentValue=declared)
         if body_hash is not None and body_hash != declared:
             raise payload_mismatch(declared, body_hash)
         return declared
@@ -197,7 +198,7 @@ def _payload_of(claim: Claim, is_s3: bool, body_hash: str | None) -> str:
 
 def payload_mismatch(declared: str, computed: str) -> AuthError:
     """The body is not the one whose hash was signed."""
-    return AuthError("payload-hash", ClientComputedContentSHA256=declared, S3ComputedContentSHA256=computed)
+    return AuthError("payload_mismatch", ClientComputedContentSHA256=declared, S3ComputedContentSHA256=computed)
 
 
 def is_sha256(text: str) -> bool:
@@ -244,11 +245,10 @@ def _spaced_hex(text: str) -> str:
 
 def unknown_region(claim: Claim, expecting: str) -> AuthError:
     """The scope names a Region that does not exist (or not the one that was asked)."""
-    return _scope_error(
-        claim,
-        f"the region '{claim.region}' is wrong; expecting '{expecting}'",
-        f"Credential should be scoped to a valid region, not '{claim.region}'. ",
-    )
+    if claim.kind != "query":
+        return wrong_region(claim.region, expecting)
+    plain = f"Credential should be scoped to a valid region, not '{claim.region}'. "
+    return _scope_error(claim, f"the region '{claim.region}' is wrong; expecting '{expecting}'", plain)
 
 
 def wrong_service(claim: Claim, expecting: str) -> AuthError:
@@ -262,7 +262,7 @@ def wrong_service(claim: Claim, expecting: str) -> AuthError:
 
 def _scope_error(claim: Claim, text: str, plain: str) -> AuthError:
     if claim.kind == "query":
-        return AuthError("scope-query", f"Error parsing the X-Amz-Credential parameter; {text}", plain=plain)
+        return AuthError("scope_query", f"Error parsing the X-Amz-Credential parameter; {text}", plain=plain)
     return AuthError("scope", _HEADER_MALFORMED + text, plain=plain)
 
 

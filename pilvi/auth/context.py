@@ -1,0 +1,179 @@
+"""Condition keys that hold for any request, worked out only when a policy asks for them.
+
+Source: IAM User Guide, "AWS global condition context keys".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from pilvi.auth.conditions import text_of
+from pilvi.core.principal import Principal
+
+if TYPE_CHECKING:
+    from pilvi.auth.identity import Identity
+
+Value = str | list[str]
+
+_TYPES = {
+    "root": "Account",
+    "user": "User",
+    "assumed-role": "AssumedRole",
+    "federated-user": "FederatedUser",
+    "anonymous": "Anonymous",
+}
+
+
+class Overlay:
+    """One set of keys laid over another; keys know no case, values are text."""
+
+    __slots__ = ("_below", "_given", "_top")
+
+    def __init__(self, below: Any, top: Mapping[str, Any]) -> None:
+        self._below = below if isinstance(below, (Overlay, GlobalContext)) else Overlay(None, below) if below else None
+        self._given = top
+        self._top: dict[str, Value] | None = None
+
+    def get(self, key: str, /) -> Value | None:
+        if self._top is None:
+            self._top = {name.lower(): as_value(value) for name, value in self._given.items() if value is not None}
+        value = self._top.get(key)
+        if value is None and self._below is not None:
+            return self._below.get(key)
+        return value
+
+    def __or__(self, more: Mapping[str, Any]) -> Overlay:
+        return Overlay(self, more)
+
+
+def as_value(value: Any) -> Value:
+    """A key's value as policies compare it."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, datetime):
+        return stamp(value)
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [text_of(item) for item in value]
+    return text_of(value)
+
+
+def stamp(instant: datetime) -> str:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class GlobalContext:
+    """The keys of one request. `get` takes the key in lower case; None: the request has no such key."""
+
+    __slots__ = ("identity", "now", "principal", "region", "secure", "source_ip", "user_agent")
+
+    def __init__(
+        self,
+        principal: Principal,
+        now: datetime,
+        source_ip: str,
+        secure: bool,
+        region: str,
+        user_agent: str,
+        identity: Identity | None,
+    ) -> None:
+        self.principal = principal
+        self.now = now
+        self.source_ip = source_ip
+        self.secure = secure
+        self.region = region
+        self.user_agent = user_agent
+        self.identity = identity
+
+    def get(self, key: str, /) -> Value | None:
+        find = _KEYS.get(key)
+        if find is not None:
+            return find(self)
+        if key.startswith("aws:principaltag/"):
+            return self._tag(key[17:])
+        return None
+
+    def __or__(self, more: Mapping[str, Any]) -> Overlay:
+        return Overlay(self, more)
+
+    def _tag(self, name: str) -> Value | None:
+        tags = self._session().get("tags") or {}
+        return next((str(value) for tag, value in tags.items() if tag.lower() == name), None)
+
+    def _session(self) -> Mapping[str, Any]:
+        return self.identity.session if self.identity is not None else {}
+
+
+def global_context(
+    principal: Principal,
+    *,
+    now: datetime,
+    source_ip: str = "",
+    secure: bool = False,
+    region: str = "",
+    user_agent: str = "",
+    identity: Identity | None = None,
+) -> GlobalContext:
+    """The keys that hold for this request whatever it asks for. `identity` adds what the session was made with."""
+    return GlobalContext(principal, now, source_ip, secure, region, user_agent, identity)
+
+
+def _principal_arn(context: GlobalContext) -> Value | None:
+    """For a session the ARN of its role, not of the session."""
+    who = context.principal
+    return (who.issuer_arn if who.kind == "assumed-role" else "") or who.arn or None
+
+
+def _username(context: GlobalContext) -> Value | None:
+    return context.principal.name if context.principal.kind == "user" else None
+
+
+def _principal_account(context: GlobalContext) -> Value | None:
+    return context.principal.account if context.principal.kind not in ("anonymous", "service") else None
+
+
+def _source_account(context: GlobalContext) -> Value | None:
+    who = context.principal
+    if who.kind != "service":
+        return None
+    parts = who.source_arn.split(":", 5)
+    return (parts[4] if len(parts) == 6 and parts[4] else who.account) or None
+
+
+def _token_issue_time(context: GlobalContext) -> Value | None:
+    identity = context.identity
+    return stamp(identity.issued) if identity is not None and identity.issued is not None else None
+
+
+def _is_service(context: GlobalContext) -> bool:
+    return context.principal.kind == "service"
+
+
+def _mfa(context: GlobalContext) -> Value | None:
+    """Only temporary credentials say whether a second factor was used; here none is."""
+    identity = context.identity
+    return "false" if identity is not None and identity.session_token else None
+
+
+_KEYS: dict[str, Callable[[GlobalContext], Value | None]] = {
+    "aws:currenttime": lambda context: stamp(context.now),
+    "aws:epochtime": lambda context: str(int(context.now.timestamp())),
+    "aws:multifactorauthpresent": _mfa,
+    "aws:principalaccount": _principal_account,
+    "aws:principalarn": _principal_arn,
+    "aws:principalisawsservice": lambda context: text_of(_is_service(context)),
+    "aws:principalservicename": lambda context: context.principal.name if _is_service(context) else None,
+    "aws:principaltype": lambda context: _TYPES.get(context.principal.kind),
+    "aws:requestedregion": lambda context: context.region or None,
+    "aws:securetransport": lambda context: text_of(context.secure),
+    "aws:sourceaccount": _source_account,
+    "aws:sourcearn": lambda context: context.principal.source_arn or None,
+    "aws:sourceidentity": lambda context: context._session().get("source_identity") or None,
+    "aws:sourceip": lambda context: context.source_ip or None,
+    "aws:tokenissuetime": _token_issue_time,
+    "aws:useragent": lambda context: context.user_agent or None,
+    "aws:userid": lambda context: context.principal.user_id or None,
+    "aws:username": _username,
+    "aws:viaawsservice": lambda _context: "false",
+}
