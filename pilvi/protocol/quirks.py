@@ -1,0 +1,277 @@
+"""Where a service does not do what its model says: one table or one small function per oddity."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from pilvi.core.errors import ServiceError
+from pilvi.core.http import Request, Response
+from pilvi.protocol import xml
+
+if TYPE_CHECKING:
+    from pilvi.protocol.faults import Fault
+    from pilvi.protocol.models import Operation, ResponseEncoder
+
+# -- errors the engine itself raises ------------------------------------------------------------------------------------
+
+# What a request that breaks the model's constraints earns. Source: the services' API references, "Common errors" and
+# the operations' error lists; where an operation has no error for it, AWS answers ValidationException.
+VALIDATION_CODES: Mapping[str, str] = {
+    "apigateway": "BadRequestException",
+    "apigatewayv2": "BadRequestException",
+    "athena": "InvalidRequestException",
+    "cloudfront": "InvalidArgument",
+    "cognito-identity": "InvalidParameterException",
+    "cognito-idp": "InvalidParameterException",
+    "docdb": "InvalidParameterValue",
+    "ec2": "InvalidParameterValue",
+    "ecr": "InvalidParameterException",
+    "ecs": "InvalidParameterException",
+    "efs": "BadRequest",
+    "elasticache": "InvalidParameterValue",
+    "iot": "InvalidRequestException",
+    "logs": "InvalidParameterException",
+    "neptune": "InvalidParameterValue",
+    "rds": "InvalidParameterValue",
+    "redshift": "InvalidParameterValue",
+    "route53": "InvalidInput",
+    "s3": "InvalidArgument",
+    "s3control": "InvalidRequest",
+    "sns": "InvalidParameter",
+    "sqs": "InvalidParameterValue",
+}
+# Required members that are missing have a code of their own in the older protocols.
+MISSING_CODES: Mapping[str, tuple[str, str]] = {
+    "ec2": ("MissingParameter", "The request must contain the parameter {0}"),
+    "elasticache": ("MissingParameter", "The request must contain the parameter {0}"),
+    "rds": ("MissingParameter", "The request must contain the parameter {0}"),
+    "redshift": ("MissingParameter", "The request must contain the parameter {0}"),
+    "sqs": ("MissingParameter", "The request must contain the parameter {0}."),
+    "s3": ("MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"),
+}
+# Services that take values their model does not list, or that refuse them in words only they know: left to the service.
+ENUMS_LEFT_TO_SERVICE = frozenset({"ec2", "lambda", "rds", "route53", "s3", "s3control", "sqs"})
+# EC2 and S3 name their own limits ("InvalidBucketName", "KeyTooLongError", "InvalidInstanceID.Malformed").
+LENGTHS_LEFT_TO_SERVICE = frozenset({"ec2", "s3", "s3control"})
+
+MALFORMED_XML = "The XML you provided was not well-formed or did not validate against our published schema"
+
+
+def validation_error(service: str, protocol: str, message: str, missing: str = "") -> ServiceError:
+    """The error for a request that breaks the model. `missing`: the one required member that is not there."""
+    if missing and service in MISSING_CODES:
+        code, text = MISSING_CODES[service]
+        return ServiceError(code, text.format(missing), 400)
+    default = "ValidationError" if protocol in ("query", "ec2") else "ValidationException"
+    return ServiceError(VALIDATION_CODES.get(service, default), message, 400)
+
+
+def malformed(service: str, protocol: str, reason: str) -> ServiceError:
+    """The error for bytes that do not have the form of the protocol."""
+    if service in S3_LIKE:
+        return ServiceError("MalformedXML", MALFORMED_XML, 400)
+    if service == "lambda":
+        return ServiceError("InvalidRequestContentException", f"Could not parse request body into json: {reason}", 400, Type="User")
+    if service == "apigateway":
+        return ServiceError("BadRequestException", "Invalid request body", 400)
+    if protocol in ("query", "ec2"):
+        return ServiceError("MalformedInput", reason, 400)
+    if protocol == "rest-xml":
+        return ServiceError("InvalidInput", reason, 400)
+    return ServiceError("SerializationException", reason, 400)
+
+
+def unknown_operation(service: str, protocol: str, action: str, version: str) -> ServiceError:
+    """The error for an operation the model does not have."""
+    if protocol in ("query", "ec2"):
+        if not action:
+            return ServiceError("MissingAction", "The request must contain the parameter Action", 400)
+        return ServiceError("InvalidAction", f"The action {action} is not valid for this web service: version {version}", 400)
+    if service in S3_LIKE:
+        return ServiceError("MethodNotAllowed", "The specified method is not allowed against this resource.", 405)
+    if service == "apigateway":
+        return ServiceError("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
+    return ServiceError("UnknownOperationException", "", 404 if protocol.startswith("rest") else 400)
+
+
+# Errors every service knows. Source: "Common Errors" of the API references; JSON services answer 400 where others answer 403.
+_COMMON_STATUS: Mapping[str, int] = {
+    "AccessDenied": 403,
+    "AccessDeniedException": 403,
+    "AuthFailure": 401,
+    "ExpiredToken": 403,
+    "ExpiredTokenException": 403,
+    "IncompleteSignature": 403,
+    "IncompleteSignatureException": 403,
+    "InternalError": 500,
+    "InternalFailure": 500,
+    "InternalServerError": 500,
+    "InvalidClientTokenId": 403,
+    "InvalidSignatureException": 403,
+    "MissingAuthenticationToken": 403,
+    "MissingAuthenticationTokenException": 403,
+    "NotImplemented": 501,
+    "OptInRequired": 403,
+    "RequestExpired": 400,
+    "ServiceUnavailable": 503,
+    "ServiceUnavailableException": 503,
+    "SignatureDoesNotMatch": 403,
+    "UnauthorizedOperation": 403,
+    "UnrecognizedClientException": 403,
+}
+
+
+def common_status(code: str, protocol: str) -> int:
+    status = _COMMON_STATUS.get(code, 400)
+    return 400 if status in (401, 403) and protocol in ("json", "smithy-rpc-v2-cbor") else status
+
+
+# -- S3 -----------------------------------------------------------------------------------------------------------------
+
+S3_LIKE = frozenset({"s3"})
+S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
+# Root elements the model does not name. Source: S3 API reference, "Response Syntax" of each operation.
+S3_ROOTS: Mapping[str, str] = {
+    "CompleteMultipartUpload": "CompleteMultipartUploadResult",
+    "CreateMultipartUpload": "InitiateMultipartUploadResult",
+    "CreateSession": "CreateSessionResult",
+    "DeleteObjects": "DeleteResult",
+    "GetBucketAccelerateConfiguration": "AccelerateConfiguration",
+    "GetBucketAcl": "AccessControlPolicy",
+    "GetBucketCors": "CORSConfiguration",
+    "GetBucketLifecycle": "LifecycleConfiguration",
+    "GetBucketLifecycleConfiguration": "LifecycleConfiguration",
+    "GetBucketLogging": "BucketLoggingStatus",
+    "GetBucketRequestPayment": "RequestPaymentConfiguration",
+    "GetBucketTagging": "Tagging",
+    "GetBucketVersioning": "VersioningConfiguration",
+    "GetBucketWebsite": "WebsiteConfiguration",
+    "GetObjectAcl": "AccessControlPolicy",
+    "GetObjectAttributes": "GetObjectAttributesResponse",
+    "GetObjectTagging": "Tagging",
+    "ListBucketAnalyticsConfigurations": "ListBucketAnalyticsConfigurationResult",
+    "ListBucketInventoryConfigurations": "ListInventoryConfigurationsResult",
+    "ListBucketMetricsConfigurations": "ListMetricsConfigurationsResult",
+    "ListBuckets": "ListAllMyBucketsResult",
+    "ListDirectoryBuckets": "ListAllMyDirectoryBucketsResult",
+    "ListMultipartUploads": "ListMultipartUploadsResult",
+    "ListObjectVersions": "ListVersionsResult",
+    "ListObjects": "ListBucketResult",
+    "ListObjectsV2": "ListBucketResult",
+    "ListParts": "ListPartsResult",
+}
+# Source: S3 API reference, "Error Responses", list of error codes.
+S3_STATUS: Mapping[str, int] = {
+    "AccessControlListNotSupported": 400,
+    "AccessDenied": 403,
+    "AccountProblem": 403,
+    "AllAccessDisabled": 403,
+    "AuthorizationHeaderMalformed": 400,
+    "BucketAlreadyExists": 409,
+    "BucketAlreadyOwnedByYou": 409,
+    "BucketNotEmpty": 409,
+    "ConditionalRequestConflict": 409,
+    "CrossLocationLoggingProhibited": 403,
+    "ExpiredToken": 400,
+    "IllegalLocationConstraintException": 400,
+    "InternalError": 500,
+    "InvalidAccessKeyId": 403,
+    "InvalidBucketState": 409,
+    "InvalidObjectState": 403,
+    "InvalidPartNumber": 416,
+    "InvalidRange": 416,
+    "InvalidToken": 400,
+    "MethodNotAllowed": 405,
+    "MissingContentLength": 411,
+    "NoSuchBucket": 404,
+    "NoSuchBucketPolicy": 404,
+    "NoSuchCORSConfiguration": 404,
+    "NoSuchKey": 404,
+    "NoSuchLifecycleConfiguration": 404,
+    "NoSuchObjectLockConfiguration": 404,
+    "NoSuchPublicAccessBlockConfiguration": 404,
+    "NoSuchTagSet": 404,
+    "NoSuchUpload": 404,
+    "NoSuchVersion": 404,
+    "NoSuchWebsiteConfiguration": 404,
+    "NotImplemented": 501,
+    "NotModified": 304,
+    "NotSignedUp": 403,
+    "ObjectLockConfigurationNotFoundError": 404,
+    "ObjectNotInActiveTierError": 403,
+    "OperationAborted": 409,
+    "OwnershipControlsNotFoundError": 404,
+    "PermanentRedirect": 301,
+    "PreconditionFailed": 412,
+    "Redirect": 307,
+    "ReplicationConfigurationNotFoundError": 404,
+    "RequestTimeTooSkewed": 403,
+    "RestoreAlreadyInProgress": 409,
+    "ServerSideEncryptionConfigurationNotFoundError": 404,
+    "ServiceUnavailable": 503,
+    "SignatureDoesNotMatch": 403,
+    "SlowDown": 503,
+    "TemporaryRedirect": 307,
+}
+_S3_BODILESS = frozenset({304})
+
+
+def s3_headers(request_id: str) -> list[tuple[str, str]]:
+    """x-amz-request-id and x-amz-id-2, the name of the host that answered."""
+    return [("x-amz-request-id", request_id), ("x-amz-id-2", _host_id(request_id))]
+
+
+def _host_id(request_id: str) -> str:
+    return b64encode(f"pilvi/{request_id}".encode()).decode()
+
+
+def s3_error(fault: Fault, request_id: str, request: Request, elements: str) -> Response:
+    """`<Error>` is the root; HEAD and 304 have no body; header members of the error's fields (`_headers`) go out as headers."""
+    headers = [*s3_headers(request_id), *(fault.fields.get("_headers") or {}).items()]
+    if request.method == "HEAD" or fault.status in _S3_BODILESS:
+        return Response(fault.status, headers, b"")
+    known = any(f"<{name}>" in elements for name in ("Resource", "Key", "BucketName"))
+    resource = "" if known else xml.element("Resource", unquote(request.raw_path))
+    tail = f"<RequestId>{request_id}</RequestId><HostId>{_host_id(request_id)}</HostId>"
+    headers.append(("Content-Type", "application/xml"))
+    return Response(fault.status, headers, f"{xml.DECLARATION}<Error>{elements}{resource}{tail}</Error>".encode())
+
+
+def s3_response(operation: Operation, encode: ResponseEncoder) -> ResponseEncoder:
+    """S3's own header names, and the operations whose answers its model misdescribes."""
+    name = operation.name
+    body = {"GetBucketLocation": _bucket_location, "ListObjects": _list_objects, "ListObjectsV2": _list_objects}.get(name)
+    if body is not None:
+        encode = _with_body(encode, body) if name == "GetBucketLocation" else encode
+    ranged = name in ("GetObject", "HeadObject")
+
+    def encode_s3(result: Mapping[str, Any], request_id: str, request: Request) -> Response:
+        response = encode(result, request_id, request)
+        response.headers[:1] = s3_headers(request_id)
+        if ranged and result.get("ContentRange"):
+            response.status = 206
+        return response
+
+    return encode_s3
+
+
+def _with_body(encode: ResponseEncoder, body: Any) -> ResponseEncoder:
+    def encode_body(result: Mapping[str, Any], request_id: str, request: Request) -> Response:
+        response = encode(result, request_id, request)
+        response.body = body(result)
+        return response
+
+    return encode_body
+
+
+def _bucket_location(result: Mapping[str, Any]) -> bytes:
+    """The constraint is the root itself; us-east-1 has none."""
+    where = xml.escape(result.get("LocationConstraint") or "")
+    return f'{xml.DECLARATION}<LocationConstraint xmlns="{S3_NAMESPACE}">{where}</LocationConstraint>'.encode()
+
+
+def _list_objects(_result: Mapping[str, Any]) -> bytes:
+    return b""
