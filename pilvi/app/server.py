@@ -63,7 +63,7 @@ class Server:
 
     async def serve(self, on_ready: Callable[[Server], None] = lambda _server: None) -> None:
         """Serve until `stop`; everything it started has ended when this returns."""
-        from pilvi.gateway.http import HttpServer
+        from pilvi.gateway.http1 import HttpServer
 
         self._stop = asyncio.Event()
         self._loop = self.cloud.dispatcher.loop = asyncio.get_running_loop()

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pilvi.auth.chunked import decoded, hashed
+from pilvi.auth.claim import UNSIGNED_PAYLOAD
 from pilvi.auth.errors import AuthError
 from pilvi.auth.sigv4 import verify
 from pilvi.core.principal import ANONYMOUS
 
 if TYPE_CHECKING:
+    from pilvi.auth.claim import Claim
     from pilvi.gateway.app import Gateway
     from pilvi.gateway.call import Call
 
@@ -30,30 +32,27 @@ def authenticate(gateway: Gateway, call: Call) -> None:
             raise AuthError("unknown_key" if not claim.session_token else "bad_token", access_key_id=claim.access_key_id)
         account = claim.access_key_id if is_account(claim.access_key_id) else gateway.config.account
         call.principal = replace(gateway.identities.root(account), access_key_id=claim.access_key_id)
-        call.request.body = decoded(call.request.body, call.request, claim, None)
+        if call.body is None and claim.streaming:
+            call.request.body = decoded(call.request.body, call.request, claim, None)
         return
     now = gateway.clock.now()
-    declared = call.request.headers.get("x-amz-content-sha256")
-    body_hash = hashlib.sha256(call.body).hexdigest() if call.body is not None and declared is None else None
-    verify(claim, call.request, identity.secret, now=now, body_hash=body_hash)
+    body_hash = None if call.body is None else hashlib.sha256(call.body).hexdigest()
+    host_bucket = match.path_params.get("Bucket", "") if not claim.region else ""
+    verify(claim, call.request, identity.secret, now=now, body_hash=body_hash, host_bucket=host_bucket)
     if identity.expires is not None and identity.expires <= now:
         raise AuthError("expired_token")
     call.identity = identity
     call.principal = identity.principal
-    if declared is not None:
-        trust_body(call, declared, identity.secret)
+    if call.body is None:
+        trust_body(call, claim, identity.secret)
 
 
-def trust_body(call: Call, declared: str, secret: str) -> None:
-    """The signature covers the declared hash; see that the body keeps that promise."""
-    assert call.claim is not None
-    if declared.startswith("STREAMING-"):
-        call.request.body = decoded(call.request.body, call.request, call.claim, secret)
-    elif declared != "UNSIGNED-PAYLOAD":
-        if call.body is None:
-            call.request.body = hashed(call.request.body, declared)
-        elif hashlib.sha256(call.body).hexdigest() != declared:
-            raise AuthError("payload_mismatch")
+def trust_body(call: Call, claim: Claim, secret: str) -> None:
+    """The signature covers what the head declares of the body; see that the body keeps that promise while it is read."""
+    if claim.streaming:
+        call.request.body = decoded(call.request.body, call.request, claim, secret)
+    elif claim.payload_hash and claim.payload_hash != UNSIGNED_PAYLOAD:
+        call.request.body = hashed(call.request.body, claim.payload_hash)
 
 
 def is_account(text: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pilvi.auth.errors import AuthError, code_for
+from pilvi.auth.errors import AuthError, service_error
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.http import Response
 from pilvi.gateway.dispatch import DEFAULT_CODES
@@ -45,8 +45,8 @@ def error_of(call: Call, error: PilviError) -> ServiceError:
         return error
     if isinstance(error, AuthError):
         match = call.match
-        code, message, status = code_for(error, match.protocol if match else "rest-xml", match.service if match else "s3")
-        return ServiceError(code, message, status, **error.fields)
+        signing_name = call.claim.service if call.claim is not None else match.service if match is not None else "s3"
+        return service_error(error, match.protocol if match is not None else "rest-xml", signing_name)
     for kind, code, status in DEFAULT_CODES:
         if isinstance(error, kind):
             return ServiceError(code, error.message, status, **error.fields)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pilvi.auth.errors import AuthError
-from pilvi.auth.sigv4 import known_region, read_claim
+from pilvi.auth.sigv4 import known_region, read_claim, unknown_region
 
 if TYPE_CHECKING:
     from pilvi.gateway.app import Gateway
@@ -17,4 +16,4 @@ def route(gateway: Gateway, call: Call) -> None:
     call.match = gateway.router.route(call.request, claim.service if claim is not None else None)
     call.region = (claim.region if claim is not None else "") or gateway.config.region
     if claim is not None and claim.region and not known_region(claim.region):
-        raise AuthError("wrong_region", expected=gateway.config.region, region=claim.region)
+        raise unknown_region(claim, gateway.config.region)

@@ -1,0 +1,521 @@
+"""HTTP/1.1 at the rim: an asyncio protocol on llhttp (httptools). Speaks the tiny Request and Response of pilvi.core.http.
+
+    bytes --feed--> parser --head--> Request --answer()--> Response --write--> bytes
+
+Why not an ASGI server: decisions/0002-http-rim.md (half the CPU of a small request). What matters here:
+- An answer that never has to wait is given inside `data_received`, without a task of its own.
+- Small bodies are whole before the request is handed up; larger ones stream with back-pressure in both directions.
+- `Expect: 100-continue` is answered when the body is first read, that is when the head has been verified.
+- One request at a time per connection; pipelined ones wait their turn, in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import types
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any
+
+import httptools
+
+from pilvi.core.http import Request, Response
+from pilvi.core.streams import ByteStream
+
+Answer = Callable[[Request], Coroutine[Any, Any, Response]]
+
+SMALL_BYTES = 64 << 10
+"""Bodies up to this size are gathered before the request is handed up."""
+HEAD_BYTES = 64 << 10
+READ_AHEAD_BYTES = 2 << 20
+DISCARD_BYTES = 64 << 20
+"""The rest of a body whose request was refused early is read and dropped up to here."""
+WRITE_AHEAD_BYTES = 4 << 20
+PIPELINE = 16
+IDLE_S = 75.0
+"""A connection without a request, or a request head or body that makes no progress, is closed after this."""
+SWEEP_S = 5.0
+
+REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+_NAMES: dict[bytes, str] = {}
+
+
+def lower_name(raw: bytes) -> str:
+    """A header name in lower case; the usual ones are decoded once."""
+    name = _NAMES.get(raw)
+    if name is None:
+        name = raw.decode("latin-1").lower()
+        if len(_NAMES) < 1024:
+            _NAMES[raw] = name
+    return name
+
+
+class HttpServer:
+    """The connections of one listening socket."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.connections: set[Connection] = set()
+        self.loop: asyncio.AbstractEventLoop
+        self.is_stopping = False
+        self._date = ("", -1.0)
+        self._server: asyncio.Server | None = None
+        self._sweeper: asyncio.TimerHandle | None = None
+
+    async def start(self, sock: Any) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._server = await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
+        self._sweep()
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Take no more connections, let running answers end, then close what is left."""
+        self.is_stopping = True
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+        if self._server is not None:
+            self._server.close()
+        for connection in list(self.connections):
+            connection.close_when_idle()
+        deadline = self.loop.time() + grace_s
+        while self.connections and self.loop.time() < deadline:
+            await asyncio.sleep(0.01)
+        for connection in list(self.connections):
+            connection.abort()
+
+    def date(self) -> str:
+        """The Date header's value, made once a second."""
+        now = self.loop.time()
+        if now - self._date[1] >= 1.0 or not self._date[0]:
+            self._date = (formatdate(usegmt=True), now)
+        return self._date[0]
+
+    def _sweep(self) -> None:
+        oldest = self.loop.time() - IDLE_S
+        for connection in list(self.connections):
+            if connection.is_waiting_for_client and connection.last_active < oldest:
+                connection.abort()
+        self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)
+
+
+class Incoming:
+    """A request that is still arriving: its head, and its body as far as it is here."""
+
+    __slots__ = (
+        "_connection",
+        "_failed",
+        "_waiter",
+        "buffered",
+        "done",
+        "expects",
+        "is_old",
+        "is_unwanted",
+        "keep_alive",
+        "length",
+        "pieces",
+        "request",
+    )
+
+    def __init__(self, connection: Connection, request: Request, *, keep_alive: bool, expects: bool, length: int | None) -> None:
+        self._connection = connection
+        self.request = request
+        self.keep_alive = keep_alive
+        self.expects = expects
+        self.length = length
+        self.pieces: deque[bytes] = deque()
+        self.buffered = 0
+        self.done = False
+        self.is_old = False
+        """HTTP/1.0, which knows no chunks: a body of unknown length ends with the connection."""
+        self.is_unwanted = False
+        """Answered before it was read: the rest is dropped, so that the client gets to read the answer."""
+        self._failed = False
+        self._waiter: asyncio.Future[None] | None = None
+
+    def feed(self, piece: bytes) -> None:
+        self.pieces.append(piece)
+        self.buffered += len(piece)
+        self._wake()
+
+    def finish(self) -> None:
+        self.done = True
+        self._wake()
+
+    def fail(self) -> None:
+        self._failed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    async def read(self) -> AsyncIterator[bytes]:
+        """The body's pieces; ConnectionResetError when the client goes away in the middle."""
+        if self.expects and not self.done and not self.pieces:
+            self._connection.send_continue()
+        self.expects = False
+        while True:
+            while self.pieces:
+                piece = self.pieces.popleft()
+                self.buffered -= len(piece)
+                if self.buffered < READ_AHEAD_BYTES:
+                    self._connection.resume_reading()
+                yield piece
+            if self.done:
+                return
+            if self._failed:
+                raise ConnectionResetError("the client went away in the middle of its request")
+            self._waiter = self._connection.server.loop.create_future()
+            await self._waiter
+            self._waiter = None
+
+
+class Connection(asyncio.Protocol):
+    __slots__ = (
+        "_client",
+        "_closing",
+        "_drained",
+        "_head_bytes",
+        "_headers",
+        "_incoming",
+        "_is_paused",
+        "_parser",
+        "_queue",
+        "_running",
+        "_scheme",
+        "_transport",
+        "_url",
+        "last_active",
+        "server",
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self.server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: Any = None
+        self._client = "127.0.0.1"
+        self._scheme = "http"
+        self._url = b""
+        self._headers: dict[str, str] = {}
+        self._head_bytes = 0
+        self._incoming: Incoming | None = None
+        self._queue: deque[Incoming] = deque()
+        self._running: Incoming | None = None
+        self._closing = False
+        self._is_paused = False
+        self._drained: asyncio.Future[None] | None = None
+        self.last_active = server.loop.time()
+
+    # -- the transport's side ---------------------------------------------------------------------------------------
+
+    def connection_made(self, transport: Any) -> None:
+        self._transport = transport
+        transport.set_write_buffer_limits(WRITE_AHEAD_BYTES)
+        peer = transport.get_extra_info("peername")
+        if peer:
+            self._client = peer[0]
+        if transport.get_extra_info("ssl_object") is not None:
+            self._scheme = "https"
+        self.server.connections.add(self)
+        if self.server.is_stopping:
+            transport.close()
+
+    def connection_lost(self, _error: Exception | None) -> None:
+        self._closing = True
+        self.server.connections.discard(self)
+        for incoming in (self._incoming, self._running, *self._queue):
+            if incoming is not None and not incoming.done:
+                incoming.fail()
+        self._queue.clear()
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+
+    def data_received(self, data: bytes) -> None:
+        self.last_active = self.server.loop.time()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(501, b"upgrades and CONNECT are not spoken here")
+        except httptools.HttpParserError:
+            self._refuse(400, b"this is not HTTP/1.1")
+
+    def eof_received(self) -> bool:
+        return False
+
+    def pause_writing(self) -> None:
+        self._drained = self.server.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self._drained is not None and not self._drained.done():
+            self._drained.set_result(None)
+        self._drained = None
+
+    # -- the parser's side ------------------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._url = b""
+        self._headers = {}
+        self._head_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+        self._head_bytes += len(url)
+
+    def on_header(self, raw_name: bytes, raw_value: bytes) -> None:
+        self._head_bytes += len(raw_name) + len(raw_value)
+        if self._head_bytes > HEAD_BYTES:
+            raise httptools.HttpParserError("the head is too large")
+        name = lower_name(raw_name)
+        value = raw_value.decode("latin-1")
+        headers = self._headers
+        headers[name] = f"{headers[name]},{value}" if name in headers else value
+
+    def on_headers_complete(self) -> None:
+        parser, headers, url = self._parser, self._headers, self._url
+        if not url.startswith(b"/") and b"://" in url:
+            _, _, rest = url.partition(b"://")
+            slash = rest.find(b"/")
+            url = rest[slash:] if slash >= 0 else b"/"
+        path, _, query = url.decode("latin-1").partition("?")
+        request = Request(parser.get_method().decode("latin-1"), path, query, headers, scheme=self._scheme, client=self._client)
+        length = None if "transfer-encoding" in headers else int(headers.get("content-length") or 0)
+        incoming = Incoming(
+            self,
+            request,
+            keep_alive=parser.should_keep_alive(),
+            expects=headers.get("expect", "").lower() == "100-continue",
+            length=length,
+        )
+        incoming.is_old = parser.get_http_version() == "1.0"
+        self._incoming = incoming
+        if length is None or length > SMALL_BYTES:
+            request.body = ByteStream(source=incoming.read(), length=length)
+            self._enter(incoming)
+        elif self._running is None:
+            self._invite(incoming)
+
+    def _invite(self, incoming: Incoming) -> None:
+        """Small bodies are gathered first, so whoever waits for `100 Continue` is asked to go on at once."""
+        if incoming.expects and incoming.length:
+            self.send_continue()
+            incoming.expects = False
+
+    def on_body(self, body: bytes) -> None:
+        incoming = self._incoming
+        if incoming is None:
+            return
+        if incoming.is_unwanted:
+            incoming.buffered += len(body)
+            if incoming.buffered > DISCARD_BYTES:
+                self.abort()
+            return
+        incoming.feed(body)
+        if incoming.buffered > READ_AHEAD_BYTES and (incoming.length is None or incoming.length > SMALL_BYTES):
+            self._pause_reading()
+
+    def on_message_complete(self) -> None:
+        incoming = self._incoming
+        self._incoming = None
+        if incoming is None:
+            return
+        incoming.finish()
+        if incoming.is_unwanted:
+            self._close_gently()
+        elif incoming.length is not None and incoming.length <= SMALL_BYTES:
+            incoming.request.body = ByteStream(b"".join(incoming.pieces))
+            incoming.pieces.clear()
+            self._enter(incoming)
+
+    # -- one request after the other --------------------------------------------------------------------------------
+
+    def _enter(self, incoming: Incoming) -> None:
+        if self._running is not None:
+            self._queue.append(incoming)
+            if len(self._queue) >= PIPELINE:
+                self._pause_reading()
+            return
+        self._run(incoming)
+
+    def _run(self, incoming: Incoming) -> None:
+        """Answer now if the answer needs no waiting; go on in a task from the first wait."""
+        self._running = incoming
+        story = self._serve(incoming)
+        try:
+            waits_for = story.send(None)
+        except StopIteration:
+            return
+        task = self.server.loop.create_task(go_on(story, waits_for))
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.abort()
+            if not isinstance(error, ConnectionError):
+                self.server.loop.call_exception_handler({"message": "a request failed at the rim", "exception": error})
+
+    async def _serve(self, incoming: Incoming) -> None:
+        response = await self.server.answer(incoming.request)
+        await self._write(incoming, response)
+        self._running = None
+        if not incoming.done and not self._closing:
+            if incoming.expects:
+                self._close_gently()
+            else:
+                incoming.is_unwanted = True
+                incoming.buffered = 0
+                incoming.pieces.clear()
+                self.resume_reading()
+        elif not incoming.keep_alive or self.server.is_stopping or incoming.is_old:
+            self._close_gently()
+        elif self._queue:
+            self.server.loop.call_soon(self._next)
+        elif self._incoming is not None and self._incoming.length is not None and self._incoming.length <= SMALL_BYTES:
+            self._invite(self._incoming)
+        self.last_active = self.server.loop.time()
+
+    def _next(self) -> None:
+        if self._queue and self._running is None and not self._closing:
+            incoming = self._queue.popleft()
+            self.resume_reading()
+            self._run(incoming)
+
+    async def _write(self, incoming: Incoming, response: Response) -> None:
+        body = response.body
+        status = response.status
+        is_head = incoming.request.method == "HEAD"
+        length = len(body) if isinstance(body, bytes) else body.length
+        will_close = not incoming.keep_alive or not incoming.done or self.server.is_stopping
+        head, is_chunked = self._head(response, length, is_head=is_head, will_close=will_close, is_old=incoming.is_old)
+        data = body if isinstance(body, bytes) else body.data
+        if is_head or status in (204, 304):
+            self._transport.write(head)
+            if not isinstance(body, bytes):
+                await body.close()
+        elif data is not None:
+            self._transport.write(head + data if len(data) < 65536 else head)
+            if len(data) >= 65536:
+                self._transport.write(data)
+        else:
+            assert isinstance(body, ByteStream)
+            self._transport.write(head)
+            await self._write_stream(body, is_chunked=is_chunked)
+
+    async def _write_stream(self, body: ByteStream, *, is_chunked: bool) -> None:
+        left = body.length
+        try:
+            async for piece in body:
+                if self._closing:
+                    return
+                if is_chunked:
+                    self._transport.write(b"%x\r\n" % len(piece))
+                    self._transport.write(piece)
+                    self._transport.write(b"\r\n")
+                else:
+                    self._transport.write(piece)
+                    left = left - len(piece) if left is not None else None
+                if self._drained is not None:
+                    await self._drained
+                self.last_active = self.server.loop.time()
+            if is_chunked:
+                self._transport.write(b"0\r\n\r\n")
+            elif left:
+                self.abort()
+        except Exception:
+            # The head is gone already: only a broken connection can tell the client that the body is not whole.
+            self.abort()
+            raise
+        finally:
+            await body.close()
+
+    def _head(
+        self, response: Response, length: int | None, *, is_head: bool, will_close: bool, is_old: bool = False
+    ) -> tuple[bytes, bool]:
+        status = response.status
+        lines = [REASONS.get(status) or f"HTTP/1.1 {status} \r\n", "Date: ", self.server.date(), "\r\n"]
+        has_length = False
+        for name, value in response.headers:
+            if name == "Content-Length" or name.lower() == "content-length":
+                has_length = True
+            lines += (name, ": ", value, "\r\n")
+        is_chunked = False
+        count = 2 + len(response.headers)
+        if not has_length and status not in (204, 304):
+            if length is None and is_old:
+                will_close = True
+            elif length is None:
+                is_chunked = True
+                lines.append("Transfer-Encoding: chunked\r\n")
+                count += 1
+            elif not is_head or length:
+                lines += ("Content-Length: ", str(length), "\r\n")
+                count += 1
+        if will_close:
+            lines.append("Connection: close\r\n")
+            count += 1
+        head = "".join(lines)
+        if head.count("\n") != count or head.count("\r") != count:
+            # A line break inside a header would let its author write headers, or a response, of his own.
+            raise ValueError("a response header holds a line break")
+        return f"{head}\r\n".encode("latin-1", "replace"), is_chunked
+
+    # -- small acts -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_waiting_for_client(self) -> bool:
+        """Between requests, or a request is still arriving."""
+        return self._running is None or not self._running.done
+
+    def send_continue(self) -> None:
+        if not self._closing:
+            self._transport.write(CONTINUE)
+
+    def _pause_reading(self) -> None:
+        if not self._is_paused and not self._closing:
+            self._is_paused = True
+            self._transport.pause_reading()
+
+    def resume_reading(self) -> None:
+        if self._is_paused and not self._closing:
+            self._is_paused = False
+            self._transport.resume_reading()
+
+    def _refuse(self, status: int, message: bytes) -> None:
+        if self._closing:
+            return
+        if self._running is None:
+            head, _ = self._head(Response(status), len(message), is_head=False, will_close=True)
+            self._transport.write(head + message)
+        self._close_gently()
+
+    def _close_gently(self) -> None:
+        self._closing = True
+        if self._incoming is not None:
+            self._incoming.fail()
+        self._transport.close()
+
+    def close_when_idle(self) -> None:
+        if self._running is None and self._incoming is None:
+            self._close_gently()
+
+    def abort(self) -> None:
+        self._closing = True
+        if self._transport is not None:
+            self._transport.abort()
+
+
+@types.coroutine
+def go_on(story: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
+    """Carry a coroutine on that has run up to its first wait."""
+    while True:
+        try:
+            value = yield waits_for
+        except BaseException as error:  # noqa: BLE001 - whatever ends the wait belongs to the coroutine
+            failure: BaseException | None = error
+        else:
+            failure = None
+        try:
+            waits_for = story.send(value) if failure is None else story.throw(failure)
+        except StopIteration:
+            return

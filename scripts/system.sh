@@ -1,0 +1,20 @@
+#!/bin/sh
+# System packages that make isolation strong and let the training toolkit compile. Installs what is missing when it may,
+# says what it would want when it may not; nothing here is needed for the server itself.
+set -eu
+wanted=""
+command -v bwrap >/dev/null 2>&1 || wanted="$wanted bubblewrap"
+command -v cc >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
+command -v curl >/dev/null 2>&1 || wanted="$wanted curl"
+include=$("${PYTHON:-python3.11}" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+[ -e "$include/Python.h" ] || wanted="$wanted python3-dev"
+[ -n "$wanted" ] || exit 0
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    echo "installing$wanted"
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086
+    { apt-get install -y -qq $wanted >/dev/null 2>&1 || { apt-get update -qq && apt-get install -y -qq $wanted >/dev/null; }; } ||
+        echo "could not install$wanted; going on without"
+else
+    echo "for full isolation and every runtime, install:$wanted (for example: sudo apt-get install$wanted)"
+fi
