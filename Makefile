@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 
-.PHONY: setup demo test check format unit bench serve docs requirements clean
+.PHONY: setup runtimes demo test check format unit bench serve docs requirements clean new-service new-noun
 
 setup: $(STAMP)
 
@@ -12,7 +12,10 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/setup.sh $(wildcard pilvi/
 	PYTHON=$(PYTHON) VENV=$(VENV) sh scripts/setup.sh
 	@touch $(STAMP)
 
-demo: setup          ## the Titanic story, told by unmodified clients
+runtimes: setup      ## the environments that jobs and functions run in
+	$(BIN)/pilvi runtimes install scikit-learn lambda-python
+
+demo: runtimes       ## the Titanic story, told by unmodified clients
 	$(BIN)/python demo/titanic.py
 
 test: setup check unit   ## every check and every test
@@ -27,7 +30,7 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-unit: setup
+unit: runtimes
 	$(BIN)/python -m pytest
 
 bench: setup         ## speed and memory, beside peers, with ratios
@@ -45,3 +48,9 @@ requirements:        ## compile the pins again (needs network)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info
+
+new-service: setup   ## NAME=sns: the skeleton of a service
+	$(BIN)/python scripts/new.py service $(NAME)
+
+new-noun: setup      ## SERVICE=logs NAME=query_definition: the skeleton of a noun
+	$(BIN)/python scripts/new.py noun $(SERVICE) $(NAME)

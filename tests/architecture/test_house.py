@@ -1,0 +1,96 @@
+"""Promises about the code itself: names, places, docs."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pilvi.app.registry import Registry, module_of
+from pilvi.cli.main import parser
+from pilvi.protocol.models import Models
+
+ROOT = Path(__file__).parent.parent.parent
+SERVICES = sorted(Registry().modules())
+
+
+@pytest.fixture(scope="module")
+def models() -> Models:
+    return Models(None)
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_every_operation_function_is_in_the_model(models: Models, module: str) -> None:
+    name = next(name for name in models.names() if module_of(name) == module)
+    service = Registry().find(name)
+    assert service is not None
+    model = models.service(name)
+    functions = {model.function_name(operation) for operation in model.operation_names()}
+    assert set(service.handlers) <= functions
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_every_operation_has_a_test(module: str) -> None:
+    name = next(name for name in Models(None).names() if module_of(name) == module)
+    service = Registry().find(name)
+    assert service is not None
+    folders = [ROOT / "tests/services" / module, ROOT / "tests/journeys"]
+    text = "\n".join(path.read_text() for folder in folders for path in folder.rglob("*.py"))
+    words = set(re.findall(r"\w+", text.replace("-", "_")))
+    assert sorted(set(service.handlers) - words) == []
+
+
+@pytest.mark.parametrize("module", SERVICES)
+def test_every_operation_has_a_docstring(module: str) -> None:
+    name = next(name for name in Models(None).names() if module_of(name) == module)
+    service = Registry().find(name)
+    assert service is not None
+    assert [function for function, handler in service.handlers.items() if not handler.__doc__] == []
+
+
+def test_every_module_says_what_it_is_for() -> None:
+    silent = [
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "pilvi").rglob("*.py")
+        if path.read_text().strip() and ast.get_docstring(ast.parse(path.read_text())) is None
+    ]
+    assert silent == []
+
+
+def test_every_room_has_a_readme() -> None:
+    rooms = [path.parent for path in (ROOT / "pilvi").glob("*/__init__.py")]
+    assert [room.name for room in rooms if not (room / "README.md").exists()] == []
+
+
+def test_nobody_reads_the_clock_directly() -> None:
+    """Time arrives as an argument. Monotonic deadlines inside adapters and runtimes are their own business."""
+    allowed = {"core/clock.py", "testing/virtual_clock.py"}
+    banned = re.compile(r"\btime\.time\(|datetime\.now\(|datetime\.utcnow\(|\bimport random\b|\btime\.sleep\(")
+    free = ("runtimes/", "cli/", "testing/", "compute/")
+    found = [
+        str(path.relative_to(ROOT / "pilvi"))
+        for path in (ROOT / "pilvi").rglob("*.py")
+        if banned.search(path.read_text())
+        and str(path.relative_to(ROOT / "pilvi")) not in allowed
+        and not str(path.relative_to(ROOT / "pilvi")).startswith(free)
+    ]
+    assert found == []
+
+
+def test_every_command_is_in_the_readme() -> None:
+    text = (ROOT / "README.md").read_text()
+    commands = re.search(r"\{([\w,]+)\}|COMMAND", parser().format_help())
+    assert commands is not None
+    for name in ("up", "env", "status", "coverage", "runtimes"):
+        assert f"`pilvi {name}`" in text
+
+
+def test_generated_pages_are_up_to_date() -> None:
+    done = subprocess.run(
+        [sys.executable, "scripts/make_docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
