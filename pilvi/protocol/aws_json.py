@@ -65,7 +65,7 @@ def body_bytes(body: bytes | ByteStream) -> bytes:
 
 def compile_response(operation: Operation) -> ResponseEncoder:
     shape = operation.output
-    content_type = f"application/x-amz-json-{operation.service.json_version}"
+    content_type = f"application/x-amz-json-{operation.service_model.json_version}"
     if shape is None:
         return lambda _result, request_id, request: Response(200, _headers(content_type, request_id, request), b"")
     if operation.event_output:
@@ -83,9 +83,9 @@ def _event_response(operation: Operation, shape: Shape) -> ResponseEncoder:
     """The first event carries the other members: AWS calls it initial-response."""
     name = operation.event_output
     writer = TreeWriter()
-    head: Convert = writer.structure(shape, {key: member for key, member in shape.members.items() if key != name})
+    head: Convert = writer.structure({key: member for key, member in shape.members.items() if key != name})
     pack = eventstream.compile_packer(shape.members[name], writer, write, "application/json")
-    initial_type = f"application/x-amz-json-{operation.service.json_version}"
+    initial_type = f"application/x-amz-json-{operation.service_model.json_version}"
 
     def encode(result: Mapping[str, Any], request_id: str, _request: Request) -> Response:
         headers = [("Content-Type", eventstream.CONTENT_TYPE), ("x-amzn-RequestId", request_id)]

@@ -277,7 +277,7 @@ def compile_response(operation: Operation) -> ResponseEncoder:
 def _event_response(operation: Operation, shape: Shape) -> ResponseEncoder:
     name = operation.event_output
     writer = CborWriter()
-    head = writer.structure(shape, {key: member for key, member in shape.members.items() if key != name})
+    head = writer.structure({key: member for key, member in shape.members.items() if key != name})
     pack = eventstream.compile_packer(shape.members[name], writer, dumps, CONTENT_TYPE)
 
     def encode(result: Mapping[str, Any], request_id: str, _request: Request) -> Response:

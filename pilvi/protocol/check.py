@@ -115,8 +115,8 @@ class Checker:
 
     def _explain_own(self, shape: Shape, value: Any, path: str, problems: list[str]) -> None:
         text = "null" if value is None else f"'{_shown(value)}'"
-        for failed in self._constraints(shape, value):
-            problems.append(f"Value {text} at '{path}' failed to satisfy constraint: Member must {failed}")
+        broken = self._constraints(shape, value)
+        problems += [f"Value {text} at '{path}' failed to satisfy constraint: Member must {words}" for words in broken]
 
     def _constraints(self, shape: Shape, value: Any) -> list[str]:
         """The constraints this value breaks."""

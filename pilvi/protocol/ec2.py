@@ -33,7 +33,7 @@ def compile_request(operation: Operation) -> RequestDecoder:
 
 
 def compile_response(operation: Operation) -> ResponseEncoder:
-    opening = f'{xml.DECLARATION}<{operation.name}Response xmlns="{operation.service.xml_namespace}">'
+    opening = f'{xml.DECLARATION}<{operation.name}Response xmlns="{operation.service_model.xml_namespace}">'
     closing = f"</{operation.name}Response>"
     shape = operation.output
     content = xml.XmlWriter(millis=True).content(shape) if shape is not None else None

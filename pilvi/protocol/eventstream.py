@@ -18,7 +18,7 @@ from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.streams import ByteStream
 from pilvi.protocol import scalars
 from pilvi.protocol.shapes import Malformed, Shape
-from pilvi.protocol.tree import TreeReader, TreeWriter
+from pilvi.protocol.tree import TreeWriter
 
 CONTENT_TYPE = "application/vnd.amazon.eventstream"
 MAX_MESSAGE_BYTES = 24 << 20
@@ -181,7 +181,7 @@ def _event_packer(name: str, shape: Shape, writer: Any, dumps: Callable[[Any], b
 
 def _structure_packer(shape: Shape, members: Mapping[str, Shape], writer: Any, dumps: Callable[[Any], bytes]) -> Pack:
     if isinstance(writer, TreeWriter):
-        convert = writer.structure(shape, members)
+        convert = writer.structure(members)
         return lambda value: dumps(convert(value))
     content, tag = writer.members(members), shape.wire_name or shape.name
     return lambda value: dumps(f"<{tag}>{content(value)}</{tag}>") if members else b""
@@ -265,10 +265,7 @@ def _event_unpacker(shape: Shape, reader: Any, loads: Callable[[bytes], Any]) ->
     headers = [key for key, member in shape.members.items() if member.traits.get("eventheader")]
     payload = next((key for key, member in shape.members.items() if member.traits.get("eventpayload")), None)
     rest = {key: member for key, member in shape.members.items() if key not in headers}
-    if isinstance(reader, TreeReader):
-        read_rest = reader.structure(shape, rest)
-    else:
-        read_rest = reader.structure(rest)
+    read_rest = reader.structure(rest)
 
     def unpack(message: Message) -> dict[str, Any]:
         out = {key: message.headers[key] for key in headers if key in message.headers}

@@ -38,22 +38,17 @@ class Fault:
         return replace(self, fields=fields)
 
 
-def fault_of(error: ServiceError, protocol: str, service: ServiceModel | None) -> Fault:
-    """What an error is on the wire of a protocol."""
-    shape = service.error_shape(error.code) if service is not None else None
-    status = error.status or status_of(error.code, protocol, service, shape)
-    if shape is None or service is None:
-        return Fault(
-            error.code,
-            error.code,
-            error.message,
-            status,
-            status < 500,
-            error.fields,
-            service="" if service is None else service.name,
-            json_version="1.1" if service is None else service.json_version,
-            xml_namespace="" if service is None else service.xml_namespace,
-        )
+def fault_of(error: ServiceError, protocol: str, service: ServiceModel | str) -> Fault:
+    """What an error is on the wire of a protocol. service: its model, or only its name, or ''."""
+    if isinstance(service, str):
+        status = error.status or status_of(error.code, protocol, service, None)
+        return Fault(error.code, error.code, error.message, status, status < 500, error.fields, service=service)
+    shape = service.error_shape(error.code)
+    status = error.status or status_of(error.code, protocol, service.name, shape)
+    if shape is None:
+        code = error.code
+        blank = Fault(code, code, error.message, status, status < 500, error.fields, service=service.name)
+        return replace(blank, json_version=service.json_version, xml_namespace=service.xml_namespace)
     modelled = shape.traits.get("error", {})
     code = modelled.get("code") or shape.name
     sender = bool(modelled.get("senderFault", status < 500))
@@ -72,9 +67,9 @@ def fault_of(error: ServiceError, protocol: str, service: ServiceModel | None) -
     )
 
 
-def status_of(code: str, protocol: str, service: ServiceModel | None, shape: Shape | None) -> int:
+def status_of(code: str, protocol: str, service: str, shape: Shape | None) -> int:
     """The model's status, else the one AWS is known to use, else 400."""
-    if service is not None and service.name in quirks.S3_LIKE and code in quirks.S3_STATUS:
+    if service in quirks.S3_LIKE and code in quirks.S3_STATUS:
         return quirks.S3_STATUS[code]
     if shape is not None:
         modelled = shape.traits.get("error", {}).get("httpStatusCode")

@@ -1,7 +1,7 @@
 """Services and operations, driven by botocore's models at run time; each operation's closures are compiled at its first use.
 
-    Models ── service("s3") ──> ServiceModel ── operation("GetObject") ──> Operation
-                                                                            decode  check  encode  encode_error
+Models ── service("s3") ──> ServiceModel ── operation("GetObject") ──> Operation
+                                                                        decode  check  encode  encode_error
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ class Models:
 
     def encode_error(self, error: ServiceError, *, service: str, protocol: str, request_id: str, request: Request) -> Response:
         """An error of a request whose operation is not known; service may be ''."""
-        model = self.service(service) if service in self.index else None
+        model = self.service(service) if service in self.index else service
         return encode_error(error, protocol=protocol, request_id=request_id, request=request, service=model)
 
 
@@ -116,6 +116,10 @@ class ServiceModel:
         name = self._functions.get(function)
         return None if name is None else self.operation(name)
 
+    def function_name(self, operation: str) -> str:
+        """boto3's name for an operation."""
+        return xform_name(operation)
+
     def error_shape(self, code: str) -> Shape | None:
         """The shape of an error, by its name or its code."""
         if self._errors is None:
@@ -139,7 +143,8 @@ class Operation:
     """One operation: what its requests and responses are on the wire of each protocol its service speaks."""
 
     def __init__(self, service: ServiceModel, raw: Mapping[str, Any]) -> None:
-        self.service = service
+        self.service: str = service.name
+        self.service_model = service
         self.raw = raw
         self.name: str = raw["name"]
         self.function: str = xform_name(self.name)
@@ -164,12 +169,12 @@ class Operation:
         self._is_check_compiled = False
 
     def __repr__(self) -> str:
-        return f"<Operation {self.service.name}.{self.name}>"
+        return f"<Operation {self.service}.{self.name}>"
 
     @property
     def model(self) -> OperationModel:
         """botocore's own model of it."""
-        found: OperationModel = self.service.botocore_model.operation_model(self.name)
+        found: OperationModel = self.service_model.botocore_model.operation_model(self.name)
         return found
 
     def decode(
@@ -179,19 +184,19 @@ class Operation:
 
         body: a ByteStream where `streaming_input` is set, else bytes. A client's unknown members are dropped.
         """
-        protocol = protocol or self.service.protocol
+        protocol = protocol or self.service_model.protocol
         decoder = self._decoders.get(protocol)
         if decoder is None:
             decoder = self._decoders[protocol] = PROTOCOLS[protocol].compile_request(self)
         try:
             return decoder(request, body, path_params)
         except Malformed as error:
-            raise quirks.malformed(self.service.name, protocol, str(error)) from None
+            raise quirks.malformed(self.service, protocol, str(error)) from None
 
     def check(self, params: Mapping[str, Any], protocol: str = "") -> None:
         """Raise AWS's error for this service when `params` break the model's constraints."""
         if not self._is_check_compiled:
-            self._is_fine = None if self.input is None else self.service.checker.compile(self.input)
+            self._is_fine = None if self.input is None else self.service_model.checker.compile(self.input)
             self._is_check_compiled = True
         is_fine = self._is_fine
         if is_fine is None:
@@ -201,18 +206,18 @@ class Operation:
                 return
         except (TypeError, AttributeError):
             pass
-        self._refuse(params, protocol or self.service.protocol)
+        self._refuse(params, protocol or self.service_model.protocol)
 
     def _refuse(self, params: Mapping[str, Any], protocol: str) -> None:
         assert self.input is not None
         problems: list[str] = []
         try:
-            self.service.checker.explain(self.input, params, "", problems)
+            self.service_model.checker.explain(self.input, params, "", problems)
         except (TypeError, AttributeError) as error:
-            raise quirks.malformed(self.service.name, protocol, str(error)) from None
+            raise quirks.malformed(self.service, protocol, str(error)) from None
         missing = [name for name in self.input.traits.get("required", ()) if params.get(name) is None]
         if problems:
-            raise quirks.validation_error(self.service.name, protocol, message_of(problems), missing[0] if missing else "")
+            raise quirks.validation_error(self.service, protocol, message_of(problems), missing[0] if missing else "")
 
     def encode(self, result: Mapping[str, Any] | None, *, protocol: str, request_id: str, request: Request) -> Response:
         """The response that botocore reads as `result`. Members the output shape lacks, and None, stay out."""
@@ -226,13 +231,21 @@ class Operation:
 
     def encode_error(self, error: ServiceError, *, protocol: str, request_id: str, request: Request) -> Response:
         """The response that botocore raises as `error`."""
-        return encode_error(error, protocol=protocol, request_id=request_id, request=request, service=self.service)
+        return encode_error(error, protocol=protocol, request_id=request_id, request=request, service=self.service_model)
 
 
 def encode_error(
-    error: ServiceError, *, protocol: str, request_id: str, request: Request, service: ServiceModel | None = None
+    error: ServiceError,
+    *,
+    protocol: str,
+    request_id: str,
+    request: Request,
+    service: ServiceModel | str = "",
+    operation: Operation | None = None,
 ) -> Response:
-    """An error in a protocol's form."""
+    """An error in a protocol's form; with only the service's name, or '', when the operation is not known."""
+    if operation is not None:
+        service = operation.service_model
     fault = fault_of(error, protocol, service)
     response: Response = PROTOCOLS[protocol].render_error(fault, request_id, request)
     return response

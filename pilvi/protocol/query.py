@@ -203,7 +203,7 @@ def headers(request_id: str) -> list[tuple[str, str]]:
 
 
 def compile_response(operation: Operation) -> ResponseEncoder:
-    namespace = operation.service.xml_namespace
+    namespace = operation.service_model.xml_namespace
     opening = f'<{operation.name}Response xmlns="{namespace}">' if namespace else f"<{operation.name}Response>"
     closing = f"</{operation.name}Response>"
     shape = operation.output

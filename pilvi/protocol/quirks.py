@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
@@ -243,9 +243,8 @@ def s3_error(fault: Fault, request_id: str, request: Request, elements: str) -> 
 def s3_response(operation: Operation, encode: ResponseEncoder) -> ResponseEncoder:
     """S3's own header names, and the operations whose answers its model misdescribes."""
     name = operation.name
-    body = {"GetBucketLocation": _bucket_location, "ListObjects": _list_objects, "ListObjectsV2": _list_objects}.get(name)
-    if body is not None:
-        encode = _with_body(encode, body) if name == "GetBucketLocation" else encode
+    if name == "GetBucketLocation":
+        encode = _with_body(encode, _bucket_location)
     ranged = name in ("GetObject", "HeadObject")
 
     def encode_s3(result: Mapping[str, Any], request_id: str, request: Request) -> Response:
@@ -273,5 +272,16 @@ def _bucket_location(result: Mapping[str, Any]) -> bytes:
     return f'{xml.DECLARATION}<LocationConstraint xmlns="{S3_NAMESPACE}">{where}</LocationConstraint>'.encode()
 
 
-def _list_objects(_result: Mapping[str, Any]) -> bytes:
-    return b""
+# -- routing ------------------------------------------------------------------------------------------------------------
+
+# Of several services with one signing name and overlapping paths, these are asked after the others.
+ROUTE_LAST: Mapping[str, int] = {"docdb": 1, "neptune": 2}
+# Operations anybody may call without a signature, which nothing but path and headers tells apart from S3's path style.
+UNSIGNED_REST: tuple[tuple[str, Callable[[Request], bool]], ...] = (
+    ("sso", lambda request: "x-amz-sso_bearer_token" in request.headers),
+    ("sso-oidc", lambda request: request.method == "POST" and _is_json(request)),
+)
+
+
+def _is_json(request: Request) -> bool:
+    return request.headers.get("content-type", "").startswith("application/json")

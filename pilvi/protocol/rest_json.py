@@ -24,8 +24,8 @@ def compile_request(operation: Operation) -> RequestDecoder:
         convert = reader.compile(shape)
         return lambda data: convert(aws_json.parse(data))
 
-    def read_members(shape: Shape, members: Mapping[str, Shape]) -> Any:
-        convert = reader.structure(shape, members)
+    def read_members(_shape: Shape, members: Mapping[str, Shape]) -> Any:
+        convert = reader.structure(members)
         return lambda data: convert(aws_json.parse_object(data))
 
     def read_events(shape: Shape) -> Any:
@@ -42,8 +42,8 @@ def compile_response(operation: Operation) -> ResponseEncoder:
         convert = writer.compile(shape)
         return lambda value: (aws_json.write(convert(value) if convert is not None else value), CONTENT_TYPE)
 
-    def write_members(shape: Shape, members: Mapping[str, Shape]) -> Any:
-        convert = writer.structure(shape, members)
+    def write_members(_shape: Shape, members: Mapping[str, Shape]) -> Any:
+        convert = writer.structure(members)
         if status == 204:
             return lambda _result: (b"", "")
         return lambda result: (aws_json.write(convert(result)), CONTENT_TYPE)

@@ -34,7 +34,7 @@ def compile_request(operation: Operation) -> RequestDecoder:
 
 
 def compile_response(operation: Operation) -> ResponseEncoder:
-    service = operation.service
+    service = operation.service_model
     is_s3 = service.name == "s3"
     writer = xml.XmlWriter(millis=is_s3)
     namespace = quirks.S3_NAMESPACE if is_s3 else service.xml_namespace

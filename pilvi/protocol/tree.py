@@ -90,7 +90,7 @@ class TreeReader:
         """The name a member has on the wire."""
         return shape.wire_name or name
 
-    def structure(self, shape: Shape, members: Mapping[str, Shape]) -> Convert:
+    def structure(self, members: Mapping[str, Shape]) -> Convert:
         """The reader of a structure restricted to some members (the body of a REST request)."""
         table: dict[str, tuple[str, type, Convert | None, Convert]] = {}
         for name, member in members.items():
@@ -221,7 +221,7 @@ class TreeWriter:
     def wire(self, shape: Shape, name: str) -> str:
         return shape.wire_name or name
 
-    def structure(self, shape: Shape, members: Mapping[str, Shape]) -> Convert:
+    def structure(self, members: Mapping[str, Shape]) -> Convert:
         """The writer of a structure restricted to some members (the body of a REST response)."""
         table = {name: (self.wire(member, name), self.compile(member)) for name, member in members.items()}
         return _structure_writer(table)

@@ -108,7 +108,9 @@ class XmlReader:
         self._fill(table, attributes, shape.members)
         return read
 
-    def _fill(self, table: dict[str, tuple[str, str, ReadElement]], attributes: dict[str, str], members: Mapping[str, Shape]) -> None:
+    def _fill(
+        self, table: dict[str, tuple[str, str, ReadElement]], attributes: dict[str, str], members: Mapping[str, Shape]
+    ) -> None:
         for name, member in members.items():
             wire = member.wire_name or name
             if member.traits.get("xmlAttribute"):

@@ -1,0 +1,53 @@
+"""Plain HTTP that is no AWS API, by host or path. A fixed table: each row is a site of a service.
+
+    apigateway  execute-api    <api-id>.execute-api.*      /_aws/execute-api/<api-id>/<stage>/...   /restapis/<api-id>/<stage>/_user_request_/...
+    lambda      function-url   <url-id>.lambda-url.*       /_aws/lambda-url/<url-id>/...
+    lambda      runtime-api                                /_pilvi/lambda/<token>/...
+    s3          preflight      OPTIONS on a bucket or object (CORS)
+    s3          post-object    POST of a browser's form to a bucket
+
+The last two are found by the S3 part of route.py. path_params hold the id and `rest`, the raw path from the next slash on.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Site(NamedTuple):
+    service: str
+    name: str
+    path_params: dict[str, str]
+
+
+_BY_HOST = ((".execute-api.", "apigateway", "execute-api", "api_id"), (".lambda-url.", "lambda", "function-url", "url_id"))
+_BY_PATH = (
+    ("/_aws/execute-api/", "apigateway", "execute-api", "api_id"),
+    ("/_aws/lambda-url/", "lambda", "function-url", "url_id"),
+    ("/_pilvi/lambda/", "lambda", "runtime-api", "token"),
+)
+_USER_REQUEST = "/_user_request_"
+
+
+def find_site(host: str, raw_path: str) -> Site | None:
+    """The site a request is for; None for AWS's own APIs."""
+    if raw_path.startswith("/_"):
+        for prefix, service, name, key in _BY_PATH:
+            if raw_path.startswith(prefix):
+                found, slash, rest = raw_path[len(prefix) :].partition("/")
+                return Site(service, name, {key: found, "rest": slash + rest or "/"})
+    elif raw_path.startswith("/restapis/") and _USER_REQUEST in raw_path:
+        return _user_request(raw_path)
+    for part, service, name, key in _BY_HOST:
+        if part in host:
+            return Site(service, name, {key: host.partition(".")[0], "rest": raw_path})
+    return None
+
+
+def _user_request(raw_path: str) -> Site | None:
+    """/restapis/<api-id>/<stage>/_user_request_/<path>"""
+    head, _, rest = raw_path.partition(_USER_REQUEST)
+    parts = head.split("/")
+    if len(parts) != 4 or (rest and not rest.startswith("/")):
+        return None
+    return Site("apigateway", "execute-api", {"api_id": parts[2], "rest": f"/{parts[3]}{rest}"})
