@@ -206,7 +206,7 @@ class Running:
             if self.child.stdin is not None:
                 self.child.stdin.close()
             else:
-                self.child.kill()
+                os.kill(self.pid, signal.SIGKILL)
 
     def look(self, now: float) -> None:
         """Deadlines and memory, every now and then."""

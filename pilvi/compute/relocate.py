@@ -10,7 +10,8 @@ from pilvi.compute import ProcessSpec
 
 def relocated(spec: ProcessSpec) -> ProcessSpec:
     """The spec with every path at or below a bind's target moved to where the bind's source really is."""
-    moves = {bind.target: str(bind.source) for bind in spec.binds if bind.target != str(bind.source)}
+    # A bind that stays where it is counts too: /tmp may move, an environment below /tmp does not.
+    moves = {bind.target: str(bind.source) for bind in spec.binds}
     if not moves:
         return spec
     targets = "|".join(re.escape(target) for target in sorted(moves, key=len, reverse=True))

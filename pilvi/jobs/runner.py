@@ -1,0 +1,182 @@
+"""The queue and the runner: takes jobs in order, a bounded number at a time, and carries out what the state machine says.
+
+    submit -> records (durable) -> queue -> a thread of its own for each running job -> states.step -> records -> action
+
+Every transition is written down before it is acted upon. No thread exists before the first job.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections import deque
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pilvi.core.errors import Conflict, NotFound
+from pilvi.jobs.record import JOBS, OPEN, advanced, new_record
+from pilvi.jobs.spec import JobSpec, spec_from_record
+from pilvi.jobs.states import SERVER_LOST, Do, Event
+from pilvi.jobs.work import Work
+from pilvi.storage.records import Change, Delete, Insert, Update
+
+if TYPE_CHECKING:
+    from pilvi.core.service import Cloud
+
+log = logging.getLogger("pilvi.jobs")
+
+_CLOSE_S = 10.0
+
+
+class Jobs:
+    """All jobs of a server."""
+
+    def __init__(self, cloud: Cloud, parallel: int | None = None) -> None:
+        """parallel: how many run at the same time (default: as many as there are cores, at least two)."""
+        self._cloud = cloud
+        self._parallel = parallel or max(2, os.cpu_count() or 1)
+        self._queue: deque[str] = deque()
+        self._working: dict[str, Work] = {}
+        self._threads: set[threading.Thread] = set()
+        self._lock = threading.Lock()
+        self._is_closed = False
+
+    # -- for services -------------------------------------------------------------------------------------------------
+
+    def submit(self, spec: JobSpec, *changes: Change) -> None:
+        """Take a job, durably, together with the service's own changes (all or none), and run it when its turn comes."""
+        record = new_record(spec, self._cloud.clock.now())
+        self._cloud.store.write(*changes, Insert(JOBS, spec.id, record), Insert(OPEN, spec.id, {}))
+        self._enqueue(spec.id)
+
+    def get(self, id: str) -> dict[str, Any]:
+        """The job's record as it stands (pilvi.jobs.record); NotFound when there is none."""
+        row = self._cloud.store.get(JOBS, id)
+        if row is None:
+            raise NotFound(f"Job {id} does not exist.")
+        work = self._working.get(id)
+        return row.value if work is None else {**row.value, "metrics": work.latest_metrics()}
+
+    def stop(self, id: str, *changes: Change) -> None:
+        """Ask a job to end; nothing happens when it has ended already. NotFound when there is none."""
+        self._perform(id, self.apply(id, Event.STOP, changes=changes))
+
+    def forgetting(self, id: str) -> Change:
+        """The change that forgets an ended job, for the service's own transaction."""
+        return Delete(JOBS, id)
+
+    # -- for the app --------------------------------------------------------------------------------------------------
+
+    def recover(self) -> None:
+        """After a start: what was running when the server went has failed, what was queued runs; folders are swept."""
+        waiting: list[str] = []
+        after = ""
+        while rows := self._cloud.store.scan(OPEN, after=after):
+            after = rows[-1].id
+            waiting += [row.id for row in rows if Do.QUEUE in self.apply(row.id, Event.SERVER_LOST, SERVER_LOST)]
+        folder = self._cloud.config.data_dir / "jobs"
+        if left := list(folder.iterdir()) if folder.is_dir() else []:
+            # Beside the start: a killed job may have left many files. No new job can have one of these names.
+            threading.Thread(target=_remove_all, args=(left,), daemon=True).start()
+        found = [row for id in waiting if (row := self._cloud.store.get(JOBS, id)) is not None]
+        for row in sorted(found, key=lambda row: (row.value["created"], row.id)):
+            self._enqueue(row.id)
+
+    def reset(self) -> None:
+        """End every job and forget it."""
+        self._end_all()
+        for work in list(self._working.values()):
+            work.give_up()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """End what runs: those jobs have failed; the queue stays for the next start."""
+        self._end_all()
+
+    # -- for the work -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_closed(self) -> bool:
+        return self._is_closed
+
+    def apply(
+        self, id: str, event: Event, reason: str = "", facts: dict[str, Any] | None = None, changes: tuple[Change, ...] = ()
+    ) -> tuple[Do, ...]:
+        """Write down what an event does to a job; gives what is to be done."""
+        while True:
+            row = self._cloud.store.get(JOBS, id)
+            if row is None:
+                raise NotFound(f"Job {id} does not exist.")
+            record, instructions = advanced(row.value, event, self._cloud.clock.now(), reason, facts)
+            if record is row.value and not changes:
+                return instructions
+            done: tuple[Change, ...] = (Delete(OPEN, id),) if "ended" in record and "ended" not in row.value else ()
+            try:
+                self._cloud.store.write(Update(JOBS, id, record, row.version), *done, *changes)
+            except Conflict:
+                continue
+            return instructions
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _enqueue(self, id: str) -> None:
+        with self._lock:
+            self._queue.append(id)
+            if not self._is_closed and len(self._threads) < self._parallel:
+                thread = threading.Thread(target=self._serve, name="pilvi-job", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+
+    def _serve(self) -> None:
+        """Take jobs until there are none, then end."""
+        while True:
+            with self._lock:
+                if self._is_closed or not self._queue:
+                    self._threads.discard(threading.current_thread())
+                    return
+                id = self._queue.popleft()
+            try:
+                self._drive(id)
+            except Exception:  # the job is told as it stands in the records; other jobs must go on
+                log.exception("job %s was lost by its runner", id)
+
+    def _drive(self, id: str) -> None:
+        row = self._cloud.store.get(JOBS, id)
+        if row is None:
+            return
+        work = Work(self._cloud, self, spec_from_record(row.value["spec"]))
+        self._working[id] = work
+        try:
+            instructions = deque(self.apply(id, Event.BEGIN))
+            while instructions:
+                event, reason, facts = work.perform(instructions.popleft())
+                if event is not None:
+                    instructions += self.apply(id, event, reason, facts)
+        finally:
+            work.clean()
+            del self._working[id]
+
+    def _perform(self, id: str, instructions: tuple[Do, ...]) -> None:
+        """What somebody other than the job's own thread has to do."""
+        work = self._working.get(id)
+        if Do.TERMINATE in instructions and work is not None:
+            work.terminate()
+
+    def _end_all(self) -> None:
+        with self._lock:
+            self._is_closed = True
+            self._queue.clear()
+            threads = list(self._threads)
+        for work in list(self._working.values()):
+            work.give_up()
+        for thread in threads:
+            # A job that waits for an event loop which has ended already cannot be waited for: its thread goes with us,
+            # and the next start tells it lost.
+            thread.join(_CLOSE_S)
+
+
+def _remove_all(folders: list[Path]) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
