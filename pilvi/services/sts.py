@@ -105,7 +105,7 @@ def assume_role(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "Credentials": credentials(identity),
         "AssumedRoleUser": {"AssumedRoleId": identity.principal.user_id, "Arn": identity.principal.arn},
         "PackedPolicySize": packed,
-        "SourceIdentity": identity.session.get("source_identity"),
+        "SourceIdentity": identity.session["source_identity"] or None,
     }
 
 

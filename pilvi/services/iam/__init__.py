@@ -13,6 +13,7 @@ from pilvi.services.iam import (
     policy,
     role,
     service_linked_role,
+    simulation,
     user,
 )
 from pilvi.services.iam.access import access
@@ -30,6 +31,7 @@ service = Service(
     instance_profile.ops,
     service_linked_role.ops,
     account.ops,
+    simulation.ops,
     access=access,
     errors={
         NotFound: "NoSuchEntity",
