@@ -29,7 +29,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pilvi.core.errors import Invalid, Unavailable
-from pilvi.storage.blobs.files import sync_folder
+from pilvi.storage.durable import sync_folder
 
 KEY_BYTES = 32
 TAG_BYTES = 16

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from pilvi.core.errors import NotFound, Unavailable
 from pilvi.storage.blobs import PIECE_BYTES, new_name
+from pilvi.storage.durable import sync_folder
 
 
 class FileBlobWriter:
@@ -178,15 +179,6 @@ def read_range(fd: int, start: int, end: int) -> bytes:
     while data and len(data) < end - start and (more := os.pread(fd, end - start - len(data), start + len(data))):
         data += more
     return data
-
-
-def sync_folder(path: str | os.PathLike[str]) -> None:
-    """Make the entries of a folder durable."""
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _remove(path: str) -> None:

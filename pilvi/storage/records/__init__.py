@@ -8,11 +8,14 @@ int, float, str, bytes, aware datetimes, lists and dicts; what comes back equals
 
 The side table holds opaque bytes by name, outside the ordered tables so that scans stay fast. A name with bytes is a small
 body; a name with None says that a file of this name in `blobs` is in use (a blob file that no row names is rubbish from a
-crash and is swept at start).
+crash and is swept at start). Any name will do; small bodies that come and go by the thousand are cheapest under names from
+`new_body_name`, which a store keeps by number.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple, Protocol
@@ -115,8 +118,8 @@ class Records(Protocol):
     def body(self, name: str) -> bytes | None:
         """The small bytes under a name. NotFound when the name is unknown; None when it names a blob file."""
 
-    def body_names(self) -> Iterable[str]:
-        """Every name in the side table (for the sweep at start)."""
+    def body_names(self, *, blobs_only: bool = False) -> Iterable[str]:
+        """Every name in the side table, or only those that name blob files (for the sweep at start)."""
 
     def submit(self, changes: Sequence[Change]) -> Future[None]:
         """Apply all or none, durably: the future ends when the bytes are synced to the disk, or with the error.
@@ -138,6 +141,50 @@ class Records(Protocol):
 
     def close(self) -> None:
         """Finish what was submitted and let go."""
+
+
+class BodyNames:
+    """Names of small bodies: '#' and a number of 63 bits as 16 hexadecimal digits, growing within a process.
+
+    The upper half is a random epoch for each process, so that two runs do not draw the same number; a store that finds
+    bodies of an earlier run in the present epoch asks for another one (`renew`) when it opens.
+    """
+
+    MARK = "#"
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.first = int.from_bytes(os.urandom(4), "big") >> 1 << 32
+        self._numbers = itertools.count(self.first + 1)
+
+    def new(self) -> str:
+        number = next(self._numbers)
+        if number >> 32 != self.first >> 32:
+            self.renew()
+            return self.new()
+        return f"#{number:016x}"
+
+    @staticmethod
+    def number(name: str) -> int | None:
+        """The number behind a name of this form."""
+        if len(name) != 17 or name[0] != "#":
+            return None
+        try:
+            number = int(name[1:], 16)
+        except ValueError:
+            return None
+        return number if f"#{number:016x}" == name and number < 1 << 63 else None
+
+
+body_names = BodyNames()
+os.register_at_fork(after_in_child=body_names.renew)
+
+
+def new_body_name() -> str:
+    """A name nothing has, for `PutBody(name, data)`."""
+    return body_names.new()
 
 
 class Rows:

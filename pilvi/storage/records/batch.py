@@ -30,13 +30,8 @@ decode = msgspec.msgpack.decode
 _encode = msgspec.msgpack.Encoder().encode
 
 
-class RowChange(NamedTuple):
-    key: Key
-    expected: int
-    """The version that must be there (0: none), ANY or PRESENT."""
-    data: bytes | None
-    """The encoded value; None removes the row, unless `change` is an Expect."""
-    change: Change
+RowChange = tuple[Key, int, bytes | None, Change]
+"""Key; the version that must be there (0: none), ANY or PRESENT; the encoded value, None to remove; the change itself."""
 
 
 class Prepared(NamedTuple):
@@ -55,16 +50,14 @@ def prepare(changes: Sequence[Change]) -> Prepared:
     size = 0
     try:
         for change in changes:
-            if isinstance(change, PutBody):
+            if type(change) is PutBody:
                 bodies.append((change.name, change.data, True))
-                size += len(change.data) if change.data is not None else 0
-            elif isinstance(change, DeleteBody):
+                size += len(change.data or b"")
+            elif type(change) is DeleteBody:
                 bodies.append((change.name, None, False))
             else:
-                row = _prepare_row(change)
-                if not change.id.isascii():
-                    change.id.encode()
-                size += len(row.data) if row.data is not None else 0
+                row = _prepare_row(change)  # type: ignore[arg-type]
+                size += len(row[2] or b"")
                 rows.append(row)
     except (UnicodeEncodeError, OverflowError) as error:
         raise Invalid(f"This cannot be stored: {error}.") from error
@@ -73,15 +66,18 @@ def prepare(changes: Sequence[Change]) -> Prepared:
 
 def _prepare_row(change: Insert | Put | Update | Delete | Expect) -> RowChange:
     key = (change.table, change.id)
-    if isinstance(change, Update):
-        return RowChange(key, change.version, _encode(change.value), change)
-    if isinstance(change, Insert):
-        return RowChange(key, 0, _encode(change.value), change)
-    if isinstance(change, Put):
-        return RowChange(key, ANY, _encode(change.value), change)
-    if isinstance(change, Delete):
-        return RowChange(key, PRESENT if change.version is None else change.version, None, change)
-    return RowChange(key, change.version, None, change)
+    if not change.id.isascii():
+        change.id.encode()
+    if type(change) is Put:
+        return key, ANY, _encode(change.value), change
+    if type(change) is Update:
+        return key, change.version, _encode(change.value), change
+    if type(change) is Insert:
+        return key, 0, _encode(change.value), change
+    if type(change) is Delete:
+        return key, PRESENT if change.version is None else change.version, None, change
+    assert isinstance(change, Expect)
+    return key, change.version, None, change
 
 
 class Batch:
@@ -104,7 +100,7 @@ class Batch:
             if (error := self._add_row(rows[0])) is not None:
                 return error
         elif rows:
-            before = [(row.key, self.versions.get(row.key, 0), self.rows.get(row.key, ())) for row in rows]
+            before = [(key, self.versions.get(key, 0), self.rows.get(key, ())) for key, *_ in rows]
             for row in rows:
                 if (error := self._add_row(row)) is not None:
                     self._restore(before)

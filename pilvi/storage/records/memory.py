@@ -80,9 +80,9 @@ class MemoryRecords:
                 raise NotFound(f"Body {name} does not exist.")
             return self._bodies[name]
 
-    def body_names(self) -> Iterable[str]:
+    def body_names(self, *, blobs_only: bool = False) -> Iterable[str]:
         with self._lock:
-            return list(self._bodies)
+            return [name for name, data in self._bodies.items() if data is None or not blobs_only]
 
     def submit(self, changes: Sequence[Change]) -> Future[None]:
         done: Future[None] = Future()

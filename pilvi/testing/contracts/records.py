@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid, NotFound, PilviError
-from pilvi.storage.records import Delete, DeleteBody, Expect, Insert, Put, PutBody, Records, Rows, Table, Update
+from pilvi.storage.records import Delete, DeleteBody, Expect, Insert, Put, PutBody, Records, Rows, Table, Update, new_body_name
 
 PEOPLE = Table("123456789012", "us-east-1", "club", "Person")
 ROOMS = Table("123456789012", "us-east-1", "club", "Room")
@@ -207,6 +207,26 @@ def bodies_are_kept_beside(store: Records) -> None:
     assert sorted(store.body_names()) == ["b", "empty", "large"]
 
 
+def numbered_bodies_are_bodies_like_others(store: Records) -> None:
+    first, second, third = new_body_name(), new_body_name(), new_body_name()
+    assert len({first, second, third}) == 3
+    strange = ["#", "#0", "#000000000000000g", "#00000000000000AB", "#ffffffffffffffff", "# 00000000000001f", "x" + first[1:]]
+    store.write(
+        PutBody(first, b"1"), PutBody(second, b"2" * 30_000), PutBody(third, None), *[PutBody(name, b"s") for name in strange]
+    )
+    assert store.body(first) == b"1"
+    assert store.body(second) == b"2" * 30_000
+    assert store.body(third) is None
+    assert [store.body(name) for name in strange] == [b"s"] * len(strange)
+    assert sorted(store.body_names()) == sorted([first, second, third, *strange])
+    assert list(store.body_names(blobs_only=True)) == [third]
+    store.write(PutBody(first, b"again"), DeleteBody(second), DeleteBody(third), *[DeleteBody(name) for name in strange])
+    assert store.body(first) == b"again"
+    refuses(NotFound, lambda: store.body(second))
+    refuses(NotFound, lambda: store.body(third))
+    assert list(store.body_names()) == [first]
+
+
 def a_generation_moves_with_its_service(store: Records) -> None:
     club, shop = store.generation("club"), store.generation("shop")
     store.write(Put(PEOPLE, "x", {}))
@@ -321,6 +341,7 @@ CONTRACT: list[Callable[[Records], None]] = [
     paging_reaches_every_row_once,
     tables_lists_those_with_rows,
     bodies_are_kept_beside,
+    numbered_bodies_are_bodies_like_others,
     a_generation_moves_with_its_service,
     clear_leaves_nothing,
     submit_ends_with_the_result_or_the_error,

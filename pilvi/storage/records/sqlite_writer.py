@@ -1,0 +1,340 @@
+"""The writing half of the SQLite store: one thread that makes one transaction, and one fsync, of whatever has queued up.
+
+    queue -> take -> BEGIN, look up versions, decide (batch.py), write in bulk, COMMIT -> wake everybody -> checkpoint when due
+
+Why a batch is few statements: every step of Python's sqlite3 lets the interpreter go, and beside a busy event loop each costs a
+handover between threads. A handful of steps a batch, whatever it holds, keeps a synced write at a few microseconds of its share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+from pilvi.core.errors import PilviError, Unavailable
+from pilvi.storage.records import BodyNames, Table
+from pilvi.storage.records.batch import Batch, Key, Prepared
+from pilvi.storage.records.cache import RowCache
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+PAGE_BYTES = 4096
+BATCH_SUBMISSIONS = 512
+BATCH_BYTES = 8 << 20
+CHECKPOINT_PAGES = 8000
+"""Pages in the WAL (about 32 MiB) that start a checkpoint."""
+
+FIND_ADDRESS = "SELECT id FROM address WHERE account = ? AND region = ? AND service = ? AND noun = ?"
+
+
+class Submission:
+    """A prepared submission and whoever waits for it: a future of either kind, or a thread on a lock."""
+
+    __slots__ = ("clears", "error", "future", "lock", "loop", "prepared", "waiter")
+
+    def __init__(self, prepared: Prepared) -> None:
+        self.prepared = prepared
+        self.clears = False
+        self.error: PilviError | None = None
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.waiter: asyncio.Future[None] | None = None
+        self.future: Future[None] | None = None
+        self.lock: threading.Lock | None = None
+
+
+Queue = SimpleQueue[list[Submission] | None]
+"""What waits to be written; None ends the writer."""
+
+
+class Writer:
+    """Runs in its own thread until the queue says None. Owns the connection and the numbers of the tables."""
+
+    def __init__(
+        self,
+        queue: Queue,
+        connect: Callable[[int], sqlite3.Connection],
+        addresses: dict[Table, int],
+        cache: RowCache | None,
+        generations: dict[str, int],
+        *,
+        cache_kib: int,
+    ) -> None:
+        """`cache` is None when other processes write too."""
+        self._queue = queue
+        self._connection = connect(cache_kib)
+        self._cursor = self._connection.cursor()
+        self._addresses = addresses
+        self._addresses.update(known_addresses(self._connection))
+        self._cache = cache
+        self._generations = generations
+        self._checkpoint = Checkpoint(self._connection, connect)
+
+    def run(self) -> None:
+        ended = False
+        while not ended:
+            taken, ended = self._take()
+            if taken:
+                self._apply(taken)
+                wake(taken)
+                del taken
+                self._checkpoint.step()
+        self._checkpoint.close()
+        self._connection.close()
+
+    def _take(self) -> tuple[list[Submission], bool]:
+        """Everything that waits, up to the limits of a batch; whether the store is closing."""
+        queue = self._queue
+        taken: list[Submission] = []
+        size = 0
+        while not taken or (len(taken) < BATCH_SUBMISSIONS and size < BATCH_BYTES and queue.qsize()):
+            submissions = queue.get()
+            if submissions is None:
+                return taken, True
+            taken += submissions
+            for submission in submissions:
+                size += submission.prepared.size_bytes
+        return taken, False
+
+    def _apply(self, taken: list[Submission]) -> None:
+        """One transaction for all; when the disk refuses, all of them fail and nothing has happened."""
+        try:
+            services = self._transact(taken)
+        except sqlite3.Error as error:
+            log.error("records: %d submissions failed: %s", len(taken), error)
+            if self._connection.in_transaction:
+                self._connection.execute("ROLLBACK")
+            known = known_addresses(self._connection)
+            for table in [table for table in self._addresses if table not in known]:
+                del self._addresses[table]
+            for submission in taken:
+                submission.error = submission.error or Unavailable(f"The metadata store cannot write: {error}.")
+            return
+        for service in services:
+            self._generations[service] = self._generations.get(service, 0) + 1
+
+    def _transact(self, taken: list[Submission]) -> Iterable[str]:
+        """Decide and write; gives the services whose rows changed."""
+        cursor = self._cursor
+        cursor.execute("BEGIN IMMEDIATE")
+        keys = dict.fromkeys([row[0] for submission in taken for row in submission.prepared.rows])
+        batch = Batch(self._versions(keys))
+        clears = False
+        for submission in taken:
+            if submission.clears:
+                clears = True
+                for table in ("row", "body", "small_body"):
+                    cursor.execute(f"DELETE FROM {table}")
+                batch = Batch({})
+            else:
+                submission.error = batch.add(submission.prepared)
+        if batch.rows:
+            self._write_rows(batch)
+        if batch.bodies:
+            self._write_bodies(batch)
+        services = {table.service for table, _ in batch.rows}
+        if clears:
+            services |= {table.service for table in self._addresses}
+        if self._cache is None:
+            for service in services:
+                cursor.execute(
+                    "INSERT INTO generation VALUES (?, 1) ON CONFLICT (service) DO UPDATE SET number = number + 1", (service,)
+                )
+        cursor.execute("COMMIT")
+        if self._cache is not None:
+            if clears:
+                self._cache.clear()
+            self._cache.committed(batch.rows)
+        return services
+
+    def _versions(self, keys: Iterable[Key]) -> dict[Key, int]:
+        """What is there now: from the cache, else by one answer row with a column for each key."""
+        versions: dict[Key, int] = {}
+        unknown: list[Key] = []
+        find = self._cache.find if self._cache is not None else None
+        for key in keys:
+            if find is not None and (stored := find(key)) is not None:
+                versions[key] = stored[0]
+            else:
+                unknown.append(key)
+            if key[0] not in self._addresses:
+                self._intern(key[0])
+        for some in pieces(unknown):
+            parameters: list[Any] = []
+            for table, id in some:
+                parameters += (self._addresses[table], id)
+            found = self._cursor.execute(_LOOK_UP[len(some)], parameters).fetchone()
+            versions.update((key, version) for key, version in zip(some, found, strict=True) if version)
+        return versions
+
+    def _intern(self, table: Table) -> None:
+        self._cursor.execute("INSERT OR IGNORE INTO address (account, region, service, noun) VALUES (?, ?, ?, ?)", table)
+        self._addresses[table] = self._cursor.execute(FIND_ADDRESS, table).fetchone()[0]
+
+    def _write_rows(self, batch: Batch) -> None:
+        addresses = self._addresses
+        written: list[tuple[int, str, int, bytes]] = []
+        removed: list[tuple[int, str]] = []
+        size = 0
+        for (table, id), row in batch.rows.items():
+            if row is None:
+                removed.append((addresses[table], id))
+            else:
+                written.append((addresses[table], id, row[0], row[1]))
+                size += len(row[1])
+        self._checkpoint.add(len(batch.rows), size)
+        written.sort()
+        for some in pieces(written):
+            self._cursor.execute(_PUT_ROWS[len(some)], [value for row in some for value in row])
+        for gone in pieces(removed):
+            self._cursor.execute(_DELETE_ROWS[len(gone)], [value for key in gone for value in key])
+
+    def _write_bodies(self, batch: Batch) -> None:
+        written: list[tuple[str, bytes | None]] = []
+        removed: list[str] = []
+        small: list[tuple[int, bytes | None]] = []
+        small_removed: list[int] = []
+        size = 0
+        for name, body in batch.bodies.items():
+            number = BodyNames.number(name)
+            if body is None:
+                if number is None:
+                    removed.append(name)
+                else:
+                    small_removed.append(number)
+                continue
+            data = body[0]
+            size += len(data) if data is not None else 0
+            if number is None:
+                written.append((name, data))
+            else:
+                small.append((number, data))
+        self._checkpoint.add(len(written) + len(removed) + len(small_removed), size)
+        for numbered in pieces(small):
+            self._cursor.execute(_PUT_SMALL[len(numbered)], [value for body in numbered for value in body])
+        for some in pieces(written):
+            self._cursor.execute(_PUT_BODIES[len(some)], [value for body in some for value in body])
+        for numbers in pieces(small_removed):
+            self._cursor.execute(_DELETE_SMALL[len(numbers)], numbers)
+        for gone in pieces(removed):
+            self._cursor.execute(_DELETE_BODIES[len(gone)], gone)
+
+
+class Checkpoint:
+    """Keeps the WAL short, away from whoever waits for a write.
+
+    A thread copies what is in it back into the database while writing goes on; then the writer, between two batches, copies
+    the few pages that came meanwhile, so that the WAL starts again from its beginning.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, connect: Callable[[int], sqlite3.Connection]) -> None:
+        self._connection = connection
+        self._connect = connect
+        self._pages = 0
+        self._copying: threading.Thread | None = None
+
+    def add(self, changes: int, size_bytes: int) -> None:
+        """Count what a batch wrote; an estimate is enough."""
+        self._pages += changes + 2 + size_bytes // PAGE_BYTES
+
+    def step(self) -> None:
+        """Between two batches: begin to copy when the WAL is long, and finish what a copy has left."""
+        if self._copying is None:
+            if self._pages > CHECKPOINT_PAGES:
+                self._pages = 0
+                self._copying = threading.Thread(target=self._copy, name="records-checkpoint", daemon=True)
+                self._copying.start()
+        elif not self._copying.is_alive():
+            self._copying = None
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+
+    def close(self) -> None:
+        if self._copying is not None:
+            self._copying.join()
+
+    def _copy(self) -> None:
+        connection = self._connect(64)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        except sqlite3.Error as error:
+            log.error("records: checkpoint failed, the WAL grows on: %s", error)
+        finally:
+            connection.close()
+
+
+def wake(taken: list[Submission]) -> None:
+    """Tell everybody: one call into each event loop, however many wait in it."""
+    loops: dict[asyncio.AbstractEventLoop, list[Submission]] = {}
+    for submission in taken:
+        if submission.loop is not None:
+            loops.setdefault(submission.loop, []).append(submission)
+        elif submission.lock is not None:
+            submission.lock.release()
+        elif submission.future is not None and submission.future.set_running_or_notify_cancel():
+            if submission.error is None:
+                submission.future.set_result(None)
+            else:
+                submission.future.set_exception(submission.error)
+    for loop, waiting in loops.items():
+        try:
+            loop.call_soon_threadsafe(settle, waiting)
+        except RuntimeError:
+            log.debug("records: %d waiters are gone with their event loop", len(waiting))
+
+
+def settle(waiting: list[Submission]) -> None:
+    """On the event loop: end the futures of a batch."""
+    for submission in waiting:
+        waiter = submission.waiter
+        if waiter is not None and not waiter.done():
+            if submission.error is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(submission.error)
+
+
+def known_addresses(connection: sqlite3.Connection) -> dict[Table, int]:
+    """The number of every table there ever was; numbers are never given twice."""
+    return {
+        Table(*names): number for number, *names in connection.execute("SELECT id, account, region, service, noun FROM address")
+    }
+
+
+def pieces(items: list[T]) -> Iterator[list[T]]:
+    """Cut into lengths that have a statement: powers of two, so that few statements serve every length."""
+    start, left = 0, len(items)
+    for size in _SIZES:
+        while left >= size:
+            yield items[start : start + size]
+            start += size
+            left -= size
+
+
+_SIZES = (64, 32, 16, 8, 4, 2, 1)
+
+
+def _for_sizes(head: str, item: str, tail: str = "") -> dict[int, str]:
+    return {size: head + ", ".join([item] * size) + tail for size in _SIZES}
+
+
+_LOOK_UP = _for_sizes("SELECT ", "(SELECT version FROM row WHERE address = ? AND id = ?)")
+_PUT_ROWS = _for_sizes(
+    "INSERT INTO row (address, id, version, value) VALUES ",
+    "(?, ?, ?, ?)",
+    " ON CONFLICT (address, id) DO UPDATE SET version = excluded.version, value = excluded.value",
+)
+_DELETE_ROWS = _for_sizes("DELETE FROM row WHERE (address, id) IN (VALUES ", "(?, ?)", ")")
+_PUT_BODIES = _for_sizes(
+    "INSERT INTO body (name, data) VALUES ", "(?, ?)", " ON CONFLICT (name) DO UPDATE SET data = excluded.data"
+)
+_DELETE_BODIES = _for_sizes("DELETE FROM body WHERE name IN (", "?", ")")
+_PUT_SMALL = _for_sizes(
+    "INSERT INTO small_body (number, data) VALUES ", "(?, ?)", " ON CONFLICT (number) DO UPDATE SET data = excluded.data"
+)
+_DELETE_SMALL = _for_sizes("DELETE FROM small_body WHERE number IN (", "?", ")")
