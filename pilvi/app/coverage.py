@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+from botocore import xform_name
+
 from pilvi.app.registry import Registry, module_of
 from pilvi.protocol.models import Models
 
@@ -20,7 +22,7 @@ def coverage_of(models: Models, registry: Registry, name: str) -> dict[str, Dept
     home = registry.find(name) if module_of(name) in registry.modules() else None
     depths: dict[str, Depth] = {}
     for operation in model.operation_names():
-        function = model.function_name(operation)
+        function = xform_name(operation)
         if home is None or function not in home.handlers:
             depths[operation] = "absent"
         else:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pilvi.auth.policy import decide, global_context
+from pilvi.auth.context import global_context
+from pilvi.auth.policy import decide
 from pilvi.core.errors import (
     AlreadyExists,
     Conflict,
@@ -48,9 +48,6 @@ DEFAULT_CODES: tuple[tuple[type[PilviError], str, int], ...] = (
 )
 """For services whose own table is silent."""
 
-GRANTED_ACTIONS = ("s3:", "lambda:invoke", "sqs:", "sns:", "kms:", "secretsmanager:", "events:", "execute-api:", "sts:")
-"""Actions (lower case) that an AWS service may perform only where a resource policy lets it; elsewhere it acts as AWS's own."""
-
 
 class Dispatcher:
     def __init__(
@@ -77,20 +74,16 @@ class Dispatcher:
     def check(self, ctx: Context, access: Access) -> PilviError | None:
         """None when the context's principal may do this, else the error AWS gives."""
         principal = ctx.principal
-        if principal.kind == "service" and access.resource_policy is None and not is_granted_action(access.action):
-            return None
         policies = self._identities.policies(ctx.identity or principal)
         context = global_context(
             principal,
-            now=ctx.clock.now() if ctx.cloud is not None else datetime.now(UTC),
+            now=ctx.clock.now(),
             source_ip=ctx.source_ip,
             secure=ctx.secure,
             region=ctx.region,
             user_agent=ctx.user_agent,
             identity=ctx.identity,
         )
-        if access.context:
-            context = context | access.context
         decision = decide(principal, ctx.account, policies, access, context)
         if decision.allowed:
             return None
@@ -151,10 +144,6 @@ class Dispatcher:
             if (error := self.check(inner, access)) is not None:
                 raise as_service_error(home, error)
         return home, found, inner, params
-
-
-def is_granted_action(action: str) -> bool:
-    return action.lower().startswith(GRANTED_ACTIONS)
 
 
 def denial(ctx: Context, access: Access, reason: str) -> str:

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from botocore import xform_name
 
 from pilvi.app.registry import Registry, module_of
 from pilvi.cli.main import parser
@@ -29,7 +30,7 @@ def test_every_operation_function_is_in_the_model(models: Models, module: str) -
     service = Registry().find(name)
     assert service is not None
     model = models.service(name)
-    functions = {model.function_name(operation) for operation in model.operation_names()}
+    functions = {xform_name(operation) for operation in model.operation_names()}
     assert set(service.handlers) <= functions
 
 

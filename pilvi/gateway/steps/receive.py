@@ -24,6 +24,8 @@ async def receive(gateway: Gateway, call: Call) -> None:
     call.body = await read_whole(call)
     if match.needs_body:
         call.match = match.with_form(call.body)
+        if call.match.error is not None:
+            raise call.match.error
 
 
 async def read_whole(call: Call) -> bytes:

@@ -8,7 +8,6 @@ from pilvi.auth.errors import AuthError, service_error
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.http import Response
 from pilvi.gateway.dispatch import DEFAULT_CODES
-from pilvi.protocol.models import encode_error
 
 if TYPE_CHECKING:
     from pilvi.gateway.app import Gateway
@@ -26,17 +25,12 @@ def refuse(gateway: Gateway, call: Call, error: PilviError) -> None:
     known = error_of(call, error)
     call.error_code = known.code
     match = call.match
-    call.response = (
-        encode_error(known, protocol="rest-xml", request_id=call.request_id, request=call.request, service="s3")
-        if match is None
-        else encode_error(
-            known,
-            protocol=match.protocol,
-            request_id=call.request_id,
-            request=call.request,
-            service=match.service,
-            operation=match.operation,
-        )
+    call.response = gateway.cloud.models.encode_error(
+        known,
+        service=match.service if match is not None else "s3",
+        protocol=match.protocol if match is not None else "rest-xml",
+        request_id=call.request_id,
+        request=call.request,
     )
 
 

@@ -17,3 +17,5 @@ def route(gateway: Gateway, call: Call) -> None:
     call.region = (claim.region if claim is not None else "") or gateway.config.region
     if claim is not None and claim.region and not known_region(claim.region):
         raise unknown_region(claim, gateway.config.region)
+    if call.match.error is not None:
+        raise call.match.error
