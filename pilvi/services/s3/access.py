@@ -1,0 +1,302 @@
+"""Which permissions each operation needs: IAM actions, resources, and what the bucket's policy says about them.
+
+Runs on the event loop for every request: one cached bucket look-up, and for reads the look-up of the object, which the handler
+then finds in the request (`_found`), so that conditions on the object's tags cost nothing more.
+
+Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3"; S3 API Reference, each
+operation's "Permissions".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pilvi.core.arn import partition_of
+from pilvi.core.errors import ServiceError
+from pilvi.core.service import Access, Context
+from pilvi.services.s3.catalog import Bucket, get_bucket
+from pilvi.services.s3.copy_source import CopySource, copy_source_of
+from pilvi.services.s3.errors import access_denied
+from pilvi.services.s3.history import find_object
+
+Rule = Callable[[Context, Bucket, Mapping[str, Any]], Sequence[Access]]
+
+BUCKET_ACTIONS = {
+    "HeadBucket": "s3:ListBucket",
+    "DeleteBucket": "s3:DeleteBucket",
+    "GetBucketLocation": "s3:GetBucketLocation",
+    "GetBucketTagging": "s3:GetBucketTagging",
+    "PutBucketTagging": "s3:PutBucketTagging",
+    "DeleteBucketTagging": "s3:PutBucketTagging",
+    "GetBucketVersioning": "s3:GetBucketVersioning",
+    "PutBucketVersioning": "s3:PutBucketVersioning",
+    "GetBucketPolicy": "s3:GetBucketPolicy",
+    "PutBucketPolicy": "s3:PutBucketPolicy",
+    "DeleteBucketPolicy": "s3:DeleteBucketPolicy",
+    "GetBucketPolicyStatus": "s3:GetBucketPolicyStatus",
+    "GetPublicAccessBlock": "s3:GetBucketPublicAccessBlock",
+    "PutPublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "DeletePublicAccessBlock": "s3:PutBucketPublicAccessBlock",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "PutBucketEncryption": "s3:PutEncryptionConfiguration",
+    "DeleteBucketEncryption": "s3:PutEncryptionConfiguration",
+    "GetBucketOwnershipControls": "s3:GetBucketOwnershipControls",
+    "PutBucketOwnershipControls": "s3:PutBucketOwnershipControls",
+    "DeleteBucketOwnershipControls": "s3:PutBucketOwnershipControls",
+    "GetBucketAcl": "s3:GetBucketAcl",
+    "PutBucketAcl": "s3:PutBucketAcl",
+}
+
+OBJECT_ACTIONS = {
+    "DeleteObject": "s3:DeleteObject",
+    "GetObjectTagging": "s3:GetObjectTagging",
+    "PutObjectTagging": "s3:PutObjectTagging",
+    "DeleteObjectTagging": "s3:DeleteObjectTagging",
+    "GetObjectAcl": "s3:GetObjectAcl",
+    "PutObjectAcl": "s3:PutObjectAcl",
+}
+"""With a version id the action is the one on versions: s3:GetObjectVersionTagging."""
+
+
+def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
+    """What must be allowed before an operation runs. DeleteObjects asks for each of its keys itself.
+
+    Errors: NoSuchBucket; AccessDenied - another account owns the bucket than the caller expects; AuthorizationHeaderMalformed -
+    the bucket lies in another Region than the request is signed for.
+    """
+    name = req.get("Bucket")
+    if name is None or operation == "CreateBucket":
+        return account_access(ctx, operation, req)
+    bucket = get_bucket(ctx, name)
+    if bucket.region != ctx.region and ctx.principal.kind != "anonymous" and operation != "GetBucketLocation":
+        raise wrong_region(ctx, bucket)
+    expected = req.get("ExpectedBucketOwner")
+    if expected is not None and expected != bucket.account:
+        raise access_denied()
+    if operation == "DeleteObjects":
+        return ()
+    rule = RULES.get(operation)
+    if rule is not None:
+        return rule(ctx, bucket, req)
+    if (action := OBJECT_ACTIONS.get(operation)) is not None:
+        return object_access(ctx, bucket, req, action)
+    return (permission(ctx, bucket, BUCKET_ACTIONS.get(operation, f"s3:{operation}"), bucket.arn),)
+
+
+def permission(ctx: Context, bucket: Bucket, action: str, resource: str, context: Mapping[str, Any] | None = None) -> Access:
+    """One action on a bucket or its objects, under the bucket's policy."""
+    if context is None:
+        return Access(action, resource, policy_for(ctx, bucket), bucket.account)
+    return Access(action, resource, policy_for(ctx, bucket), bucket.account, context)
+
+
+def policy_for(ctx: Context, bucket: Bucket) -> Mapping[str, Any] | None:
+    """The bucket's policy as far as it binds this caller: a restricted public one lets in its own account and AWS services only."""
+    if (
+        bucket.is_public
+        and ctx.principal.account != bucket.account
+        and ctx.principal.kind != "service"
+        and (bucket.value.get("PublicAccessBlock") or {}).get("RestrictPublicBuckets")
+    ):
+        return None
+    return bucket.policy
+
+
+def denial_or(ctx: Context, bucket: Bucket, error: ServiceError) -> ServiceError:
+    """Who may not list a bucket does not learn what is missing in it."""
+    if error.code in ("NoSuchKey", "NoSuchVersion") and not ctx.allows(permission(ctx, bucket, "s3:ListBucket", bucket.arn)):
+        return access_denied()
+    return error
+
+
+def wrong_region(ctx: Context, bucket: Bucket) -> ServiceError:
+    return ServiceError(
+        "AuthorizationHeaderMalformed",
+        f"The authorization header is malformed; the region '{ctx.region}' is wrong; expecting '{bucket.region}'",
+        400,
+        Region=bucket.region,
+        _headers={"x-amz-bucket-region": bucket.region},
+    )
+
+
+def account_access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
+    partition = partition_of(ctx.region)
+    if operation == "CreateBucket":
+        configuration = req.get("CreateBucketConfiguration") or {}
+        context = {"s3:LocationConstraint": configuration["LocationConstraint"]} if "LocationConstraint" in configuration else {}
+        return (Access("s3:CreateBucket", f"arn:{partition}:s3:::{req['Bucket']}", None, ctx.account, context),)
+    action = "s3:ListAllMyBuckets" if operation == "ListBuckets" else f"s3:{operation}"
+    return (Access(action, f"arn:{partition}:s3:::*", None, ctx.account),)
+
+
+# -- reading --------------------------------------------------------------------------------------------------------------
+
+
+def read_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    action = "s3:GetObjectVersion" if "VersionId" in req else "s3:GetObject"
+    return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context_of_object(ctx, bucket, req)),)
+
+
+def attributes_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    context = context_of_object(ctx, bucket, req)
+    actions = ("s3:GetObject", "s3:GetObjectAttributes")
+    if "VersionId" in req:
+        actions = ("s3:GetObjectVersion", "s3:GetObjectVersionAttributes")
+    return tuple(permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context) for action in actions)
+
+
+def context_of_object(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Look the object up once: for the conditions on its tags now, for the handler afterwards."""
+    version_id = req.get("VersionId")
+    try:
+        found = find_object(ctx, bucket, req["Key"], version_id)
+    except ServiceError:
+        return None if version_id is None else {"s3:VersionId": version_id}
+    if isinstance(req, dict):
+        req["_found"] = found
+    context = existing_tags(found.value.get("tags"))
+    if version_id is not None:
+        context["s3:VersionId"] = version_id
+    return context or None
+
+
+def existing_tags(tags: Mapping[str, str] | None) -> dict[str, Any]:
+    return {f"s3:ExistingObjectTag/{key}": value for key, value in tags.items()} if tags else {}
+
+
+def list_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    return (permission(ctx, bucket, "s3:ListBucket", bucket.arn, list_context(req)),)
+
+
+def list_versions_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    return (permission(ctx, bucket, "s3:ListBucketVersions", bucket.arn, list_context(req)),)
+
+
+def list_context(req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Condition keys of listings: a policy may let someone see one folder only."""
+    context = {"s3:prefix": req.get("Prefix", "")}
+    if "Delimiter" in req:
+        context["s3:delimiter"] = req["Delimiter"]
+    if "MaxKeys" in req:
+        context["s3:max-keys"] = str(req["MaxKeys"])
+    return context
+
+
+# -- writing --------------------------------------------------------------------------------------------------------------
+
+WRITE_KEYS = {
+    "ACL": "s3:x-amz-acl",
+    "ServerSideEncryption": "s3:x-amz-server-side-encryption",
+    "SSEKMSKeyId": "s3:x-amz-server-side-encryption-aws-kms-key-id",
+    "StorageClass": "s3:x-amz-storage-class",
+    "IfMatch": "s3:if-match",
+    "IfNoneMatch": "s3:if-none-match",
+}
+"""Request members that policies may set conditions on."""
+
+
+def write_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    """s3:PutObject, and s3:PutObjectTagging or s3:PutObjectAcl for what comes with it."""
+    context: dict[str, Any] | None = None
+    for member, key in WRITE_KEYS.items():
+        if member in req:
+            context = {**(context or {}), key: req[member]}
+    resource = bucket.object_arn(req["Key"])
+    tagging = req.get("Tagging")
+    if not tagging and "ACL" not in req:
+        return (permission(ctx, bucket, "s3:PutObject", resource, context),)
+    actions = ["s3:PutObject"]
+    if tagging:
+        actions.append("s3:PutObjectTagging")
+        context = {**(context or {}), **requested_tags(dict(parse_qsl(tagging, keep_blank_values=True)))}
+    if "ACL" in req:
+        actions.append("s3:PutObjectAcl")
+    return tuple(permission(ctx, bucket, action, resource, context) for action in actions)
+
+
+def requested_tags(tags: Mapping[str, str]) -> dict[str, Any]:
+    return {f"s3:RequestObjectTag/{key}": value for key, value in tags.items()} | {"s3:RequestObjectTagKeys": list(tags)}
+
+
+def part_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    return (permission(ctx, bucket, "s3:PutObject", bucket.object_arn(req["Key"])),)
+
+
+def copy_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    source = copy_source_of(req)
+    copies_tags = req.get("TaggingDirective") != "REPLACE"
+    needed = [*source_access(ctx, source, req)]
+    if copies_tags and any(key.startswith("s3:ExistingObjectTag/") for key in needed[0].context):
+        origin = get_bucket(ctx, source.bucket)
+        action = "s3:GetObjectTagging" if source.version_id is None else "s3:GetObjectVersionTagging"
+        needed.append(permission(ctx, origin, action, origin.object_arn(source.key), needed[0].context))
+        needed.append(permission(ctx, bucket, "s3:PutObjectTagging", bucket.object_arn(req["Key"])))
+    return (*needed, *write_access(ctx, bucket, req))
+
+
+def part_copy_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    return (*source_access(ctx, copy_source_of(req), req), *part_access(ctx, bucket, req))
+
+
+def source_access(ctx: Context, source: CopySource, req: Mapping[str, Any]) -> Sequence[Access]:
+    origin = get_bucket(ctx, source.bucket)
+    expected = req.get("ExpectedSourceBucketOwner")
+    if expected is not None and expected != origin.account:
+        raise access_denied()
+    wanted: dict[str, Any] = {"Key": source.key}
+    if source.version_id is not None:
+        wanted["VersionId"] = source.version_id
+    return read_access(ctx, origin, wanted)
+
+
+def object_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any], action: str) -> Sequence[Access]:
+    """Actions on an object, or on the version that is named."""
+    context: dict[str, Any] = {}
+    version_id = req.get("VersionId")
+    if version_id is not None:
+        action = action.replace("Object", "ObjectVersion")
+        context["s3:VersionId"] = version_id
+    if action.endswith("Tagging"):
+        with suppress(ServiceError):
+            context |= existing_tags(find_object(ctx, bucket, req["Key"], version_id).value.get("tags"))
+        if "Tagging" in req:
+            context |= requested_tags({tag["Key"]: tag.get("Value", "") for tag in req["Tagging"].get("TagSet") or []})
+    return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context),)
+
+
+def create_upload_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    return write_access(ctx, bucket, req)
+
+
+def abort_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    return (permission(ctx, bucket, "s3:AbortMultipartUpload", bucket.object_arn(req["Key"])),)
+
+
+def list_parts_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    return (permission(ctx, bucket, "s3:ListMultipartUploadParts", bucket.object_arn(req["Key"])),)
+
+
+def list_uploads_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    return (permission(ctx, bucket, "s3:ListBucketMultipartUploads", bucket.arn, list_context(req)),)
+
+
+RULES: dict[str, Rule] = {
+    "GetObject": read_access,
+    "HeadObject": read_access,
+    "GetObjectAttributes": attributes_access,
+    "PutObject": write_access,
+    "CopyObject": copy_access,
+    "CreateMultipartUpload": create_upload_access,
+    "UploadPart": part_access,
+    "UploadPartCopy": part_copy_access,
+    "CompleteMultipartUpload": part_access,
+    "AbortMultipartUpload": abort_access,
+    "ListParts": list_parts_access,
+    "ListMultipartUploads": list_uploads_access,
+    "ListObjects": list_access,
+    "ListObjectsV2": list_access,
+    "ListObjectVersions": list_versions_access,
+}

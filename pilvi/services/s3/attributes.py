@@ -1,0 +1,235 @@
+"""What travels with an object beside its bytes: content headers, user metadata, storage class, encryption, tags.
+
+request --row_of--> the narrow part of a row --answer_of--> members of GetObject, HeadObject and the like
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from pilvi.core.errors import ServiceError
+from pilvi.services.s3.condition import instant_of
+from pilvi.services.s3.digest import COMPOSITE, FULL_OBJECT
+from pilvi.services.s3.errors import invalid_argument, not_implemented
+
+HEADERS = (
+    "CacheControl",
+    "ContentDisposition",
+    "ContentEncoding",
+    "ContentLanguage",
+    "ContentType",
+    "Expires",
+    "WebsiteRedirectLocation",
+    "StorageClass",
+    "ServerSideEncryption",
+    "SSEKMSKeyId",
+    "BucketKeyEnabled",
+)
+"""Members kept as they come and given back as they are."""
+
+DEFAULT_TYPE = "binary/octet-stream"
+DEFAULT_SSE = "AES256"
+
+NOT_BUILT = {
+    "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",
+    "SSECustomerKey": "x-amz-server-side-encryption-customer-key",
+    "CopySourceSSECustomerKey": "x-amz-copy-source-server-side-encryption-customer-key",
+    "ObjectLockMode": "x-amz-object-lock-mode",
+    "ObjectLockRetainUntilDate": "x-amz-object-lock-retain-until-date",
+    "ObjectLockLegalHoldStatus": "x-amz-object-lock-legal-hold",
+    "ObjectLockEventHold": "x-amz-object-lock-event-hold",
+    "WriteOffsetBytes": "x-amz-write-offset-bytes",
+    "GrantFullControl": "x-amz-grant-full-control",
+    "GrantRead": "x-amz-grant-read",
+    "GrantReadACP": "x-amz-grant-read-acp",
+    "GrantWriteACP": "x-amz-grant-write-acp",
+}
+"""Members that ask for what is not there yet: refused, never ignored."""
+
+STORAGE_CLASSES = frozenset({"STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"})
+"""The classes whose objects can be read at once; those that need a restore first are not built."""
+
+METADATA_BYTES = 2048
+KEY_BYTES = 1024
+
+
+def check_key(key: str) -> None:
+    """Errors: KeyTooLongError - beyond 1,024 bytes of UTF-8."""
+    size = len(key) if key.isascii() else len(key.encode("utf-8", "surrogatepass"))
+    if size > KEY_BYTES:
+        raise ServiceError("KeyTooLongError", "Your key is too long", 400, Size=str(size), MaxSizeAllowed=str(KEY_BYTES))
+    if "\0" in key:
+        raise ServiceError("InvalidURI", "Couldn't parse the specified URI.", 400, URI=key)
+
+
+def row_of(req: Mapping[str, Any]) -> dict[str, Any]:
+    """The members of a new object's row that the request decides.
+
+    Errors: NotImplemented; InvalidStorageClass; MetadataTooLarge; AccessControlListNotSupported; InvalidTag, BadRequest.
+    """
+    head: dict[str, Any] = {}
+    for name in HEADERS:
+        value = req.get(name)
+        if value is not None:
+            head[name] = value
+    row: dict[str, Any] = {}
+    check_built(req)
+    if "ContentEncoding" in head:
+        strip_chunked(head)
+    if "StorageClass" in head:
+        check_storage_class(head)
+    if "ServerSideEncryption" in head or "SSEKMSKeyId" in head:
+        check_encryption(head)
+    if head:
+        row["head"] = head
+    if metadata := req.get("Metadata"):
+        row["meta"] = checked_metadata(metadata)
+    if tagging := req.get("Tagging"):
+        row["tags"] = tags_of_header(tagging)
+    return row
+
+
+def check_built(req: Mapping[str, Any]) -> None:
+    for name in req:
+        if name in NOT_BUILT:
+            raise not_implemented(NOT_BUILT[name])
+    if (acl := req.get("ACL")) is not None:
+        check_acl(acl)
+
+
+def check_acl(acl: str) -> None:
+    """Buckets have no ACLs; the canned ones that say what holds anyway are accepted."""
+    if acl not in ("private", "bucket-owner-full-control"):
+        raise acl_not_supported()
+
+
+def acl_not_supported() -> ServiceError:
+    return ServiceError("AccessControlListNotSupported", "The bucket does not allow ACLs", 400)
+
+
+def strip_chunked(head: dict[str, Any]) -> None:
+    """`aws-chunked` says how the bytes travelled, not what they are."""
+    kept = ",".join(part for name in head["ContentEncoding"].split(",") if (part := name.strip()) and part != "aws-chunked")
+    if kept:
+        head["ContentEncoding"] = kept
+    else:
+        del head["ContentEncoding"]
+
+
+def check_storage_class(head: dict[str, Any]) -> None:
+    chosen = head["StorageClass"]
+    if chosen not in STORAGE_CLASSES:
+        if chosen in ("GLACIER", "DEEP_ARCHIVE"):
+            raise not_implemented("x-amz-storage-class")
+        raise ServiceError("InvalidStorageClass", "The storage class you specified is not valid", 400, StorageClassRequested=chosen)
+    if chosen == "STANDARD":
+        del head["StorageClass"]
+
+
+def check_encryption(head: dict[str, Any]) -> None:
+    chosen = head.get("ServerSideEncryption", "")
+    if chosen in ("aws:kms:dsse", "aws:fsx", "aws:backup"):
+        raise not_implemented("x-amz-server-side-encryption")
+    if chosen not in ("", DEFAULT_SSE, "aws:kms"):
+        raise invalid_argument("The encryption method specified is not supported", "x-amz-server-side-encryption", chosen)
+    if "SSEKMSKeyId" in head and chosen != "aws:kms":
+        raise invalid_argument(
+            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms",
+            "x-amz-server-side-encryption",
+            chosen or "null",
+        )
+    if chosen == DEFAULT_SSE:
+        del head["ServerSideEncryption"]
+
+
+def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
+    kept = {name.lower(): value for name, value in metadata.items()}
+    size = sum(len(name.encode()) + len(value.encode()) for name, value in kept.items())
+    if size > METADATA_BYTES:
+        raise ServiceError(
+            "MetadataTooLarge",
+            "Your metadata headers exceed the maximum allowed metadata size",
+            400,
+            Size=str(size),
+            MaxSizeAllowed=str(METADATA_BYTES),
+        )
+    return kept
+
+
+def tags_of_header(tagging: str) -> dict[str, str]:
+    """`x-amz-tagging: a=1&b=2`, percent-encoded as a query string."""
+    try:
+        pairs = parse_qsl(tagging, keep_blank_values=True, strict_parsing=True)
+    except ValueError:
+        raise invalid_argument(
+            "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.",
+            "x-amz-tagging",
+            tagging,
+        ) from None
+    return checked_tags(pairs, 10, "Object tags cannot be greater than 10")
+
+
+def checked_tags(pairs: list[tuple[str, str]], limit: int, too_many: str) -> dict[str, str]:
+    """Source: S3 User Guide, "Categorizing your objects using tags"; key 128, value 256 characters, no aws: prefix."""
+    if len(pairs) > limit:
+        raise ServiceError("BadRequest", too_many, 400)
+    tags: dict[str, str] = {}
+    for key, value in pairs:
+        if key in tags:
+            raise invalid_tag("Cannot provide multiple Tags with the same key", key)
+        if key.lower().startswith("aws:"):
+            raise invalid_tag("System tags cannot be added/updated by requester", key)
+        if not 0 < len(key) <= 128 or not is_tag_text(key):
+            raise invalid_tag("The TagKey you have provided is invalid", key)
+        if len(value) > 256 or not is_tag_text(value):
+            raise invalid_tag("The TagValue you have provided is invalid", key, value)
+        tags[key] = value
+    return tags
+
+
+def is_tag_text(text: str) -> bool:
+    return all(character.isalnum() or character in " _.:/=+-@" for character in text)
+
+
+def invalid_tag(message: str, key: str, value: str | None = None) -> ServiceError:
+    fields = {"TagKey": key} if value is None else {"TagKey": key, "TagValue": value}
+    return ServiceError("InvalidTag", message, 400, **fields)
+
+
+def answer_of(value: Mapping[str, Any], is_versioned: bool) -> dict[str, Any]:
+    """What a row says of its object, as GetObject and HeadObject answer it."""
+    answer: dict[str, Any] = {
+        "AcceptRanges": "bytes",
+        "LastModified": instant_of(value["mtime"]),
+        "ETag": f'"{value["etag"]}"',
+        "ContentLength": value["size"],
+        "ContentType": DEFAULT_TYPE,
+        "ServerSideEncryption": DEFAULT_SSE,
+    }
+    if (head := value.get("head")) is not None:
+        answer |= head
+    if (meta := value.get("meta")) is not None:
+        answer["Metadata"] = meta
+    if (tags := value.get("tags")) is not None:
+        answer["TagCount"] = len(tags)
+    if is_versioned:
+        answer["VersionId"] = value.get("ver", "null")
+    return answer
+
+
+def checksum_of(value: Mapping[str, Any]) -> dict[str, str]:
+    """{ChecksumCRC32: ..., ChecksumType: ...}"""
+    algorithm, sum_ = value["sum"]
+    return {f"Checksum{algorithm}": sum_, "ChecksumType": COMPOSITE if "-" in sum_ else FULL_OBJECT}
+
+
+def encryption_of(value: Mapping[str, Any]) -> dict[str, Any]:
+    """What writes answer about encryption."""
+    head = value.get("head") or {}
+    answer: dict[str, Any] = {"ServerSideEncryption": head.get("ServerSideEncryption", DEFAULT_SSE)}
+    for name in ("SSEKMSKeyId", "BucketKeyEnabled"):
+        if name in head:
+            answer[name] = head[name]
+    return answer

@@ -1,0 +1,304 @@
+"""Object bytes: taking them in while hashing, giving ranges of them out, and letting go of what was replaced.
+
+    body --take--> Stored(name, size, md5, sum)        small: sealed bytes beside the rows, in the object's own transaction
+                                                       large: a blob file, synced before the transaction that claims it
+    [Segment(name, size), ...] --open_range--> ByteStream
+
+An object is a list of segments; a plain PUT has one (none when empty), a multipart object one a part. A name is written once
+and never again, so a reader holds its names (`hold`) and whoever replaces them lets go (`release`): the last one deletes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import Counter
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from threading import Lock
+from typing import TYPE_CHECKING, NamedTuple
+
+from pilvi.core.service import Context
+from pilvi.core.streams import ByteStream
+from pilvi.services.s3.digest import Declared, Sums
+from pilvi.storage.records import Change, DeleteBody, PutBody
+
+if TYPE_CHECKING:
+    from pilvi.storage.blobs import BlobWriter
+
+INLINE_BYTES = 32 << 10
+"""Up to here bytes live beside the records; beyond, in a file of their own."""
+
+BLOCK_BYTES = 2 << 20
+"""Large bodies are hashed and written in blocks of about this size; two or three of them are in memory at a time."""
+
+INLINE_MARK = "i:"
+"""How names of inline bytes begin; blob files are never called so."""
+
+
+class Segment(NamedTuple):
+    name: str
+    size: int
+
+
+class Stored(NamedTuple):
+    """Bytes that are on the disk or on their way there with the transaction that names them."""
+
+    name: str
+    """'' when there are no bytes."""
+    size: int
+    md5: str
+    """Hexadecimal."""
+    algorithm: str
+    sum: str
+    """The sum to keep."""
+    verified: tuple[str, str]
+    """(algorithm, sum) of what the client declared; mostly the same."""
+    changes: tuple[Change, ...]
+    """What the claiming transaction must contain."""
+
+    @property
+    def segments(self) -> list[Segment]:
+        return [Segment(self.name, self.size)] if self.name else []
+
+
+@dataclass(slots=True)
+class Holds:
+    """Which bytes are being read, and which of them are to be deleted afterwards."""
+
+    lock: Lock = field(default_factory=Lock)
+    readers: Counter[str] = field(default_factory=Counter)
+    doomed: set[str] = field(default_factory=set)
+
+
+# -- in -------------------------------------------------------------------------------------------------------------------
+
+
+async def take(ctx: Context, body: ByteStream, declared: Declared) -> Stored:
+    """Read a body to its end, verified against what was declared.
+
+    Small bodies never leave the event loop; large ones are hashed and written in worker threads. Whatever fails, nothing stays.
+    """
+    data = body.data
+    if data is not None and len(data) <= INLINE_BYTES:
+        return take_small(ctx, data, body, declared)
+    blocks = blocks_of(body)
+    first = await anext(blocks, b"")
+    if len(first) <= INLINE_BYTES:
+        return take_small(ctx, bytes(first), body, declared)
+    return await take_large(ctx, first, blocks, body, declared)
+
+
+def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared) -> Stored:
+    md5 = hashlib.md5(data, usedforsecurity=False)
+    sums = Sums(declared)
+    sums.update(data)
+    kept, verified = sums.close(declared, md5.digest(), body)
+    if not data:
+        return Stored("", 0, md5.hexdigest(), *kept, verified, ())
+    name = INLINE_MARK + ctx.ids.hex(24)
+    sealed = PutBody(name, ctx.keyring.seal(data, name.encode()))
+    return Stored(name, len(data), md5.hexdigest(), *kept, verified, (sealed,))
+
+
+async def take_large(
+    ctx: Context, first: bytes | memoryview, rest: AsyncIterator[bytes | memoryview], body: ByteStream, declared: Declared
+) -> Stored:
+    loop = asyncio.get_running_loop()
+    writer = await loop.run_in_executor(None, ctx.blobs.create)
+    md5 = hashlib.md5(usedforsecurity=False)
+    sums = Sums(declared)
+    working: asyncio.Future[tuple[None, None]] | None = None
+    size = 0
+
+    def work(block: bytes | memoryview) -> asyncio.Future[tuple[None, None]]:
+        """MD5 in one thread, the other sum and the sealed write in a second; both let go of the interpreter."""
+        return asyncio.gather(
+            loop.run_in_executor(None, md5.update, block),
+            loop.run_in_executor(None, write_block, writer, sums, block),
+        )
+
+    try:
+        working = work(first)
+        size += len(first)
+        async for block in rest:
+            await working
+            working = work(block)
+            size += len(block)
+        await working
+        kept, verified = sums.close(declared, md5.digest(), body)
+        await loop.run_in_executor(None, writer.finish)
+    except BaseException:
+        if working is not None:
+            await asyncio.wait([working])
+        await loop.run_in_executor(None, writer.abort)
+        raise
+    return Stored(writer.name, size, md5.hexdigest(), *kept, verified, (PutBody(writer.name, None),))
+
+
+def write_block(writer: BlobWriter, sums: Sums, block: bytes | memoryview) -> None:
+    sums.update(block)
+    writer.write(block)
+
+
+async def blocks_of(body: ByteStream) -> AsyncIterator[bytes | memoryview]:
+    """The body in blocks of at least BLOCK_BYTES, but for the last."""
+    if body.data is not None:
+        view = memoryview(body.data)
+        for start in range(0, len(view), BLOCK_BYTES):
+            yield view[start : start + BLOCK_BYTES]
+        return
+    gathered: list[bytes] = []
+    size = 0
+    async for piece in body:
+        gathered.append(piece)
+        size += len(piece)
+        if size >= BLOCK_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    if gathered:
+        yield b"".join(gathered)
+
+
+async def undo(ctx: Context, stored: Stored) -> None:
+    """Remove bytes whose transaction was refused."""
+    if is_file(stored.name):
+        await asyncio.get_running_loop().run_in_executor(None, ctx.blobs.delete, stored.name)
+
+
+# -- out ------------------------------------------------------------------------------------------------------------------
+
+
+def open_range(ctx: Context, segments: Sequence[Segment], start: int, end: int) -> ByteStream:
+    """The bytes from start up to (not including) end. NotFound when the object was replaced in this very moment.
+
+    Inline bytes are in memory at once; files are read as the stream is read. A stream of files is good once the row that names
+    them is seen to be still there: whoever replaces it from then on finds the names held.
+    """
+    pieces = list(overlaps(segments, start, end))
+    if not pieces:
+        return ByteStream(b"")
+    if len(pieces) == 1 and pieces[0][0].startswith(INLINE_MARK):
+        return ByteStream(read_inline(ctx, *pieces[0]))
+    return ByteStream(sync=Reader(ctx, pieces), length=end - start)
+
+
+def overlaps(segments: Sequence[Segment], start: int, end: int) -> Iterator[tuple[str, int, int]]:
+    """(name, from, to) of every segment that a range touches."""
+    position = 0
+    for name, size in segments:
+        if position >= end:
+            return
+        low, high = max(start - position, 0), min(end - position, size)
+        if low < high:
+            yield name, low, high
+        position += size
+
+
+def read_inline(ctx: Context, name: str, start: int, end: int) -> bytes:
+    sealed = ctx.store.body(name)
+    assert sealed is not None
+    data = ctx.keyring.unseal(sealed, name.encode())
+    return data if start == 0 and end == len(data) else data[start:end]
+
+
+class Reader:
+    """Reads pieces one after the other; holds their names until it is exhausted, closed or dropped.
+
+    The few inline bytes an object may have at its end are read at once: they go with the transaction that replaces them.
+    """
+
+    def __init__(self, ctx: Context, pieces: Sequence[tuple[str, int, int]]) -> None:
+        self._ctx = ctx
+        self._current: Iterator[bytes] = iter(())
+        self._names: tuple[str, ...] = tuple(name for name, _, _ in pieces if not name.startswith(INLINE_MARK))
+        hold(ctx, self._names)
+        self._rest: Iterator[tuple[str, int, int] | bytes] = iter(())
+        self._rest = iter([read_inline(ctx, *piece) if piece[0].startswith(INLINE_MARK) else piece for piece in pieces])
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        while True:
+            chunk = next(self._current, b"")
+            if chunk:
+                return chunk
+            piece = next(self._rest, None)
+            if piece is None:
+                self.close()
+                raise StopIteration
+            self._current = iter((piece,)) if isinstance(piece, bytes) else self._open(*piece)
+
+    def _open(self, name: str, start: int, end: int) -> Iterator[bytes]:
+        return self._ctx.blobs.stream(name, start, end)
+
+    def close(self) -> None:
+        names, self._names = self._names, ()
+        current, self._current, self._rest = self._current, iter(()), iter(())
+        if (close := getattr(current, "close", None)) is not None:
+            close()
+        if names:
+            let_go(self._ctx, names)
+
+    def __del__(self) -> None:
+        self.close()
+
+
+# -- holding and letting go -----------------------------------------------------------------------------------------------
+
+
+def holds_of(ctx: Context) -> Holds:
+    holds: Holds = ctx.cloud.memory.get("s3:holds") or ctx.cloud.memory.setdefault("s3:holds", Holds())
+    return holds
+
+
+def hold(ctx: Context, names: Iterable[str]) -> None:
+    holds = holds_of(ctx)
+    with holds.lock:
+        holds.readers.update(names)
+
+
+def let_go(ctx: Context, names: Iterable[str]) -> None:
+    """A reader is done; what was replaced meanwhile goes now."""
+    holds = holds_of(ctx)
+    gone = []
+    with holds.lock:
+        for name in names:
+            holds.readers[name] -= 1
+            if holds.readers[name] <= 0:
+                del holds.readers[name]
+                if name in holds.doomed:
+                    holds.doomed.discard(name)
+                    gone.append(name)
+    for name in gone:
+        ctx.blobs.delete(name)
+
+
+def forgetting(names: Iterable[str]) -> list[Change]:
+    """The changes that unclaim bytes; after the commit comes `release`."""
+    return [DeleteBody(name) for name in names if name]
+
+
+async def release(ctx: Context, names: Sequence[str]) -> None:
+    """Delete the files behind names that no row mentions any more, unless somebody still reads them."""
+    if any(is_file(name) for name in names):
+        await asyncio.get_running_loop().run_in_executor(None, release_now, ctx, names)
+
+
+def is_file(name: str) -> bool:
+    return bool(name) and not name.startswith(INLINE_MARK)
+
+
+def release_now(ctx: Context, names: Iterable[str]) -> None:
+    """The same from a thread."""
+    holds = holds_of(ctx)
+    gone = []
+    with holds.lock:
+        for name in filter(is_file, names):
+            if holds.readers.get(name):
+                holds.doomed.add(name)
+            else:
+                gone.append(name)
+    for name in gone:
+        ctx.blobs.delete(name)

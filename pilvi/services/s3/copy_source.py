@@ -1,0 +1,32 @@
+"""`x-amz-copy-source`: which object, or which version of it, is copied."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+from urllib.parse import unquote
+
+from pilvi.services.s3.errors import invalid_argument
+
+
+class CopySource(NamedTuple):
+    bucket: str
+    key: str
+    version_id: str | None
+
+
+def copy_source_of(req: Mapping[str, Any]) -> CopySource:
+    """`/bucket/key?versionId=...` with the key percent-encoded; in-process callers may give boto3's dict.
+
+    Errors: InvalidArgument - it names no bucket and key.
+    """
+    given = req["CopySource"]
+    if isinstance(given, Mapping):
+        return CopySource(given["Bucket"], given["Key"], given.get("VersionId"))
+    path, _, version_id = given.partition("?versionId=")
+    if path.startswith("arn:"):
+        path = path.split(":", 5)[5]
+    bucket, _, key = unquote(path).lstrip("/").partition("/")
+    if not bucket or not key:
+        raise invalid_argument("Invalid copy source object key", "x-amz-copy-source", given)
+    return CopySource(bucket, key, version_id or None)
