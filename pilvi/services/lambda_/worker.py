@@ -1,0 +1,336 @@
+"""A worker: one process that runs one version of a function, one invocation at a time.
+
+    starting --(asks for its first invocation)--> idle <--> busy --> ended
+        |                                                     ^
+        +---- init error, or exit --------------------------- +
+
+The worker asks for work over the Lambda runtime API (runtime_api.py), under a path only it knows. Everything here runs on
+the event loop, but for `_prepare` and the watcher, which wait in threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.resources
+import json
+import threading
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pilvi.compute import Bind, Exit, Process, ProcessSpec
+from pilvi.compute.environments import Environment, Environments
+from pilvi.core.errors import PilviError, ServiceError
+from pilvi.core.service import Context
+from pilvi.services.lambda_.catalog import Target
+from pilvi.services.lambda_.invocation import Invocation, Outcome, Platform, exited, timed_out
+from pilvi.services.lambda_.journal import Journal, LogStream
+from pilvi.services.lambda_.settings import variables_of
+
+if TYPE_CHECKING:
+    from pilvi.services.lambda_.pool import Pool
+
+ENVIRONMENT = "lambda-python"
+INIT_S = 10.0
+"""How long starting may take before it counts against the function's timeout. Source: developer guide, "Init phase"."""
+
+_TASK_ROOT = "/var/task"
+_RUNTIME_DIR = "/var/runtime"
+
+
+class Worker:
+    def __init__(self, pool: Pool, target: Target, token: str) -> None:
+        self.pool = pool
+        self.target = target
+        self.token = token
+        self.current: Invocation | None = None
+        self.has_ended = False
+        self.is_retired = False
+        """Its version is no longer what it was: finish, then go."""
+        self.is_ready = False
+        self.idle_since_s = 0.0
+        self.expires: datetime | None = None
+        """Of its credentials."""
+        self.journal: Journal | None = None
+        self._process: Process | None = None
+        self._held: list[tuple[str, ...]] = []
+        self._started_s = pool.loop.time()
+        self._wanted: asyncio.Future[None] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._init_error: bytes | None = None
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    async def launch(self) -> None:
+        """Start the process. Errors: ServiceException - the environment is not installed, nothing can be started here."""
+        try:
+            await asyncio.to_thread(self._prepare)
+        except BaseException:
+            self._release_folders()
+            raise
+        process = self._process
+        assert process is not None
+        threading.Thread(target=self._watch, args=(process,), name="lambda-worker", daemon=True).start()
+        if self.has_ended:
+            process.kill()
+
+    def give(self, invocation: Invocation) -> None:
+        """Hand over work; it goes out when the worker asks. For a worker that still starts, its time begins to count."""
+        self.current = invocation
+        if not self.is_ready:
+            self._arm(INIT_S + self.target.timeout_s)
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+    def end(self) -> None:
+        """End the process now. What it was doing is settled by `_exited`."""
+        if not self.has_ended:
+            self.has_ended = True
+            self.pool.forget(self)
+            if self._wanted is not None and not self._wanted.done():
+                self._wanted.set_result(None)
+        if self._process is not None:
+            self._process.kill()
+
+    def kill(self) -> None:
+        """End the process, from any thread, while the server stops."""
+        self.has_ended = True
+        if self._process is not None:
+            self._process.kill()
+
+    def is_fresh(self, now: datetime) -> bool:
+        """Whether its credentials outlast another invocation."""
+        margin = timedelta(seconds=self.target.timeout_s + 60)
+        return not self.has_ended and not self.is_retired and (self.expires is None or self.expires - now > margin)
+
+    # -- the runtime API --------------------------------------------------------------------------------------------
+
+    async def next(self) -> Invocation | None:
+        """The next invocation, whenever there is one; None when the worker shall end."""
+        if not self.is_ready:
+            self.is_ready = True
+            self._disarm()
+            if self.current is not None:
+                self.current.init_ms = (self.pool.loop.time() - self._started_s) * 1000
+        while not self.has_ended:
+            invocation = self.current
+            if invocation is not None and not invocation.is_delivered:
+                invocation.is_delivered = True
+                invocation.delivered_s = self.pool.loop.time()
+                assert self.journal is not None
+                self.journal.expect(invocation)
+                self._arm(self.target.timeout_s)
+                return invocation
+            self._wanted = self.pool.loop.create_future()
+            try:
+                await self._wanted
+            finally:
+                self._wanted = None
+        return None
+
+    def answer(self, request_id: str, outcome: Outcome) -> bool:
+        """The handler's answer (or its error); False when this invocation is not the worker's."""
+        invocation = self.current
+        if invocation is None or invocation.request_id != request_id or not invocation.is_delivered:
+            return False
+        self._disarm()
+        self.current = None
+        invocation.settle(outcome)
+        self.pool.release(self)
+        return True
+
+    def failed_to_start(self, error: bytes) -> None:
+        """What the runtime says before it gives up."""
+        self._init_error = error
+
+    # -- private ----------------------------------------------------------------------------------------------------
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._deadline = self.pool.loop.call_later(seconds, self._time_is_over)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _time_is_over(self) -> None:
+        invocation = self.current
+        if invocation is not None:
+            invocation.status = "timeout"
+            if not invocation.is_delivered:
+                invocation.delivered_s = self._started_s + INIT_S
+            invocation.settle(timed_out(invocation.request_id, self.target.timeout_s))
+        self.end()
+
+    def _watch(self, process: Process) -> None:
+        """Wait in a thread for the end, and tell the loop."""
+        how = process.wait()
+        assert how is not None
+        try:
+            self.pool.loop.call_soon_threadsafe(self._exited, how)
+        except RuntimeError:
+            self._release_folders()  # the loop has gone before us
+
+    def _exited(self, how: Exit) -> None:
+        """The process has ended, and every line of it has been read."""
+        self._disarm()
+        invocation, self.current = self.current, None
+        if invocation is not None:
+            self._settle_crashed(invocation, how)
+        self.end()
+        self._release_folders()
+
+    def _settle_crashed(self, invocation: Invocation, how: Exit) -> None:
+        journal = self.journal
+        assert journal is not None
+        if self.is_ready and not invocation.is_delivered:
+            invocation.settle(None)
+            return
+        if not invocation.is_delivered:
+            invocation.delivered_s = invocation.delivered_s or self.pool.loop.time()
+            journal.expect(invocation)
+            journal.start_late(invocation)
+        if invocation.status == "timeout":
+            journal.timed_out(invocation)
+            return
+        invocation.status = "error"
+        if self._init_error is not None:
+            invocation.settle(Outcome(with_request_id(self._init_error, invocation.request_id), "Unhandled"))
+            journal.finish(invocation)
+            return
+        message = describe_exit(how)
+        invocation.settle(exited(invocation.request_id, message))
+        journal.crashed(invocation, message)
+
+    def _prepare(self) -> None:
+        """Everything that blocks: environment, folders, credentials, the start itself. In a thread."""
+        cloud, target = self.pool.cloud, self.target
+        environment = Environments(cloud.config.runtimes_dir).find(ENVIRONMENT)
+        if environment is None:
+            raise ServiceError(
+                "ServiceException",
+                f"The {ENVIRONMENT} environment is not installed here: pilvi runtimes install {ENVIRONMENT}",
+                500,
+            )
+        code = self._hold((target.record["_code"],))
+        layers = self._hold(tuple(layer["blob"] for layer in target.record["_layers"])) if target.record["_layers"] else None
+        service = self.pool.context(target).as_service("lambda.amazonaws.com", source_arn=target.arn)
+        try:
+            identity = cloud.identities.assume_role(service.principal, target.record["Role"], target.name[:64])
+        except PilviError as error:
+            raise ServiceError(
+                "AccessDeniedException", "The role defined for the function cannot be assumed by Lambda.", 403
+            ) from error
+        self.expires = identity.expires
+        role = Context(
+            cloud,
+            principal=identity.principal,
+            account=target.account,
+            region=target.region,
+            service="lambda",
+            identity=identity,
+        )
+        now = cloud.clock.now()
+        group = target.record["LoggingConfig"]["LogGroup"]
+        stream = f"{now:%Y/%m/%d}/[{target.version}]{cloud.ids.hex(32)}"
+        self.journal = Journal(LogStream(self.pool.logs, role, group, stream), Platform(target, cloud.clock.now), cloud.clock.now)
+        credentials = {
+            "AWS_ACCESS_KEY_ID": identity.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": identity.secret,
+            "AWS_SESSION_TOKEN": identity.session_token,
+        }
+        env = variables_of(role, target.record) | environment_of(target, environment, group, stream) | credentials
+        env |= {
+            "AWS_ENDPOINT_URL": cloud.endpoint,
+            "AWS_LAMBDA_RUNTIME_API": f"{cloud.endpoint.partition('://')[2]}/_pilvi/lambda/{self.token}",
+        }
+        binds = [*environment.binds, Bind(runtime_dir(), _RUNTIME_DIR), Bind(code, _TASK_ROOT)]
+        if layers is not None:
+            binds.append(Bind(layers, "/opt"))
+            env["PILVI_LAMBDA_OPT"] = "/opt"  # the program inside is told, as it may lie elsewhere where nothing can be mounted
+        if cloud.compute.isolation == "none":
+            binds.append(Bind(self.pool.scratch(self.token), "/tmp", writable=True))
+            env["TMPDIR"] = "/tmp"
+        spec = ProcessSpec(
+            command=(str(environment.python), f"{_RUNTIME_DIR}/bootstrap.py", str(target.record["Handler"])),
+            env=env,
+            binds=tuple(binds),
+            cwd=_TASK_ROOT,
+            memory_mib=target.memory_mib,
+        )
+        self.journal.init_start()
+        self._process = process = cloud.compute.launch(spec, self.journal.line)
+        self.journal.peak_memory_mib = process.peak_memory_mib
+
+    def _hold(self, packages: tuple[str, ...]) -> Path:
+        path = self.pool.unpacked.hold(packages)
+        self._held.append(packages)
+        return path
+
+    def _release_folders(self) -> None:
+        held, self._held = self._held, []
+        for packages in held:
+            self.pool.unpacked.release(packages)
+        self.pool.drop_scratch(self.token)
+
+
+def environment_of(target: Target, environment: Environment, group: str, stream: str) -> dict[str, str]:
+    """What Lambda defines. Source: developer guide, "Defined runtime environment variables"."""
+    record = target.record
+    env = {
+        "_HANDLER": str(record["Handler"]),
+        "AWS_REGION": target.region,
+        "AWS_DEFAULT_REGION": target.region,
+        "AWS_EXECUTION_ENV": f"AWS_Lambda_{record['Runtime']}",
+        "AWS_LAMBDA_FUNCTION_NAME": target.name,
+        "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(target.memory_mib),
+        "AWS_LAMBDA_FUNCTION_VERSION": target.version,
+        "AWS_LAMBDA_INITIALIZATION_TYPE": "on-demand",
+        "AWS_LAMBDA_LOG_GROUP_NAME": group,
+        "AWS_LAMBDA_LOG_STREAM_NAME": stream,
+        "LAMBDA_TASK_ROOT": _TASK_ROOT,
+        "LAMBDA_RUNTIME_DIR": _RUNTIME_DIR,
+        "LANG": "C.UTF-8",
+        "TZ": ":UTC",
+        "HOME": "/tmp",
+        "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin:/opt/bin",
+        "LD_LIBRARY_PATH": "/var/task:/var/task/lib:/opt/lib",
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
+    }
+    logging: dict[str, Any] = record["LoggingConfig"]
+    if logging["LogFormat"] == "JSON":
+        env |= {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": logging["ApplicationLogLevel"]}
+    return env
+
+
+def runtime_dir() -> Path:
+    """Where the program that runs inside lies."""
+    return Path(str(importlib.resources.files("pilvi.runtimes") / "lambda_"))
+
+
+def describe_exit(how: Exit) -> str:
+    """How AWS says that a runtime went."""
+    if how.reason == "memory" or how.code == -9:
+        return "Runtime exited with error: signal: killed"
+    if how.code < 0:
+        return f"Runtime exited with error: signal: {_SIGNALS.get(-how.code, str(-how.code))}"
+    if how.code == 0:
+        return "Runtime exited without providing a reason"
+    return f"Runtime exited with error: exit status {how.code}"
+
+
+_SIGNALS = {1: "hangup", 2: "interrupt", 4: "illegal instruction", 6: "aborted", 8: "floating point exception", 11: "segmentation fault", 15: "terminated"}  # fmt: skip
+"""Go's words for signals, which Lambda's own are."""
+
+
+def with_request_id(error: bytes, request_id: str) -> bytes:
+    """A runtime's init error, which cannot know yet for which request it started."""
+    try:
+        content = json.loads(error)
+    except ValueError:
+        return error
+    if isinstance(content, dict) and not content.get("requestId"):
+        content["requestId"] = request_id
+    return json.dumps(content, separators=(",", ":")).encode()
