@@ -17,14 +17,7 @@ from pilvi.core.ids import Ids
 from pilvi.core.principal import Principal
 from pilvi.core.service import Access, Context
 from pilvi.gateway.dispatch import Dispatcher
-try:
-    from pilvi.jobs import Jobs
-except ImportError:  # TEMPORARY while pilvi.jobs is being built
-    class Jobs:  # type: ignore
-        def __init__(self, cloud): ...
-        def recover(self): ...
-        def reset(self): ...
-        def close(self): ...
+from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
 from pilvi.services.iam.identities import Identities
 from pilvi.storage.blobs import Blobs

@@ -175,7 +175,7 @@ class Context:
         self.region = region
         self.service = service
         self.operation = operation
-        self.request_id = request_id or cloud.ids.uuid()
+        self.request_id = request_id or cloud.ids.request()
         self.source_ip = source_ip
         self.identity = identity
         """The credentials the call was made with, where there were any: session policies bind through them."""

@@ -32,7 +32,7 @@ class Gateway:
     async def answer(self, request: Request) -> Response:
         if request.raw_path.startswith("/_pilvi/") and not request.raw_path.startswith("/_pilvi/lambda/"):
             return await self._own(request)
-        call = Call(request, self.cloud.ids.uuid(), self.clock.time_s())
+        call = Call(request, self.cloud.ids.request(), self.clock.time_s())
         await answer(self, call)
         self.audit.add(call)
         return call.response
