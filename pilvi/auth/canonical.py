@@ -51,7 +51,7 @@ def other_path(raw: str) -> str:
 
 def other_path_as_sent(raw: str) -> str:
     """The same, from the letters on the wire: what clients sign that never decode their own URL."""
-    return quote(remove_dots(raw or "/"), safe="/~")
+    return quote(wire_bytes(remove_dots(raw or "/")), safe="/~")
 
 
 def remove_dots(path: str) -> str:
@@ -68,7 +68,7 @@ def remove_dots(path: str) -> str:
     return f"/{'/'.join(out)}{'/' if path.endswith('/') else ''}"
 
 
-def query(raw: str, *, without: str = "") -> str:
+def query(raw: str, *, without: str | None = None) -> str:
     """Pairs encoded anew and sorted by name, then value; the parameter `without` is left out."""
     if not raw:
         return ""
@@ -85,9 +85,9 @@ def query(raw: str, *, without: str = "") -> str:
     return "&".join([f"{name}={value}" for name, value in pairs])
 
 
-def query_as_sent(raw: str, *, without: str = "") -> str:
+def query_as_sent(raw: str, *, without: str | None = None) -> str:
     """Sorted but not encoded anew: what clients sign that take their own URL literally (a `+` that stays a `+`)."""
-    pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in raw.split("&") if pair) if name != without]
+    pairs = [(name, value) for name, _, value in (pair.partition("=") for pair in raw.split("&")) if name != without] if raw else []
     return "&".join([f"{name}={value}" for name, value in sorted(pairs)])
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pilvi.auth.conditions import text_of
+from pilvi.auth.pattern import Facts
 from pilvi.core.principal import Principal
 
 if TYPE_CHECKING:
@@ -31,8 +32,8 @@ class Overlay:
 
     __slots__ = ("_below", "_given", "_top")
 
-    def __init__(self, below: Any, top: Mapping[str, Any]) -> None:
-        self._below = below if isinstance(below, (Overlay, GlobalContext)) else Overlay(None, below) if below else None
+    def __init__(self, below: Mapping[str, Any] | Facts | None, top: Mapping[str, Any]) -> None:
+        self._below: Facts | None = Overlay(None, below) if isinstance(below, Mapping) else below
         self._given = top
         self._top: dict[str, Value] | None = None
 

@@ -70,10 +70,6 @@ _V2_SIGNED_PARAMETERS = frozenset(
         "website",
     ]
 )
-# What botocore leaves out of its own list, though S3 has these sub-resources.
-_V2_UNSIGNED_BY_BOTOCORE = frozenset(
-    ["encryption", "intelligent-tiering", "ownershipControls", "policyStatus", "publicAccessBlock", "retention", "legal-hold"]
-)
 
 
 def is_signed_query(query: str) -> bool:
@@ -222,10 +218,13 @@ def verify_v2(claim: Claim, request: Request, secret: str, *, now_s: float, host
     date = _check_v2_time(claim, request, now_s)
     if claim.payload_hash and claim.payload_hash in STREAMING_MODES:
         raise AuthError("bad_payload_hash", ArgumentName="x-amz-content-sha256", ArgumentValue=claim.payload_hash)
-    for unsigned in (frozenset[str](), _V2_UNSIGNED_BY_BOTOCORE):
-        to_sign = _v2_string(claim, request, date, host_bucket, _V2_SIGNED_PARAMETERS - unsigned)
-        if canonical.same(v2_signature(secret, canonical.wire_bytes(to_sign)), claim.signature):
-            return
+    path = f"/{host_bucket}{request.raw_path}" if host_bucket else request.raw_path
+    to_sign = _v2_string(claim, request, date, path)
+    if _is_v2_signature(claim, secret, to_sign):
+        return
+    # botocore signs `/bucket/` where it sends `/bucket`.
+    if path.rfind("/") == 0 and _is_v2_signature(claim, secret, _v2_string(claim, request, date, path + "/")):
+        return
     raise AuthError(
         "signature",
         AWSAccessKeyId=claim.access_key_id,
@@ -233,6 +232,10 @@ def verify_v2(claim: Claim, request: Request, secret: str, *, now_s: float, host
         SignatureProvided=claim.signature,
         StringToSignBytes=canonical.wire_bytes(to_sign).hex(" "),
     )
+
+
+def _is_v2_signature(claim: Claim, secret: str, to_sign: str) -> bool:
+    return canonical.same(v2_signature(secret, canonical.wire_bytes(to_sign)), claim.signature)
 
 
 def v2_signature(secret: str, text: bytes) -> str:
@@ -245,7 +248,7 @@ def _check_v2_time(claim: Claim, request: Request, now_s: float) -> str:
     if claim.kind == "v2-query":
         ends_s = claim.expires_s or 0
         if now_s > ends_s:
-            raise AuthError("expired", Expires=_iso_or_number(ends_s), ServerTime=canonical.iso_of(now_s))
+            raise AuthError("expired", Expires=canonical.iso_of(ends_s), ServerTime=canonical.iso_of(now_s))
         return str(ends_s)
     signed_s = canonical.seconds_of(claim.timestamp)
     if signed_s is None:
@@ -257,11 +260,7 @@ def _check_v2_time(claim: Claim, request: Request, now_s: float) -> str:
     return "" if "x-amz-date" in request.headers else request.header("date")
 
 
-def _iso_or_number(seconds: int) -> str:
-    return canonical.iso_of(seconds) if seconds < 253402300800 else str(seconds)
-
-
-def _v2_string(claim: Claim, request: Request, date: str, host_bucket: str, signed_parameters: frozenset[str]) -> str:
+def _v2_string(claim: Claim, request: Request, date: str, path: str) -> str:
     headers = dict(request.headers)
     if claim.kind == "v2-query":
         # What a header would say, a presigned URL says in its query.
@@ -270,14 +269,13 @@ def _v2_string(claim: Claim, request: Request, date: str, host_bucket: str, sign
             if lower.startswith("x-amz-") or lower in ("content-md5", "content-type"):
                 headers.setdefault(lower, value)
     amz = "".join(f"{name}:{headers[name].strip()}\n" for name in sorted(headers) if name.startswith("x-amz-"))
-    path = f"/{host_bucket}{request.raw_path}" if host_bucket else request.raw_path
-    resource = path + _v2_parameters(request.query, signed_parameters)
+    resource = path + _v2_parameters(request.query)
     return f"{request.method}\n{headers.get('content-md5', '')}\n{headers.get('content-type', '')}\n{date}\n{amz}{resource}"
 
 
-def _v2_parameters(query: str, signed_parameters: frozenset[str]) -> str:
+def _v2_parameters(query: str) -> str:
     pairs = [pair.partition("=") for pair in query.split("&")] if query else []
-    kept = sorted((name, equals, unquote(value)) for name, equals, value in pairs if name in signed_parameters)
+    kept = sorted((name, equals, unquote(value)) for name, equals, value in pairs if name in _V2_SIGNED_PARAMETERS)
     return "?" + "&".join(name + equals + value for name, equals, value in kept) if kept else ""
 
 

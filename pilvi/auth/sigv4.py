@@ -118,7 +118,7 @@ def verify(
     _check_signed_headers(claim, request, is_s3)
     payload = _payload_of(claim, is_s3, body_hash)
     key = canonical.signing_key(secret, claim.date, claim.region, claim.service)
-    without = "X-Amz-Signature" if claim.kind == "query" else ""
+    without = "X-Amz-Signature" if claim.kind == "query" else None
     path = canonical.s3_path(request.raw_path) if is_s3 else canonical.other_path(request.raw_path)
     query = canonical.query(request.query, without=without)
     expected, to_sign, text = _sign(claim, request, key, path, query, payload)
@@ -171,8 +171,8 @@ def _check_signed_headers(claim: Claim, request: Request, is_s3: bool) -> None:
     if "host" not in signed:
         missing.append("host")
     if missing:
-        name = missing[-1]
-        plain = f"'{'Host' if name == 'host' else name}' {'or :authority ' if name == 'host' else ''}must be a 'SignedHeader' in the AWS Authorization."
+        name = "'Host' or ':authority'" if "host" in missing else f"'{missing[0]}'"
+        plain = f"{name} must be a 'SignedHeader' in the AWS Authorization."
         raise AuthError("unsigned_headers", plain=plain, HeadersNotSigned=", ".join(missing))
 
 
@@ -215,7 +215,7 @@ def _sign(claim: Claim, request: Request, key: bytes, path: str, query: str, pay
     return hmac.digest(key, to_sign.encode(), "sha256").hex(), to_sign, text
 
 
-def _signed_literally(claim: Claim, request: Request, key: bytes, payload: str, without: str, is_s3: bool) -> bool:
+def _signed_literally(claim: Claim, request: Request, key: bytes, payload: str, without: str | None, is_s3: bool) -> bool:
     """Whether the client signed its path and query letter by letter as sent, which means the same request."""
     raw_path = request.raw_path or "/"
     path = raw_path if is_s3 else canonical.other_path_as_sent(raw_path)
