@@ -106,7 +106,7 @@ class ServiceModel:
         """An operation by its name in the model; None when there is none."""
         found = self._operations.get(name)
         if found is None and name in self.raw["operations"]:
-            found = self._operations.setdefault(name, Operation(self, self.raw["operations"][name]))
+            found = self._operations.setdefault(name, Operation(self, name, self.raw["operations"][name]))
         return found
 
     def operation_for_function(self, function: str) -> Operation | None:
@@ -142,11 +142,11 @@ class ServiceModel:
 class Operation:
     """One operation: what its requests and responses are on the wire of each protocol its service speaks."""
 
-    def __init__(self, service: ServiceModel, raw: Mapping[str, Any]) -> None:
+    def __init__(self, service: ServiceModel, name: str, raw: Mapping[str, Any]) -> None:
         self.service: str = service.name
         self.service_model = service
         self.raw = raw
-        self.name: str = raw["name"]
+        self.name = name
         self.function: str = xform_name(self.name)
         """As boto3 names it."""
         self.http_method: str = raw["http"]["method"]

@@ -45,12 +45,12 @@ class _Node:
 class Templates:
     """The templates of one service."""
 
-    def __init__(self, operations: Iterable[Mapping[str, Any]], shapes: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, operations: Mapping[str, Mapping[str, Any]], shapes: Mapping[str, Mapping[str, Any]]) -> None:
         self._root = _Node()
-        for operation in operations:
-            self._add(operation, shapes)
+        for name, operation in operations.items():
+            self._add(name, operation, shapes)
 
-    def _add(self, operation: Mapping[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> None:
+    def _add(self, name: str, operation: Mapping[str, Any], shapes: Mapping[str, Mapping[str, Any]]) -> None:
         path = operation["http"]["requestUri"].partition("?")[0]
         node, labels = self._root, []
         for segment in _segments(path):
@@ -64,7 +64,7 @@ class Templates:
                 below = _Node()
                 setattr(node, kind, below)
             node = below
-        route = route_of(operation, labels, shapes)
+        route = route_of(name, operation, labels, shapes)
         node.routes.setdefault(operation["http"]["method"], []).append(route)
 
     def match(self, method: str, raw_path: str, query: Query, headers: Mapping[str, str]) -> tuple[str, dict[str, str]] | None:
@@ -92,18 +92,18 @@ def _segments(path: str) -> list[str]:
     return parts
 
 
-def route_of(operation: Mapping[str, Any], labels: list[str], shapes: Mapping[str, Mapping[str, Any]]) -> Route:
+def route_of(name: str, operation: Mapping[str, Any], labels: list[str], shapes: Mapping[str, Mapping[str, Any]]) -> Route:
     """What a request must have to be this operation."""
     path, _, query = operation["http"]["requestUri"].partition("?")
     literals = [part.partition("=") for part in query.split("&") if part]
     shape = shapes[operation["input"]["shape"]] if "input" in operation else {}
-    members = [shape["members"][name] | {"name": name} for name in shape.get("required", ())]
+    members = [shape["members"][key] | {"name": key} for key in shape.get("required", ())]
     wanted = {where: _wire_names(members, where) for where in ("querystring", "header")}
     return Route(
-        operation["name"],
-        tuple((name, value) for name, _, value in literals),
+        name,
+        tuple((key, value) for key, _, value in literals),
         wanted["querystring"],
-        tuple(name.lower() for name in wanted["header"]),
+        tuple(header.lower() for header in wanted["header"]),
         tuple(labels),
         path.endswith("+}"),
         bool(operation.get("deprecated")),

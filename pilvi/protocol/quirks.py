@@ -275,7 +275,7 @@ def _bucket_location(result: Mapping[str, Any]) -> bytes:
 # -- routing ------------------------------------------------------------------------------------------------------------
 
 # Of several services with one signing name and overlapping paths, these are asked after the others.
-ROUTE_LAST: Mapping[str, int] = {"docdb": 1, "neptune": 2}
+ROUTE_LAST: Mapping[str, int] = {"docdb": 1, "neptune": 2, "wisdom": 1}
 # Operations anybody may call without a signature, which nothing but path and headers tells apart from S3's path style.
 UNSIGNED_REST: tuple[tuple[str, Callable[[Request], bool]], ...] = (
     ("sso", lambda request: "x-amz-sso_bearer_token" in request.headers),

@@ -46,7 +46,7 @@ def compile_request(operation: Operation, read_document: Any, read_members: Any,
     shape = operation.input
     if shape is None:
         return lambda _request, _body, _params: {}
-    binds = [bind for name, member in shape.members.items() if (bind := _bind(name, member, shape)) is not None]
+    binds = [bind for name, member in shape.members.items() if (bind := _bind(name, member, operation)) is not None]
     read_body = _body_reader(shape, read_document, read_members, read_events)
 
     def decode(request: Request, body: bytes | ByteStream, params: Mapping[str, str]) -> dict[str, Any]:
@@ -60,16 +60,16 @@ def compile_request(operation: Operation, read_document: Any, read_members: Any,
     return decode
 
 
-def _bind(name: str, member: Shape, shape: Shape) -> Bind | None:
+def _bind(name: str, member: Shape, operation: Operation) -> Bind | None:
     wire = member.wire_name or name
     if member.location == "uri":
         return _bind_label(name, wire, read_text(member, "iso8601"))
     if member.location == "querystring":
-        return _bind_query(name, wire, member, shape)
+        return _bind_query(name, wire, member, operation)
     if member.location == "header":
         return _bind_header(name, wire.lower(), member)
     if member.location == "headers":
-        return _bind_headers(name, wire.lower())
+        return _bind_headers(name, (member.wire_name or "").lower())
     return None
 
 
@@ -82,9 +82,9 @@ def _bind_label(name: str, wire: str, read: ReadText) -> Bind:
     return bind
 
 
-def _bind_query(name: str, wire: str, member: Shape, shape: Shape) -> Bind:
+def _bind_query(name: str, wire: str, member: Shape, operation: Operation) -> Bind:
     if member.kind == "map":
-        return _bind_query_map(name, member, shape)
+        return _bind_query_map(name, member, operation)
     is_list = member.kind == "list"
     read = read_text(member.member if is_list else member, "iso8601")
 
@@ -98,14 +98,19 @@ def _bind_query(name: str, wire: str, member: Shape, shape: Shape) -> Bind:
     return bind
 
 
-def _bind_query_map(name: str, member: Shape, shape: Shape) -> Bind:
-    """Every parameter that no other member claims."""
-    claimed = {other.wire_name or key for key, other in shape.members.items() if other.location == "querystring" and key != name}
+def _bind_query_map(name: str, member: Shape, operation: Operation) -> Bind:
+    """Every parameter that neither the template, nor another member, nor a presigned URL's signature claims."""
+    assert operation.input is not None
+    others = [(key, other) for key, other in operation.input.members.items() if other.location == "querystring" and key != name]
+    claimed = {other.wire_name or key for key, other in others} | set(parse_query(operation.http_uri.partition("?")[2]))
     many = member.value.kind == "list"
+
+    def is_free(key: str) -> bool:
+        return key not in claimed and not key.startswith("X-Amz-")
 
     def bind(request: Request, _params: Mapping[str, str], out: dict[str, Any]) -> None:
         found = parse_query(request.query)
-        rest = {key: list(values) if many else values[0] for key, values in found.items() if key not in claimed}
+        rest = {key: list(values) if many else values[0] for key, values in found.items() if is_free(key)}
         if rest:
             out[name] = rest
 
@@ -243,23 +248,28 @@ def _members_reader(convert: Callable[[bytes], dict[str, Any]]) -> ReadBody:
 
 
 def compile_response(operation: Operation, write_document: Any, write_members: Any, write_events: Any) -> ResponseEncoder:
-    """The mirror of compile_request; each writer gives a body and its content type."""
+    """The mirror of compile_request; each writer gives a body and its content type.
+
+    A few models give 204 to operations that answer members; a 204 has no body on the wire, so those answer 200.
+    """
     shape = operation.output
     status = operation.response_status
     if shape is None:
         return lambda _result, request_id, _request: Response(status, [("x-amzn-RequestId", request_id)], b"")
     status_member = next((name for name, member in shape.members.items() if member.location == "statusCode"), None)
     write_headers = _headers_writer(shape)
+    has_type = any((member.wire_name or "").lower() == "content-type" for member in shape.members.values() if member.location)
     write_body = _body_writer(shape, write_document, write_members, write_events)
 
     def encode(result: Mapping[str, Any], request_id: str, _request: Request) -> Response:
         headers = [("x-amzn-RequestId", request_id)]
         write_headers(result, headers)
         body, content_type = write_body(result)
-        if content_type and not any(name.lower() == "content-type" for name, _ in headers):
+        if content_type and not has_type:
             headers.append(("Content-Type", content_type))
         given = result.get(status_member) if status_member else None
-        return Response(status if given is None else int(given), headers, body)
+        answered = 200 if status == 204 and body else status
+        return Response(answered if given is None else int(given), headers, body)
 
     return encode
 
@@ -271,7 +281,7 @@ def _headers_writer(shape: Shape) -> Callable[[Mapping[str, Any], list[tuple[str
         if member.location == "header":
             singles.append((name, wire, write_text(member)))
         elif member.location == "headers":
-            prefixes.append((name, "" if member.wire_name is None else wire))
+            prefixes.append((name, member.wire_name or ""))
 
     def write(result: Mapping[str, Any], headers: list[tuple[str, str]]) -> None:
         for name, wire, render in singles:

@@ -44,9 +44,12 @@ def compile_response(operation: Operation) -> ResponseEncoder:
 
     def write_members(_shape: Shape, members: Mapping[str, Shape]) -> Any:
         convert = writer.structure(members)
-        if status == 204:
-            return lambda _result: (b"", "")
-        return lambda result: (aws_json.write(convert(result)), CONTENT_TYPE)
+
+        def write_body(result: Mapping[str, Any]) -> tuple[bytes, str]:
+            body = convert(result)
+            return (aws_json.write(body), CONTENT_TYPE) if body or status != 204 else (b"", "")
+
+        return write_body
 
     def write_events(shape: Shape) -> Any:
         return eventstream.compile_packer(shape, writer, aws_json.write, CONTENT_TYPE)

@@ -30,7 +30,7 @@ _MAX_HOSTS = 1000
 _S3_NAMES = frozenset({"s3", "s3express", "s3-outposts", "s3-object-lambda"})
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Match:
     """What a request turned out to be. Exactly one of operation, site, needs_body and error says so."""
 
@@ -92,7 +92,7 @@ class Router:
             return Match(site.service, "rest-json", path_params=site.path_params, site=site.name)
         target = request.headers.get("x-amz-target")
         if target:
-            return self._by_target_header(target, signing_name)
+            return self._by_target_header(target, signing_name, self._facts_of(host))
         if path.startswith("/service/") and (found := self._by_rpc_path(path, signing_name, request)) is not None:
             return found
         facts = self._facts_of(host)
@@ -113,13 +113,17 @@ class Router:
 
     # -- RPC ---------------------------------------------------------------------------------------------------------
 
-    def _by_target_header(self, target: str, signing_name: str | None) -> Match:
+    def _by_target_header(self, target: str, signing_name: str | None, facts: HostFacts) -> Match:
         prefix, _, operation = target.rpartition(".")
         names = self._by_target.get(prefix, [])
-        name = next((name for name in names if self._models.index[name].signing_name == signing_name), names[0] if names else "")
-        if not name:
+        if not names:
             return Match("", "json", error=quirks.unknown_operation("", "json", operation, ""))
-        return self._operation(name, "json", operation)
+        if len(names) > 1:
+            index = self._models.index
+            mine = [name for name in names if index[name].signing_name == signing_name] or list(names)
+            mine.sort(key=lambda name: index[name].endpoint_prefix != facts.endpoint_prefix)
+            names = [name for name in mine if self._models.service(name).operation(operation) is not None] or mine
+        return self._operation(names[0], "json", operation)
 
     def _by_rpc_path(self, path: str, signing_name: str | None, request: Request) -> Match | None:
         """/service/<target prefix or service id>/operation/<operation>"""
@@ -183,7 +187,7 @@ class Router:
         templates = self._templates.get(service)
         if templates is None:
             model = self._models.service(service)
-            templates = self._templates[service] = Templates(model.raw["operations"].values(), model.shapes)
+            templates = self._templates[service] = Templates(model.raw["operations"], model.shapes)
         return templates
 
     # -- forms -------------------------------------------------------------------------------------------------------
@@ -222,9 +226,9 @@ class Router:
     def _s3(self, request: Request, signing_name: str, facts: HostFacts) -> Match:
         """Bucket in the host or first in the path; forms and preflights of browsers are sites."""
         if facts.endpoint_prefix == "s3-control" or _is_s3_control(request):
-            found = self._rest(request, "s3control")
-            unknown = quirks.unknown_operation("s3control", "rest-xml", "", "")
-            return found if found is not None else Match("s3control", "rest-xml", error=unknown)
+            return self._s3_control(request)
+        if request.raw_path.startswith("/S3Outposts/") and (found := self._rest(request, "s3outposts")) is not None:
+            return found
         bucket = facts.bucket or (facts.leading if facts.is_local else "")
         if request.method == "OPTIONS" or _is_browser_form(request):
             return _s3_site(request, bucket)
@@ -232,15 +236,21 @@ class Router:
             return self._operation("s3", "rest-xml", "WriteGetObjectResponse")
         model = self._models.service("s3")
         if self._s3_templates is None:
-            self._s3_templates = S3Templates(model.raw["operations"].values(), model.shapes)
+            self._s3_templates = S3Templates(model.raw["operations"], model.shapes)
         query = parse_query(request.query) if request.query else {}
-        found = self._s3_templates.match(request.method, request.raw_path, query, request.headers, bucket)
-        if found is None:
+        fit = self._s3_templates.match(request.method, request.raw_path, query, request.headers, bucket)
+        if fit is None:
             return Match("s3", "rest-xml", error=quirks.unknown_operation("s3", "rest-xml", "", ""))
-        name, labels = found
+        name, labels = fit
         if name == "ListBuckets" and signing_name == "s3express":
             name = "ListDirectoryBuckets"
         return Match("s3", "rest-xml", model.operation(name), labels)
+
+    def _s3_control(self, request: Request) -> Match:
+        found = self._rest(request, "s3control")
+        if found is not None:
+            return found
+        return Match("s3control", "rest-xml", error=quirks.unknown_operation("s3control", "rest-xml", "", ""))
 
 
 def _is_form(request: Request) -> bool:

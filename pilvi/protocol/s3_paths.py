@@ -18,13 +18,13 @@ _TELLING_HEADERS = ("x-amz-copy-source", "x-amz-rename-source")
 class S3Templates:
     """Operations by method and level."""
 
-    def __init__(self, operations: Iterable[Mapping[str, Any]], shapes: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(self, operations: Mapping[str, Mapping[str, Any]], shapes: Mapping[str, Mapping[str, Any]]) -> None:
         self._routes: dict[tuple[str, int], list[Route]] = {}
-        for operation in operations:
+        for name, operation in operations.items():
             level = _LEVELS.get(operation["http"]["requestUri"].partition("?")[0])
             if level is not None:
                 key = (operation["http"]["method"], level)
-                self._routes.setdefault(key, []).append(route_of(operation, [], shapes))
+                self._routes.setdefault(key, []).append(route_of(name, operation, [], shapes))
         self._plain = {key: _best(routes, {}, {}) for key, routes in self._routes.items()}
         """The operation of a request with neither query string nor telling headers."""
 
