@@ -1,0 +1,42 @@
+"""Which permission each SageMaker operation needs, and on which ARN.
+
+Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon SageMaker".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pilvi.core.service import Access, Context
+
+PRINCIPAL = "sagemaker.amazonaws.com"
+
+_NAMES = {"TrainingJobName": "training-job"}
+"""Request member -> the resource type it names."""
+
+
+def needed(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
+    """The permissions of one call: itself, the role it passes on, the tags it sets."""
+    arn = resource_arn(ctx, operation, req)
+    tags = {tag["Key"]: tag["Value"] for tag in req.get("Tags") or ()}
+    context: dict[str, Any] = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
+    if tags:
+        context["aws:TagKeys"] = list(tags)
+    found = [Access(f"sagemaker:{operation}", arn, context=context)]
+    if tags and operation != "AddTags":
+        found.append(Access("sagemaker:AddTags", arn, context=context))
+    if role := req.get("RoleArn"):
+        found.append(Access("iam:PassRole", role, context={"iam:PassedToService": PRINCIPAL}))
+    return found
+
+
+def resource_arn(ctx: Context, operation: str, req: Mapping[str, Any]) -> str:
+    if arn := req.get("ResourceArn"):
+        return str(arn)
+    if not operation.startswith("List"):
+        for member, kind in _NAMES.items():
+            if name := req.get(member):
+                # The name's case does not matter to policies: ARNs of training jobs are in lower case.
+                return ctx.arn(f"{kind}/{name.lower()}")
+    return "*"

@@ -1,0 +1,157 @@
+"""What CreateTrainingJob refuses before anything runs, in AWS's words where AWS refuses it too."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from pilvi.core.arn import Arn
+from pilvi.core.errors import Invalid, PilviError, ServiceError
+from pilvi.core.service import Context
+from pilvi.services.sagemaker.access import PRINCIPAL
+from pilvi.services.sagemaker.image import runtime_for
+from pilvi.services.sagemaker.job_kind import duplicates
+from pilvi.services.sagemaker.training_spec import SESSION
+
+_NOT_BUILT = "is not supported by this server yet."
+
+
+def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
+    """The request by itself. Raises Invalid, which is a ValidationException."""
+    if (arn := Arn.parse(req["RoleArn"])) is not None and arn.account != ctx.account:
+        raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
+    _check_algorithm(req["AlgorithmSpecification"])
+    _check_resources(req.get("ResourceConfig"))
+    _check_stopping(req)
+    _check_output(req["OutputDataConfig"])
+    _check_channels(req)
+    _check_not_built(req)
+
+
+def check_surroundings(ctx: Context, req: Mapping[str, Any], arn: str) -> None:
+    """What the request needs to be there: a role that lets SageMaker in, and objects that the role can list."""
+    role = req["RoleArn"]
+    try:
+        as_role = ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, SESSION)
+    except PilviError as error:
+        raise Invalid(
+            f"Could not assume role {role}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role."
+        ) from error
+    for channel in req.get("InputDataConfig") or ():
+        source = channel["DataSource"]["S3DataSource"]
+        if source["S3DataType"] == "S3Prefix":
+            _check_objects(as_role, source["S3Uri"], role)
+
+
+def _check_objects(ctx: Context, uri: str, role: str) -> None:
+    bucket, _, prefix = uri.removeprefix("s3://").partition("/")
+    try:
+        has_objects = bool(ctx.call("s3", "ListObjectsV2", Bucket=bucket, Prefix=prefix, MaxKeys=1).get("Contents"))
+    except PilviError:
+        has_objects = False
+    if not has_objects:
+        raise Invalid(
+            f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket exists in the selected '
+            f'region ({ctx.region}), that objects exist under that S3 prefix, and that the role "{role}" has "s3:ListBucket" '
+            f'permissions on bucket "{bucket}".'
+        )
+
+
+def _check_algorithm(algorithm: Mapping[str, Any]) -> None:
+    if algorithm.get("AlgorithmName"):
+        raise Invalid(f"AlgorithmName {_NOT_BUILT} Please give a TrainingImage.")
+    if not algorithm.get("TrainingImage"):
+        raise Invalid("You must provide either a TrainingImage or an AlgorithmName in AlgorithmSpecification.")
+    if algorithm["TrainingInputMode"] == "Pipe":
+        raise Invalid(f"Input mode Pipe {_NOT_BUILT}")
+    runtime_for(algorithm["TrainingImage"])
+    definitions = algorithm.get("MetricDefinitions") or ()
+    if twice := duplicates([definition["Name"] for definition in definitions]):
+        raise Invalid(f"Metric names must be unique: {', '.join(twice)}.")
+    for definition in definitions:
+        try:
+            re.compile(definition["Regex"])
+        except re.error as error:
+            raise Invalid(f"Invalid regular expression for metric {definition['Name']}: {error}.") from error
+
+
+def _check_resources(resources: Mapping[str, Any] | None) -> None:
+    if resources is None:
+        raise Invalid(_null("resourceConfig"))
+    if resources.get("InstanceGroups"):
+        raise Invalid(f"Training on instance groups {_NOT_BUILT}")
+    for member in ("InstanceType", "InstanceCount", "VolumeSizeInGB"):
+        if resources.get(member) is None:
+            raise Invalid(_null(f"resourceConfig.{member[0].lower()}{member[1:]}"))
+    for member in ("InstanceCount", "VolumeSizeInGB"):
+        if resources[member] < 1:
+            raise Invalid(
+                f"1 validation error detected: Value '{resources[member]}' at 'resourceConfig.{member[0].lower()}{member[1:]}' failed "
+                "to satisfy constraint: Member must have value greater than or equal to 1"
+            )
+    if resources["InstanceCount"] > 1:
+        raise Invalid(f"Training on more than one instance {_NOT_BUILT}")
+
+
+def _check_stopping(req: Mapping[str, Any]) -> None:
+    condition = req.get("StoppingCondition")
+    if condition is None:
+        raise Invalid(_null("stoppingCondition"))
+    longest, waiting = condition.get("MaxRuntimeInSeconds", 86400), condition.get("MaxWaitTimeInSeconds")
+    if longest > 28 * 86400:
+        raise Invalid(f"MaxRuntimeInSeconds {longest} is longer than the 28 days a training job may run.")
+    if req.get("EnableManagedSpotTraining"):
+        if waiting is None or waiting < longest:
+            raise Invalid("Invalid MaxWaitTimeInSeconds. It must be present and be greater than or equal to MaxRuntimeInSeconds")
+    elif waiting is not None:
+        raise Invalid("MaxWaitTimeInSeconds above 0 is not supported when EnableManagedSpotTraining is false.")
+
+
+def _check_output(output: Mapping[str, Any]) -> None:
+    if not output["S3OutputPath"].startswith("s3://"):
+        raise Invalid(f"The S3 URI {output['S3OutputPath']} must be given as s3://bucket/key.")
+    if output.get("KmsKeyId"):
+        raise Invalid(f"Encryption of outputs under a KMS key of yours {_NOT_BUILT}")
+
+
+def _check_channels(req: Mapping[str, Any]) -> None:
+    channels = req.get("InputDataConfig") or ()
+    if twice := duplicates([channel["ChannelName"] for channel in channels]):
+        raise Invalid(f"Channel names must be unique: {', '.join(twice)}.")
+    for channel in channels:
+        source = channel["DataSource"].get("S3DataSource")
+        if channel.get("InputMode") == "Pipe":
+            raise Invalid(f"Input mode Pipe of channel {channel['ChannelName']} {_NOT_BUILT}")
+        if source is None:
+            raise Invalid(f"A data source other than S3 of channel {channel['ChannelName']} {_NOT_BUILT}")
+        if source["S3DataType"] not in ("S3Prefix", "ManifestFile"):
+            raise Invalid(f"S3DataType {source['S3DataType']} of channel {channel['ChannelName']} {_NOT_BUILT}")
+        if not source["S3Uri"].startswith("s3://"):
+            raise Invalid(f"The S3 URI {source['S3Uri']} must be given as s3://bucket/key.")
+
+
+def _check_not_built(req: Mapping[str, Any]) -> None:
+    """What would change how the job runs, and cannot be left out silently."""
+    for member in (
+        "DebugRuleConfigurations",
+        "ProfilerRuleConfigurations",
+        "ServerlessJobConfig",
+        "ModelPackageConfig",
+        "RetryStrategy",
+    ):
+        if req.get(member):
+            raise Invalid(f"{member} {_NOT_BUILT}")
+    if req.get("EnableNetworkIsolation"):
+        raise Invalid(f"EnableNetworkIsolation {_NOT_BUILT}")
+    if (req.get("RemoteDebugConfig") or {}).get("EnableRemoteDebug"):
+        raise Invalid(f"RemoteDebugConfig {_NOT_BUILT}")
+    if (req.get("SessionChainingConfig") or {}).get("EnableSessionTagChaining"):
+        raise Invalid(f"SessionChainingConfig {_NOT_BUILT}")
+    path = (req.get("CheckpointConfig") or {}).get("LocalPath")
+    if path is not None and not path.startswith("/opt/ml/"):
+        raise Invalid(f"A checkpoint path outside /opt/ml {_NOT_BUILT}")
+
+
+def _null(place: str) -> str:
+    return f"1 validation error detected: Value null at '{place}' failed to satisfy constraint: Member must not be null"

@@ -1,0 +1,192 @@
+"""Training jobs: a script or program, its data and its parameters, run once, leaving a model in S3."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from math import ceil
+from typing import Any
+
+from pilvi.core.errors import AlreadyExists, ServiceError
+from pilvi.core.service import Context, Operations
+from pilvi.jobs import LIVE, Status
+from pilvi.services.sagemaker.job_kind import Job, JobKind, Record, Words, failure_reason
+from pilvi.services.sagemaker.tag import tagging, untagging
+from pilvi.services.sagemaker.training_check import check_request, check_surroundings
+from pilvi.services.sagemaker.training_spec import model_uri, spec_for
+
+ops = Operations()
+
+
+@ops
+def create_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Start a training job. It has a place in the queue, durably, when the answer comes.
+
+    req: TrainingJobName (1-63, letters, digits, hyphens), AlgorithmSpecification with TrainingImage, RoleArn, OutputDataConfig,
+        ResourceConfig (one instance), StoppingCondition; up to 20 input channels.
+    Errors: ResourceInUse - the name is taken. ValidationException - the role cannot be assumed, a channel has no objects, or
+        something is asked for that is not built. AccessDeniedException - the caller may not pass the role.
+    Source: SageMaker API reference and Developer Guide ("How Amazon SageMaker AI Provides Training Information"); messages
+        for a taken name, a missing object and an untrusted role as users of AWS report them.
+    Differs: the instance type is recorded, the machine is this one. One instance only. FastFile channels are files, downloaded
+        first; Pipe, file systems and augmented manifests are refused. VpcConfig, ExperimentConfig, KeepAlivePeriodInSeconds
+        and the debugger's and profiler's configurations are recorded and do nothing. Checkpoints are uploaded at the end.
+        Spot training is never interrupted. A runtime has one version of its framework, whatever the image's tag says.
+        Data is unpacked by name: a Gzip channel's file loses the ending .gz.
+    """
+    name, arn = req["TrainingJobName"], ctx.arn(f"training-job/{req['TrainingJobName'].lower()}")
+    check_request(ctx, req)
+    jobs = ctx.records("TrainingJob")
+    taken = AlreadyExists(
+        "Training job names must be unique within an AWS account and region, and a training job with this name already exists "
+        f"({arn})"
+    )
+    if jobs.find(name.lower()) is not None:
+        raise taken
+    check_surroundings(ctx, req, arn)
+    spec = spec_for(ctx, req, arn, ctx.ids.lower(20))
+    record = {**recorded(req), "TrainingJobArn": arn, "CreationTime": ctx.clock.now(), "_job": spec.id}
+    try:
+        ctx.jobs.submit(spec, jobs.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")))
+    except AlreadyExists:
+        raise taken from None
+    return {"TrainingJobArn": arn}
+
+
+@ops
+def describe_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Everything about one training job.
+
+    Errors: ValidationException - there is none of this name.
+    Differs: ProfilingStatus is always Disabled: nothing is profiled.
+    """
+    record, job = KIND.find(ctx, req["TrainingJobName"])
+    words = KIND.status(job)
+    answer = {
+        **record,
+        "TrainingJobStatus": words.primary,
+        "SecondaryStatus": words.secondary,
+        "SecondaryStatusTransitions": KIND.transitions(job),
+        "LastModifiedTime": job["modified"],
+        "FailureReason": failure_reason(job),
+        "FinalMetricDataList": job.get("metrics") or None,
+        "ProfilingStatus": "Disabled",
+        **_times(job),
+    }
+    if job["status"] in (Status.COMPLETED, Status.STOPPED, Status.TIMED_OUT):
+        answer["ModelArtifacts"] = {"S3ModelArtifacts": model_uri(record)}
+    else:
+        answer["ModelArtifacts"] = {"S3ModelArtifacts": ""} if job["status"] == Status.FAILED else None
+    return answer
+
+
+@ops
+def list_training_jobs(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Training jobs, a page at a time, filtered by name, status and times, sorted by Name, CreationTime or Status.
+
+    Errors: ValidationException - a foreign token.
+    Differs: WarmPoolStatusEquals and TrainingPlanArnEquals find nothing: there are no warm pools and no plans.
+    """
+    if req.get("WarmPoolStatusEquals") or req.get("TrainingPlanArnEquals"):
+        return {"TrainingJobSummaries": []}
+    return KIND.listed(ctx, req)
+
+
+@ops
+def stop_training_job(ctx: Context, req: Mapping[str, Any]) -> None:
+    """Ask a training job to end: SIGTERM, 120 seconds to leave a model, SIGKILL. What it left in the model folder is kept.
+
+    Errors: ValidationException - there is none of this name, or it has ended.
+    """
+    KIND.stop(ctx, req["TrainingJobName"])
+
+
+@ops
+def delete_training_job(ctx: Context, req: Mapping[str, Any]) -> None:
+    """Forget a training job that has ended; its name is free again. Its model and its logs stay.
+
+    Errors: ResourceNotFound - there is none of this name. ResourceInUse - it has not ended.
+    """
+    name = req["TrainingJobName"].lower()
+    row = ctx.records("TrainingJob").row(name)
+    if row is None:
+        raise ServiceError("ResourceNotFound", "Requested resource not found.")
+    job = ctx.jobs.get(row.value["_job"])
+    if Status(job["status"]) in LIVE:
+        raise ServiceError(
+            "ResourceInUse",
+            f"Training job {req['TrainingJobName']} is in status {KIND.status(job).primary} and cannot be deleted.",
+        )
+    arn = row.value["TrainingJobArn"]
+    ctx.write(ctx.records("TrainingJob").deletion(name, row.version), ctx.jobs.forgetting(row.value["_job"]), *untagging(ctx, arn))
+
+
+# Source of the words: SageMaker API reference, SecondaryStatusTransition; logs of training jobs that users show.
+WORDS = {
+    Status.QUEUED: Words("InProgress", "Starting", "Starting the training job"),
+    Status.STARTING: Words("InProgress", "Starting", "Preparing the instances for training"),
+    Status.DOWNLOADING: Words("InProgress", "Downloading", "Downloading input data"),
+    Status.RUNNING: Words("InProgress", "Training", "Training image download completed. Training in progress."),
+    Status.STOPPING: Words("Stopping", "Stopping", "Stopping the training job"),
+    Status.UPLOADING: Words("InProgress", "Uploading", "Uploading generated training model"),
+    Status.COMPLETED: Words("Completed", "Completed", "Training job completed"),
+    Status.FAILED: Words("Failed", "Failed", "Training job failed"),
+    Status.STOPPED: Words("Stopped", "Stopped", "Training job stopped"),
+    Status.TIMED_OUT: Words("Stopped", "MaxRuntimeExceeded", "Training job runtime exceeded MaxRuntimeInSeconds provided"),
+}
+
+
+def recorded(req: Mapping[str, Any]) -> Record:
+    """The request as Describe gives it back, with what AWS fills in."""
+    record: Record = {key: value for key, value in req.items() if key != "Tags"}
+    record["AlgorithmSpecification"] = {
+        "MetricDefinitions": [],
+        "EnableSageMakerMetricsTimeSeries": False,
+        **req["AlgorithmSpecification"],
+    }
+    record["OutputDataConfig"] = {"KmsKeyId": "", **req["OutputDataConfig"]}
+    record["StoppingCondition"] = {"MaxRuntimeInSeconds": 86400, **(req.get("StoppingCondition") or {})}
+    for member in ("EnableNetworkIsolation", "EnableInterContainerTrafficEncryption", "EnableManagedSpotTraining"):
+        record[member] = bool(req.get(member))
+    if (checkpoints := req.get("CheckpointConfig")) is not None:
+        record["CheckpointConfig"] = {"LocalPath": "/opt/ml/checkpoints", **checkpoints}
+    record["InputDataConfig"] = [
+        {"CompressionType": "None", "RecordWrapperType": "None", **channel, "DataSource": _with_distribution(channel["DataSource"])}
+        for channel in req.get("InputDataConfig") or ()
+    ] or None
+    return record
+
+
+def _with_distribution(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {**source, "S3DataSource": {"S3DataDistributionType": "FullyReplicated", **source["S3DataSource"]}}
+
+
+def _times(job: Job) -> Record:
+    """When it was on its instance, and for how long."""
+    started, ended = job.get("started"), job.get("ended")
+    if started is None:
+        return {"TrainingEndTime": ended}
+    if ended is None:
+        return {"TrainingStartTime": started}
+    seconds = max(1, ceil((ended - started).total_seconds()))
+    return {
+        "TrainingStartTime": started,
+        "TrainingEndTime": ended,
+        "TrainingTimeInSeconds": seconds,
+        "BillableTimeInSeconds": seconds,
+    }
+
+
+def _summary(record: Record, job: Job) -> Record:
+    words = KIND.status(job)
+    return {
+        "TrainingJobName": record["TrainingJobName"],
+        "TrainingJobArn": record["TrainingJobArn"],
+        "CreationTime": record["CreationTime"],
+        "TrainingEndTime": job.get("ended"),
+        "LastModifiedTime": job["modified"],
+        "TrainingJobStatus": words.primary,
+        "SecondaryStatus": words.secondary,
+    }
+
+
+KIND = JobKind("TrainingJob", WORDS, _summary)

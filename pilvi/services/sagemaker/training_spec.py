@@ -1,0 +1,170 @@
+"""A training request as a job: the layout of /opt/ml, the container's environment, what goes in and what comes out.
+
+Source: SageMaker Developer Guide, "How Amazon SageMaker AI Provides Training Information" and "... Processes Training Output".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pilvi.core.service import Context
+from pilvi.jobs import Input, JobSpec, Output
+from pilvi.services.sagemaker.access import PRINCIPAL
+from pilvi.services.sagemaker.image import Runtime, runtime_for
+
+SESSION = "SageMaker"
+"""The role session's name inside training jobs."""
+HOST = "algo-1"
+LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+_ROOT = "/opt/ml"
+_GROUP = "homogeneousCluster"
+
+
+def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec:
+    """The job that carries out a request."""
+    name, algorithm = req["TrainingJobName"], req["AlgorithmSpecification"]
+    runtime = runtime_for(algorithm["TrainingImage"])
+    stopping = req.get("StoppingCondition") or {}
+    return JobSpec(
+        id=id,
+        kind="training",
+        name=name,
+        account=ctx.account,
+        region=ctx.region,
+        service="sagemaker",
+        principal=PRINCIPAL,
+        arn=arn,
+        role_arn=req["RoleArn"],
+        session_name=SESSION,
+        runtime=runtime.environment,
+        command=command_for(algorithm, runtime),
+        root=_ROOT,
+        cwd=_ROOT,
+        env=_environment(req, arn, runtime),
+        # Without namespaces there is no /etc/hosts of the job's own, and the toolkit would wait for algo-1 to resolve.
+        open_env={"SM_STUDIO_LOCAL_MODE": "True"},
+        support="pilvi.runtimes.training",
+        folders=("input/config", "input/data", "model", "output/data", "output/metrics/sagemaker", "checkpoints", "code"),
+        files={f"input/config/{file}": json.dumps(content) for file, content in config_files(req).items()},
+        inputs=(*_channels(req), *_restored_checkpoints(req)),
+        outputs=_outputs(req),
+        failure_file="output/failure",
+        hostname=HOST,
+        log_group=LOG_GROUP,
+        log_stream=f"{name}/{HOST}-{{started}}",
+        metrics=tuple((metric["Name"], metric["Regex"]) for metric in algorithm.get("MetricDefinitions") or ()),
+        metric_namespace=LOG_GROUP,
+        metric_dimensions={"TrainingJobName": name},
+        max_runtime_s=stopping.get("MaxRuntimeInSeconds", 86400),
+    )
+
+
+def command_for(algorithm: Mapping[str, Any], runtime: Runtime) -> tuple[str, ...]:
+    """The entry point with its arguments; the image's own is `train`."""
+    arguments = tuple(algorithm.get("ContainerArguments") or ())
+    if entry := algorithm.get("ContainerEntrypoint"):
+        return (*entry, *arguments)
+    return (*runtime.command, *arguments)
+
+
+def config_files(req: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands in /opt/ml/input/config."""
+    instance = req["ResourceConfig"]["InstanceType"]
+    files: dict[str, Any] = {
+        "hyperparameters.json": dict(req.get("HyperParameters") or {}),
+        "inputdataconfig.json": {
+            channel["ChannelName"]: _channel_config(req, channel) for channel in req.get("InputDataConfig") or ()
+        },
+        "resourceconfig.json": {
+            "current_host": HOST,
+            "current_instance_type": instance,
+            "current_group_name": _GROUP,
+            "hosts": [HOST],
+            "instance_groups": [{"instance_group_name": _GROUP, "instance_type": instance, "hosts": [HOST]}],
+            "network_interface_name": "eth0",
+        },
+        "upstreamoutputdataconfig.json": [],
+    }
+    if (checkpoints := req.get("CheckpointConfig")) is not None:
+        files["checkpointconfig.json"] = {"LocalPath": _checkpoint_path(req), "S3Uri": checkpoints["S3Uri"]}
+    return files
+
+
+def _channel_config(req: Mapping[str, Any], channel: Mapping[str, Any]) -> dict[str, str]:
+    config = {
+        "ContentType": channel.get("ContentType"),
+        "TrainingInputMode": channel.get("InputMode") or req["AlgorithmSpecification"]["TrainingInputMode"],
+        "S3DistributionType": channel["DataSource"]["S3DataSource"].get("S3DataDistributionType") or "FullyReplicated",
+        "RecordWrapperType": channel.get("RecordWrapperType") or "None",
+    }
+    return {name: value for name, value in config.items() if value}
+
+
+def _environment(req: Mapping[str, Any], arn: str, runtime: Runtime) -> dict[str, str]:
+    """The container's environment; what the request gives stands above ours."""
+    env = {
+        "TRAINING_JOB_NAME": req["TrainingJobName"],
+        "TRAINING_JOB_ARN": arn,
+        "CURRENT_HOST": HOST,
+        "SAGEMAKER_METRICS_DIRECTORY": f"{_ROOT}/output/metrics/sagemaker",
+        "SAGEMAKER_BASE_DIR": _ROOT,
+    }
+    if runtime.training_module:
+        env["SAGEMAKER_TRAINING_MODULE"] = runtime.training_module
+    return {**env, **(req.get("Environment") or {})}
+
+
+# -- in and out -----------------------------------------------------------------------------------------------------------
+
+
+def _channels(req: Mapping[str, Any]) -> tuple[Input, ...]:
+    return tuple(
+        Input(
+            path=f"input/data/{channel['ChannelName']}",
+            uri=channel["DataSource"]["S3DataSource"]["S3Uri"],
+            kind="manifest" if channel["DataSource"]["S3DataSource"]["S3DataType"] == "ManifestFile" else "prefix",
+            is_gzipped=channel.get("CompressionType") == "Gzip",
+        )
+        for channel in req.get("InputDataConfig") or ()
+    )
+
+
+def _checkpoint_path(req: Mapping[str, Any]) -> str:
+    return str((req.get("CheckpointConfig") or {}).get("LocalPath") or f"{_ROOT}/checkpoints")
+
+
+def _restored_checkpoints(req: Mapping[str, Any]) -> tuple[Input, ...]:
+    """What an earlier job left under the same address."""
+    if (checkpoints := req.get("CheckpointConfig")) is None:
+        return ()
+    return (Input(path=_checkpoint_path(req), uri=checkpoints["S3Uri"].rstrip("/") + "/", is_optional=True),)
+
+
+def _outputs(req: Mapping[str, Any]) -> tuple[Output, ...]:
+    """The model when there may be one, other output always, checkpoints always."""
+    base, is_packed = f"{output_base(req)}/output", _is_packed(req)
+    kept = ("Completed", "Stopped", "TimedOut")
+    archive = ("tar.gz", ".tar.gz") if is_packed else ("none", "")
+    found = [
+        Output("model", f"{base}/model{archive[1]}", archive[0], after=kept, if_empty=True),  # type: ignore[arg-type]
+        Output("output/data", f"{base}/output{archive[1]}", archive[0], after=(*kept, "Failed")),  # type: ignore[arg-type]
+    ]
+    if (checkpoints := req.get("CheckpointConfig")) is not None:
+        found.append(Output(_checkpoint_path(req), checkpoints["S3Uri"], after=(*kept, "Failed")))
+    return tuple(found)
+
+
+def output_base(req: Mapping[str, Any]) -> str:
+    """Where everything of a job goes in S3."""
+    return f"{req['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{req['TrainingJobName']}"
+
+
+def model_uri(req: Mapping[str, Any]) -> str:
+    """The model's address: an archive, or the prefix of single files where the request wants them so."""
+    return f"{output_base(req)}/output/model" + (".tar.gz" if _is_packed(req) else "/")
+
+
+def _is_packed(req: Mapping[str, Any]) -> bool:
+    return bool(req["OutputDataConfig"].get("CompressionType") != "NONE")
