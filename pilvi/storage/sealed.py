@@ -245,7 +245,7 @@ class SealedBlobs:
     def _open(self, name: str) -> _Opened:
         stored = self._inner.size(name)
         header = self._inner.read(name, 0, HEADER_BYTES)
-        if len(header) < HEADER_BYTES or not header.startswith(_MAGIC):
+        if stored < HEADER_BYTES + TAG_BYTES or not header.startswith(_MAGIC):
             raise _damaged(name)
         _, chunk_bytes, key_bytes = _HEADER.unpack_from(header)
         try:

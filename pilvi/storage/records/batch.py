@@ -24,6 +24,9 @@ ANY = -1
 PRESENT = -2
 """A row change that asks for any version (Delete)."""
 
+NEVER = -3
+"""A version no row has: the first is 1, and 0 only stands for absence where that may be wished for."""
+
 decode = msgspec.msgpack.decode
 """A stored value as a dict: aware datetimes come back in UTC, bytes as bytes."""
 
@@ -31,7 +34,7 @@ _encode = msgspec.msgpack.Encoder().encode
 
 
 RowChange = tuple[Key, int, bytes | None, Change]
-"""Key; the version that must be there (0: none), ANY or PRESENT; the encoded value, None to remove; the change itself."""
+"""Key; the version that must be there (0: none), ANY, PRESENT or NEVER; the encoded value, None to remove; the change itself."""
 
 
 class Prepared(NamedTuple):
@@ -71,11 +74,11 @@ def _prepare_row(change: Insert | Put | Update | Delete | Expect) -> RowChange:
     if type(change) is Put:
         return key, ANY, _encode(change.value), change
     if type(change) is Update:
-        return key, change.version, _encode(change.value), change
+        return key, change.version or NEVER, _encode(change.value), change
     if type(change) is Insert:
         return key, 0, _encode(change.value), change
     if type(change) is Delete:
-        return key, PRESENT if change.version is None else change.version, None, change
+        return key, PRESENT if change.version is None else change.version or NEVER, None, change
     assert isinstance(change, Expect)
     return key, change.version, None, change
 

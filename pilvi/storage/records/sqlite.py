@@ -80,7 +80,7 @@ class SqliteRecords:
         _create(self._path)
         self._watch = _Watch(self._connect(64)) if shared else None
         self._queue: Queue = Queue()
-        writer = Writer(
+        self._writer = writer = Writer(
             self._queue,
             self._connect,
             self._addresses,
