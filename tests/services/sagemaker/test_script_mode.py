@@ -1,0 +1,108 @@
+"""Script mode: the real training toolkit, scikit-learn, and the Titanic data."""
+
+from __future__ import annotations
+
+import io
+import json
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.usefixtures("scikit_learn")
+
+TRAIN = """
+import argparse, os, json
+import joblib
+import pandas as pd
+from sklearn.linear_model import LogisticRegression
+
+parser = argparse.ArgumentParser()
+parser.add_argument("--strength", type=float, default=1.0)
+parser.add_argument("--name", default="")
+args = parser.parse_args()
+data = pd.read_csv(os.path.join(os.environ["SM_CHANNEL_TRAIN"], "train.csv"))
+data = data.assign(Sex=(data["Sex"] == "male").astype(int), Age=data["Age"].fillna(data["Age"].median()))
+features, label = data[["Pclass", "Sex", "Age", "Fare"]], data["Survived"]
+model = LogisticRegression(C=args.strength, max_iter=500).fit(features, label)
+print("name:", args.name)
+print(f"accuracy: {model.score(features, label):.4f}", flush=True)
+joblib.dump(model, os.path.join(os.environ["SM_MODEL_DIR"], "model.joblib"))
+"""
+
+
+def start(lab: Any, name: str, archive: bytes, program: str, hyperparameters: Mapping[str, Any], **changes: Any) -> None:
+    from tests.services.sagemaker.conftest import SKLEARN_IMAGE
+
+    code = lab.put(f"{name}/source/sourcedir.tar.gz", archive)
+    parameters = {
+        "sagemaker_program": program,
+        "sagemaker_submit_directory": code,
+        "sagemaker_region": "us-east-1",
+    } | hyperparameters
+    algorithm = {
+        "TrainingImage": SKLEARN_IMAGE,
+        "TrainingInputMode": "File",
+        "MetricDefinitions": [{"Name": "train:accuracy", "Regex": "accuracy: ([0-9.]+)"}],
+    }
+    lab.start(name, algorithm=algorithm, HyperParameters={key: json.dumps(value) for key, value in parameters.items()}, **changes)
+
+
+def test_titanic_is_trained(lab: Any, titanic: Path, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
+    uri = lab.put("titanic/train.csv", (titanic / "train.csv").read_bytes())
+    archive = source_archive({"train.py": TRAIN})
+    start(lab, "titanic", archive, "train.py", {"strength": 0.5, "name": "a b"}, InputDataConfig=[lab.channel("train", uri)])
+    job = lab.wait("titanic")
+    assert job["TrainingJobStatus"] == "Completed", (job.get("FailureReason"), lab.lines("titanic"))
+    metric = job["FinalMetricDataList"][0]
+    assert metric["MetricName"] == "train:accuracy"
+    assert 0.7 < metric["Value"] < 0.9
+    assert "name: a b" in lab.lines("titanic")
+    assert "model.joblib" in lab.members("out/titanic/output/model.tar.gz")
+
+
+def test_exception_is_the_failure_reason(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
+    archive = source_archive({"train.py": 'print("before")\nraise ValueError("no such column: Survivde")\n'})
+    start(lab, "broken", archive, "train.py", {"epochs": 3})
+    job = lab.wait("broken")
+    assert job["TrainingJobStatus"] == "Failed"
+    reason = job["FailureReason"]
+    assert reason.startswith('AlgorithmError: ExecuteUserScriptError:\nExitCode 1\nErrorMessage "')
+    assert "ValueError: no such column: Survivde" in reason
+    assert 'train.py --epochs 3", exit code: 1' in reason
+    assert "before" in lab.lines("broken")
+    assert lab.keys("out/broken") == []
+
+
+def test_lines_come_while_it_runs(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
+    archive = source_archive({"train.py": 'import time\nprint("started")\ntime.sleep(600)\n'})
+    start(lab, "long", archive, "train.py", {})
+    lab.wait_for_line("long", "started")
+    assert lab.describe("long")["SecondaryStatus"] == "Training"
+    lab.sagemaker.stop_training_job(TrainingJobName="long")
+    assert lab.wait("long")["TrainingJobStatus"] == "Stopped"
+
+
+def test_script_uses_the_roles_credentials(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
+    script = f'''
+import boto3, os
+print("who:", boto3.client("sts").get_caller_identity()["Arn"])
+boto3.client("s3").put_object(Bucket="{lab.bucket}", Key="from-inside", Body=b"hello")
+print("host:", os.environ["SM_CURRENT_HOST"], os.environ["SM_HP_DEPTH"])
+'''
+    start(lab, "inside", source_archive({"train.py": script}), "train.py", {"depth": 4})
+    job = lab.wait("inside")
+    lines = lab.lines("inside")
+    assert job["TrainingJobStatus"] == "Completed", (job.get("FailureReason"), lines)
+    assert f"who: arn:aws:sts::{lab.aws.account}:assumed-role/Trainer/SageMaker" in lines
+    assert "host: algo-1 4" in lines
+    assert lab.get("from-inside") == b"hello"
+
+
+def test_model_can_be_loaded_again(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
+    script = 'import os, pickle\npickle.dump({"answer": 42}, open(os.path.join(os.environ["SM_MODEL_DIR"], "m.pkl"), "wb"))\n'
+    start(lab, "pickled", source_archive({"train.py": script}), "train.py", {})
+    assert lab.wait("pickled")["TrainingJobStatus"] == "Completed"
+    assert pickle.load(io.BytesIO(lab.members("out/pickled/output/model.tar.gz")["m.pkl"])) == {"answer": 42}
