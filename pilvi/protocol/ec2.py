@@ -20,8 +20,9 @@ class Ec2FormReader(query.FormReader):
     def names(self, name: str, member: Shape) -> list[str]:
         if "queryName" in member.traits:
             return [member.traits["queryName"]]
-        wire = member.wire_name
-        return [wire[0].upper() + wire[1:]] if wire else [name]
+        wire = member.wire_name or name
+        capital = wire[0].upper() + wire[1:]
+        return [capital] if member.wire_name else [name, capital]
 
     def list_(self, shape: Shape) -> query.ReadBranch:
         read = self.compile(shape.member)

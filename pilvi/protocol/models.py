@@ -6,6 +6,7 @@ Models ── service("s3") ──> ServiceModel ── operation("GetObject") �
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from threading import Lock
@@ -25,6 +26,7 @@ from pilvi.protocol.shapes import Malformed, Shape
 if TYPE_CHECKING:
     from botocore.model import OperationModel
 
+_MAX_UNPACKED_BYTES = 64 << 20
 RequestDecoder = Callable[[Request, "bytes | ByteStream", Mapping[str, str]], "dict[str, Any]"]
 ResponseEncoder = Callable[[Mapping[str, Any], str, Request], Response]
 
@@ -163,6 +165,7 @@ class Operation:
         self.streaming_input = _streaming_member(self.input)
         """The member that is the whole body and may be too large to hold, or ''."""
         self.streaming_output = _streaming_member(self.output)
+        self._is_compressible = "requestcompression" in raw
         self._decoders: dict[str, RequestDecoder] = {}
         self._encoders: dict[str, ResponseEncoder] = {}
         self._is_fine: Callable[[Any], bool] | None = None
@@ -189,6 +192,8 @@ class Operation:
         if decoder is None:
             decoder = self._decoders[protocol] = PROTOCOLS[protocol].compile_request(self)
         try:
+            if self._is_compressible and "gzip" in request.headers.get("content-encoding", ""):
+                body = _unpacked(aws_json.body_bytes(body))
             return decoder(request, body, path_params)
         except Malformed as error:
             raise quirks.malformed(self.service, protocol, str(error)) from None
@@ -249,6 +254,20 @@ def encode_error(
     fault = fault_of(error, protocol, service)
     response: Response = PROTOCOLS[protocol].render_error(fault, request_id, request)
     return response
+
+
+def _unpacked(body: bytes) -> bytes:
+    """A body that botocore compressed, as it does when it is large; bounded, so that no small body grows without end."""
+    if body[:2] != b"\x1f\x8b":
+        return body
+    inflate = zlib.decompressobj(wbits=31)
+    try:
+        data = inflate.decompress(body, _MAX_UNPACKED_BYTES)
+    except zlib.error as error:
+        raise Malformed(str(error)) from None
+    if not inflate.eof:
+        raise Malformed("the compressed body is cut short or too large")
+    return data
 
 
 def _event_member(shape: Shape | None) -> str:

@@ -24,12 +24,13 @@ ReadBody = Callable[["bytes | ByteStream", dict[str, Any]], None]
 WriteBody = Callable[[Mapping[str, Any]], "tuple[bytes | ByteStream, str]"]
 """result -> body and its content type ('' for none)."""
 
-_LOCATIONS = ("uri", "querystring", "header", "headers", "statusCode")
+_OUTSIDE_REQUESTS = ("uri", "querystring", "header", "headers")
+_OUTSIDE_RESPONSES = ("header", "headers", "statusCode")
 
 
-def body_members(shape: Shape) -> dict[str, Shape]:
-    """The members that stand in the body."""
-    return {name: member for name, member in shape.members.items() if member.location not in _LOCATIONS}
+def body_members(shape: Shape, outside: tuple[str, ...]) -> dict[str, Shape]:
+    """The members that stand in the body: all but those in some places."""
+    return {name: member for name, member in shape.members.items() if member.location not in outside}
 
 
 def payload_of(shape: Shape) -> tuple[str, Shape] | None:
@@ -170,6 +171,8 @@ def _read_json_value(text: str) -> Any:
 
 def split_header(text: str, dates: bool = False) -> list[str]:
     """The items of a header that is a list; HTTP dates hold a comma of their own."""
+    if not text:
+        return []
     if dates:
         parts = text.split(",")
         return [f"{day.strip()},{rest}" for day, rest in zip(parts[::2], parts[1::2], strict=False)]
@@ -194,7 +197,7 @@ def split_header(text: str, dates: bool = False) -> list[str]:
 def _body_reader(shape: Shape, read_document: Any, read_members: Any, read_events: Any) -> ReadBody | None:
     payload = payload_of(shape)
     if payload is None:
-        members = body_members(shape)
+        members = body_members(shape, _OUTSIDE_REQUESTS)
         return _members_reader(read_members(shape, members)) if members else None
     name, member = payload
     if member.is_eventstream:
@@ -333,7 +336,7 @@ def _quoted(text: str) -> str:
 def _body_writer(shape: Shape, write_document: Any, write_members: Any, write_events: Any) -> WriteBody:
     payload = payload_of(shape)
     if payload is None:
-        members = body_members(shape)
+        members = body_members(shape, _OUTSIDE_RESPONSES)
         if not members:
             return lambda _result: (b"", "")
         write: WriteBody = write_members(shape, members)
