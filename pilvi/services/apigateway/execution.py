@@ -164,7 +164,7 @@ def forget(invocation: asyncio.Future[Any]) -> None:
 def invocation_failure(error: ServiceError) -> Failure:
     if error.code in ("AccessDeniedException", "AccessDenied", "ResourceNotFoundException"):
         return broken("Execution failed due to configuration error: Invalid permissions on Lambda function")
-    if error.code == "RequestTooLargeException":
+    if error.code in ("RequestEntityTooLargeException", "RequestTooLargeException"):
         return too_long()
     if error.code == "InvalidRequestContentException":
         return Failure(400, "BadRequestException", json.dumps({"message": error.message}), error.message)
