@@ -1,0 +1,24 @@
+#!/bin/sh
+# `make bench`: set up the peers in a venv of their own, then measure. Arguments go to bench.py (--quick, --only, --json).
+set -eu
+cd "$(dirname "$0")/.."
+PYTHON=${PYTHON:-python3.11}
+PEERS=.venv-bench
+
+if [ ! -e "$PEERS/.ready" ] || [ requirements/bench.txt -nt "$PEERS/.ready" ]; then
+    echo "setting up the peers in $PEERS (once)"
+    "$PYTHON" -m venv "$PEERS"
+    echo '*' > "$PEERS/.gitignore"
+    "$PEERS/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.txt
+    touch "$PEERS/.ready"
+fi
+for tool in wrk nginx; do
+    if ! command -v "$tool" >/dev/null 2>&1; then
+        if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1 && apt-get install -y -qq --no-install-recommends "$tool" >/dev/null 2>&1; then
+            echo "installed $tool from the distribution"
+        else
+            echo "$tool is not installed and cannot be from here: going on without it"
+        fi
+    fi
+done
+exec .venv/bin/python benchmarks/bench.py "$@"
