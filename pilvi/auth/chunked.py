@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Final, Literal
 
@@ -69,6 +70,7 @@ class Decoder:
     ) -> None:
         self.length = length
         self.trailers: dict[str, str] = {}
+        """Filled by `finish`."""
         self._names = trailer_names
         self._signer = signer
         self._has_signatures = mode in ("signed", "signed-trailer")
@@ -175,7 +177,7 @@ class Decoder:
                 raise AuthError("malformed_trailer")
             text = "".join(f"{name}:{value}\n" for name, value in trailers.items())
             self._signer.check_trailer(signature, text.encode("latin-1"))
-        self.trailers = trailers
+        self.trailers.update(trailers)
 
     def _trailer(self, line: str) -> tuple[str, str]:
         name, colon, value = line.partition(":")
@@ -217,11 +219,9 @@ def decoded(stream: ByteStream, request: Request, claim: Claim | None, secret: s
     if stream.data is not None and len(stream.data) < _THREAD_BYTES:
         result = ByteStream(decoder.feed(stream.data))
         decoder.finish()
-        result.trailers = decoder.trailers
     else:
-        reader = _Decoding(stream, decoder)
-        result = ByteStream(source=reader, length=decoder.length)
-        reader.result = result
+        result = ByteStream(source=_Decoding(stream, decoder), length=decoder.length)
+    result.trailers = decoder.trailers
     result.trailer_names = names
     return result
 
@@ -246,7 +246,7 @@ def _check_hash(computed: str, expected: str) -> None:
         raise payload_mismatch(expected, computed)
 
 
-class _Through:
+class _Through(ABC):
     """An async iterator over a stream that closes what lies behind it."""
 
     def __init__(self, stream: ByteStream) -> None:
@@ -256,8 +256,8 @@ class _Through:
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
-    async def __anext__(self) -> bytes:
-        raise NotImplementedError
+    @abstractmethod
+    async def __anext__(self) -> bytes: ...
 
     async def aclose(self) -> None:
         await self._chunks.aclose()  # type: ignore[attr-defined]
@@ -268,7 +268,6 @@ class _Decoding(_Through):
     def __init__(self, stream: ByteStream, decoder: Decoder) -> None:
         super().__init__(stream)
         self._decoder = decoder
-        self.result: ByteStream | None = None
 
     async def __anext__(self) -> bytes:
         feed = self._decoder.feed
@@ -277,8 +276,6 @@ class _Decoding(_Through):
             if piece:
                 return piece
         self._decoder.finish()
-        if self.result is not None:
-            self.result.trailers = self._decoder.trailers
         raise StopAsyncIteration
 
 

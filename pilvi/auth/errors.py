@@ -142,6 +142,8 @@ _EC2: dict[str, tuple[str, str, int]] = {
 _INCOMPLETE = frozenset({"malformed", "malformed_query", "unsupported", "several", "no_date", "unsigned_headers"})
 """Faults of form: outside S3 they are all an incomplete signature. Every other fault there is a wrong signature."""
 
+_FIELDS = {"access_key_id": "AWSAccessKeyId"}
+
 _TABLES = {"query": _QUERY, "ec2": _EC2}
 
 
@@ -189,5 +191,7 @@ def code_for(error: AuthError | Kind, protocol: str, service: str) -> tuple[str,
 def service_error(error: AuthError, protocol: str, service: str) -> ServiceError:
     """The answer to a refused signature, ready to be encoded; only S3 adds fields to its errors."""
     code, message, status = code_for(error, protocol, service)
-    fields = error.fields if service in S3_SERVICES else {}
+    if service not in S3_SERVICES:
+        return ServiceError(code, message, status)
+    fields = {_FIELDS.get(name, name): value for name, value in error.fields.items()}
     return ServiceError(code, message, status, **{name: value for name, value in fields.items() if name[0].isupper()})

@@ -191,7 +191,7 @@ def _check_actions_and_resources(statement: Document, kind: PolicyKind) -> None:
         _require(actions, "Policy statement must contain actions.")
         _require_vendors(actions)
         _require(resources, "Policy statement must contain resources.")
-        for resource in sorted(resources, reverse=True):
+        for resource in sorted(resources):
             _check_resource(resource)
         return
     if kind == "trust":

@@ -132,6 +132,8 @@ def test_signed_headers_of_a_url_must_come_along(oracle):
 def test_a_url_may_bind_the_body(oracle):
     request = oracle.sign("s3-query", "PUT", "/b/k?X-Amz-Content-Sha256=UNSIGNED-PAYLOAD")
     assert oracle.check(request).payload_hash == "UNSIGNED-PAYLOAD"
+    request = oracle.sign("v4-query", "PUT", "/b/k", {"x-amz-content-sha256": "0" * 64})
+    assert read_claim(request).payload_hash == "0" * 64
 
 
 @pytest.mark.parametrize("version", [None, "s3v4"])

@@ -314,6 +314,7 @@ def test_an_unsigned_request_has_no_claim():
         ("AWS4-HMAC-SHA256 Credential=/20260101/r/s/aws4_request, SignedHeaders=host, Signature=x", "malformed"),
         ("AWS4-HMAC-SHA256 Credential=a/20260101/r/s/aws5_request, SignedHeaders=host, Signature=x", "scope"),
         ("AWS4-ECDSA-P256-SHA256 Credential=a/20260101/s/aws4_request, SignedHeaders=host, Signature=x", "unsupported"),
+        ("AWS4-HMAC-SHA256 Region=x, Signature=x", "malformed"),
         ("AWS ", "unsupported"),
         ("AWS key", "unsupported"),
     ],
