@@ -58,7 +58,7 @@ PACKED_POLICY_BYTES = 2048
 ops = Operations()
 
 
-@ops
+@ops.anywhere
 async def get_caller_identity(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG001
     """Who signed this request. Needs no permission; the busiest call of every SDK, so it does nothing else."""
     caller = ctx.principal
@@ -176,6 +176,8 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
         return role_access(ctx, req)
     if operation in ("GetCallerIdentity", "GetSessionToken"):
         return ()
+    if operation == "GetFederationToken" and is_session(ctx):
+        return ()  # refused by the operation itself, in AWS's words
     if operation == "GetFederationToken":
         return (Access("sts:GetFederationToken", f"arn:aws:sts::{ctx.account}:federated-user/{req['Name']}"),)
     return (Access(f"sts:{operation}"),)
@@ -232,8 +234,12 @@ def credentials(identity: Identity) -> Mapping[str, Any]:
     }
 
 
+def is_session(ctx: Context) -> bool:
+    return ctx.principal.access_key_id.startswith("ASIA")
+
+
 def refuse_sessions(ctx: Context) -> None:
-    if ctx.principal.access_key_id.startswith("ASIA"):
+    if is_session(ctx):
         raise Denied(f"Cannot call {ctx.operation} with session credentials")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -57,7 +58,16 @@ def checked_document(document: str, kind: PolicyKind = "identity") -> str:
         parse(document, kind)
     except MalformedPolicy as error:
         raise ServiceError("MalformedPolicyDocument", str(error)) from error
+    if any(len(action.split()) > 1 for action in actions_of(json.loads(document))):
+        raise ServiceError("MalformedPolicyDocument", "Syntax errors in policy.")  # "iam: GetUser", refused by AWS
     return document
+
+
+def actions_of(document: Mapping[str, Any]) -> Iterator[str]:
+    statements = document["Statement"]
+    for statement in [statements] if isinstance(statements, dict) else statements:
+        actions: str | list[str] = statement.get("Action") or statement.get("NotAction") or []
+        yield from [actions] if isinstance(actions, str) else actions
 
 
 def size_of(document: str) -> int:
