@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import tarfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -109,8 +110,18 @@ class Lab:
         eventually(lambda: line in self.lines(name))
 
 
+_numbers = itertools.count(710000000001)
+
+
+@pytest.fixture(scope="module")
+def lab(server: Any) -> Lab:
+    """One account for all tests of a file: making clients is what costs. Tests use names of their own."""
+    return Lab(server.account(str(next(_numbers))))
+
+
 @pytest.fixture
-def lab(aws: Account) -> Lab:
+def fresh_lab(aws: Account) -> Lab:
+    """An account in which nothing has happened yet."""
     return Lab(aws)
 
 
