@@ -7,7 +7,6 @@ constraint: Member must have length greater than or equal to 1".
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -61,14 +60,7 @@ class Checker:
         return self._structures[shape.name]
 
     def _string(self, shape: Shape) -> IsFine | None:
-        tests = [self._length(shape), self._pattern(shape), self._enum(shape)]
-        found = [test for test in tests if test is not None]
-        if len(found) < 2:
-            return found[0] if found else None
-        if len(found) == 2:
-            first, second = found
-            return lambda value: first(value) and second(value)
-        return lambda value: all(test(value) for test in found)
+        return _all_of([self._length(shape), self._pattern(shape), self._enum(shape)])
 
     def _length(self, shape: Shape) -> IsFine | None:
         return _length_predicate(shape) if self.sizes else None
@@ -190,12 +182,28 @@ def _structure_predicate(required: list[str], table: Mapping[str, IsFine]) -> Is
     return is_fine
 
 
+def _all_of(tests: list[IsFine | None]) -> IsFine | None:
+    """One predicate of several, without a loop for the usual two."""
+    found = [test for test in tests if test is not None]
+    if len(found) < 2:
+        return found[0] if found else None
+    first, second = found[0], found[1]
+    if len(found) == 2:
+        return lambda value: first(value) and second(value)
+    third = found[2]
+    return lambda value: first(value) and second(value) and third(value)
+
+
 def _list_predicate(length: IsFine | None, test: IsFine | None) -> IsFine | None:
     if test is None:
         return length
-    if length is None:
-        return lambda items: all(item is not None and test(item) for item in items)
-    return lambda items: length(items) and all(item is not None and test(item) for item in items)
+
+    def is_fine(items: Any) -> bool:
+        if length is not None and not length(items):
+            return False
+        return all([item is not None and test(item) for item in items])
+
+    return is_fine
 
 
 def _map_predicate(length: IsFine | None, key: IsFine | None, value: IsFine | None) -> IsFine | None:
@@ -251,15 +259,17 @@ def _blob_predicate(shape: Shape) -> IsFine | None:
 
 def _lazy_pattern(pattern: str) -> IsFine:
     """Compiled at its first use: a model has hundreds, a call meets a few."""
-    match: Callable[[str], re.Match[str] | None] | None = None
-    ready = False
+    match: Callable[[str], Any] | None = None
 
     def is_fine(value: str) -> bool:
-        nonlocal match, ready
-        if not ready:
+        nonlocal match
+        if match is None:
             compiled = compile_pattern(pattern)
-            match = None if compiled is None else compiled.fullmatch
-            ready = True
-        return match is None or match(value) is not None
+            match = _anything if compiled is None else compiled.fullmatch
+        return match(value) is not None
 
     return is_fine
+
+
+def _anything(_value: str) -> bool:
+    return True

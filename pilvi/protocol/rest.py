@@ -48,17 +48,33 @@ def compile_request(operation: Operation, read_document: Any, read_members: Any,
     if shape is None:
         return lambda _request, _body, _params: {}
     binds = [bind for name, member in shape.members.items() if (bind := _bind(name, member, operation)) is not None]
+    headers = _header_table(shape)
     read_body = _body_reader(shape, read_document, read_members, read_events)
 
     def decode(request: Request, body: bytes | ByteStream, params: Mapping[str, str]) -> dict[str, Any]:
         out: dict[str, Any] = {}
         for bind in binds:
             bind(request, params, out)
+        if headers:
+            for wire, value in request.headers.items():
+                entry = headers.get(wire)
+                if entry is not None:
+                    out[entry[0]] = value if entry[1] is None else entry[1](value)
         if read_body is not None:
             read_body(body, out)
         return out
 
     return decode
+
+
+def _header_table(shape: Shape) -> dict[str, tuple[str, ReadText | None]]:
+    """Members by header: a request has fewer headers than S3's operations have members. None reads text as it is."""
+    table: dict[str, tuple[str, ReadText | None]] = {}
+    for name, member in shape.members.items():
+        if member.location == "header":
+            read = read_text(member, "rfc822")
+            table[(member.wire_name or name).lower()] = (name, None if read is str else read)
+    return table
 
 
 def _bind(name: str, member: Shape, operation: Operation) -> Bind | None:
@@ -67,18 +83,18 @@ def _bind(name: str, member: Shape, operation: Operation) -> Bind | None:
         return _bind_label(name, wire, read_text(member, "iso8601"))
     if member.location == "querystring":
         return _bind_query(name, wire, member, operation)
-    if member.location == "header":
-        return _bind_header(name, wire.lower(), member)
     if member.location == "headers":
         return _bind_headers(name, (member.wire_name or "").lower())
     return None
 
 
 def _bind_label(name: str, wire: str, read: ReadText) -> Bind:
+    is_text = read is str
+
     def bind(_request: Request, params: Mapping[str, str], out: dict[str, Any]) -> None:
         value = params.get(wire)
         if value is not None:
-            out[name] = read(value)
+            out[name] = value if is_text else read(value)
 
     return bind
 
@@ -114,17 +130,6 @@ def _bind_query_map(name: str, member: Shape, operation: Operation) -> Bind:
         rest = {key: list(values) if many else values[0] for key, values in found.items() if is_free(key)}
         if rest:
             out[name] = rest
-
-    return bind
-
-
-def _bind_header(name: str, wire: str, member: Shape) -> Bind:
-    read = read_text(member, "rfc822")
-
-    def bind(request: Request, _params: Mapping[str, str], out: dict[str, Any]) -> None:
-        value = request.headers.get(wire)
-        if value is not None:
-            out[name] = read(value)
 
     return bind
 
@@ -260,7 +265,7 @@ def compile_response(operation: Operation, write_document: Any, write_members: A
     if shape is None:
         return lambda _result, request_id, _request: Response(status, [("x-amzn-RequestId", request_id)], b"")
     status_member = next((name for name, member in shape.members.items() if member.location == "statusCode"), None)
-    write_headers = _headers_writer(shape)
+    write_headers = headers_writer(shape)
     has_type = any((member.wire_name or "").lower() == "content-type" for member in shape.members.values() if member.location)
     write_body = _body_writer(shape, write_document, write_members, write_events)
 
@@ -277,23 +282,26 @@ def compile_response(operation: Operation, write_document: Any, write_members: A
     return encode
 
 
-def _headers_writer(shape: Shape) -> Callable[[Mapping[str, Any], list[tuple[str, str]]], None]:
-    singles, prefixes = [], []
+def headers_writer(shape: Shape) -> Callable[[Mapping[str, Any], list[tuple[str, str]]], None]:
+    """A function that appends the headers some members stand in."""
+    table: dict[str, tuple[str, WriteText | None]] = {}
     for name, member in shape.members.items():
-        wire = member.wire_name or name
         if member.location == "header":
-            singles.append((name, wire, write_text(member)))
+            table[name] = (member.wire_name or name, write_text(member))
         elif member.location == "headers":
-            prefixes.append((name, member.wire_name or ""))
+            table[name] = (member.wire_name or "", None)
+    find = table.get
 
     def write(result: Mapping[str, Any], headers: list[tuple[str, str]]) -> None:
-        for name, wire, render in singles:
-            value = result.get(name)
-            if value is not None:
-                headers.append((wire, _one_line(render(value))))
-        for name, prefix in prefixes:
-            for key, value in (result.get(name) or {}).items():
-                headers.append((f"{prefix}{key}", _one_line(value)))
+        for name, value in result.items():
+            entry = find(name)
+            if entry is None or value is None:
+                continue
+            wire, render = entry
+            if render is None:
+                headers += [(f"{wire}{key}", _one_line(item)) for key, item in value.items()]
+            else:
+                headers.append((wire, _one_line(value if type(value) is str and render is scalars.text_of else render(value))))
 
     return write
 

@@ -61,7 +61,7 @@ def render_error(fault: Fault, request_id: str, request: Request) -> Response:
     headers = [("Content-Type", CONTENT_TYPE), ("x-amzn-RequestId", request_id), ("x-amzn-errortype", fault.name)]
     in_body = dict(fault.fields)
     if fault.shape is not None:
-        rest._headers_writer(fault.shape)(fault.fields, headers)
+        rest.headers_writer(fault.shape)(fault.fields, headers)
         placed = {name for name, member in fault.shape.members.items() if member.location}
         in_body = {name: value for name, value in fault.fields.items() if name not in placed}
     body = aws_json.write(aws_json.error_members(fault.with_fields(in_body)))

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 _FORM = "application/x-www-form-urlencoded"
 _CBOR = "smithy-rpc-v2-cbor"
 _MAX_HOSTS = 1000
+_MAX_ACTIONS = 5000
 _S3_NAMES = frozenset({"s3", "s3express", "s3-outposts", "s3-object-lambda"})
 
 
@@ -66,6 +67,7 @@ class Router:
         self._models = models
         self._templates: dict[str, Templates] = {}
         self._s3_templates: S3Templates | None = None
+        self._actions: dict[tuple[tuple[str, ...], str, str], Operation] = {}
         self._hosts: dict[str, HostFacts] = {}
         self._by_signing: dict[str, list[str]] = {}
         self._by_endpoint: dict[str, list[str]] = {}
@@ -87,14 +89,14 @@ class Router:
 
     def route(self, request: Request, signing_name: str | None) -> Match:
         """What a request means. signing_name: the service in its credential scope, if it has one."""
-        host, path = request.host, request.raw_path
-        if (site := find_site(host, path)) is not None:
-            return Match(site.service, "rest-json", path_params=site.path_params, site=site.name)
-        target = request.headers.get("x-amz-target")
-        if target:
-            return self._by_target_header(target, signing_name, self._facts_of(host))
-        if path.startswith("/service/") and (found := self._by_rpc_path(path, signing_name, request)) is not None:
-            return found
+        host = request.headers.get("host", "").lower()
+        if signing_name not in _S3_NAMES:
+            if (site := find_site(host, request.raw_path)) is not None:
+                return Match(site.service, "rest-json", path_params=site.path_params, site=site.name)
+            if (target := request.headers.get("x-amz-target")) is not None:
+                return self._by_target_header(target, signing_name, host)
+            if request.headers.get("smithy-protocol") == "rpc-v2-cbor":
+                return self._by_rpc_path(request.raw_path, signing_name)
         facts = self._facts_of(host)
         if signing_name is not None:
             return self._by_name(request, signing_name, facts)
@@ -113,34 +115,32 @@ class Router:
 
     # -- RPC ---------------------------------------------------------------------------------------------------------
 
-    def _by_target_header(self, target: str, signing_name: str | None, facts: HostFacts) -> Match:
-        prefix, _, operation = target.rpartition(".")
-        names = self._by_target.get(prefix, [])
-        if not names:
-            return Match("", "json", error=quirks.unknown_operation("", "json", operation, ""))
-        if len(names) > 1:
-            index = self._models.index
-            mine = [name for name in names if index[name].signing_name == signing_name] or list(names)
-            mine.sort(key=lambda name: index[name].endpoint_prefix != facts.endpoint_prefix)
-            names = [name for name in mine if self._models.service(name).operation(operation) is not None] or mine
-        return self._operation(names[0], "json", operation)
+    def _by_target_header(self, target: str, signing_name: str | None, host: str) -> Match:
+        prefix, _, name = target.rpartition(".")
+        services = self._by_target.get(prefix, [])
+        if not services:
+            return Match("", "json", error=quirks.unknown_operation("", "json", name, ""))
+        if len(services) == 1:
+            return self._operation(services[0], "json", name)
+        index, endpoint = self._models.index, self._facts_of(host).endpoint_prefix
+        mine = [service for service in services if index[service].signing_name == signing_name] or list(services)
+        mine.sort(key=lambda service: index[service].endpoint_prefix != endpoint)
+        having = [service for service in mine if self._models.service(service).operation(name) is not None] or mine
+        return self._operation(having[0], "json", name)
 
-    def _by_rpc_path(self, path: str, signing_name: str | None, request: Request) -> Match | None:
-        """/service/<target prefix or service id>/operation/<operation>"""
+    def _by_rpc_path(self, path: str, signing_name: str | None) -> Match:
+        """/service/<target prefix, or service id>/operation/<operation>"""
+        index = self._models.index
         parts = path.split("/")
-        if len(parts) != 5 or parts[3] != "operation" or request.method != "POST":
-            return None
-        prefix = unquote(parts[2])
-        names = self._by_target.get(prefix) or [
-            e.name for e in self._models.index.values() if e.service_id.replace(" ", "") == prefix
-        ]
-        names = [name for name in names if _CBOR in self._models.index[name].protocols]
-        if not names:
-            if request.headers.get("smithy-protocol") != "rpc-v2-cbor":
-                return None
-            return Match("", _CBOR, error=quirks.unknown_operation("", _CBOR, parts[4], ""))
-        name = next((name for name in names if self._models.index[name].signing_name == signing_name), names[0])
-        return self._operation(name, _CBOR, unquote(parts[4]))
+        if len(parts) != 5 or parts[1] != "service" or parts[3] != "operation":
+            return Match("", _CBOR, error=quirks.unknown_operation("", _CBOR, "", ""))
+        prefix, name = unquote(parts[2]), unquote(parts[4])
+        services = self._by_target.get(prefix) or [e.name for e in index.values() if e.service_id.replace(" ", "") == prefix]
+        services = [service for service in services if _CBOR in index[service].protocols]
+        if not services:
+            return Match("", _CBOR, error=quirks.unknown_operation("", _CBOR, name, ""))
+        mine = [service for service in services if index[service].signing_name == signing_name] or services
+        return self._operation(mine[0], _CBOR, name)
 
     def _operation(self, service: str, protocol: str, name: str, version: str = "") -> Match:
         operation = self._models.service(service).operation(name)
@@ -201,6 +201,16 @@ class Router:
 
     def match_form(self, names: Sequence[str], action: str, version: str) -> Match:
         """The operation an Action means; `names` empty: any service of this Version."""
+        key = (tuple(names), action, version)
+        known = self._actions.get(key)
+        if known is not None:
+            return Match(known.service, _form_protocol(self._models, known.service), known)
+        match = self._find_action(names, action, version)
+        if match.operation is not None and len(self._actions) < _MAX_ACTIONS:
+            self._actions[key] = match.operation
+        return match
+
+    def _find_action(self, names: Sequence[str], action: str, version: str) -> Match:
         index = self._models.index
         known = [name for name in self._by_version.get(version, ()) if not names or name in names]
         candidates = sorted(known, key=lambda name: name != index[name].signing_name) or list(names)

@@ -60,16 +60,13 @@ def _utc(instant: datetime) -> datetime:
 
 def iso8601(instant: datetime) -> str:
     """2026-01-02T03:04:05Z, with milliseconds where there are any."""
-    t = _utc(instant)
-    millis = t.microsecond // 1000
-    text = f"{t.year:04}-{t.month:02}-{t.day:02}T{t.hour:02}:{t.minute:02}:{t.second:02}"
-    return f"{text}.{millis:03}Z" if millis else text + "Z"
+    text = _utc(instant).isoformat(timespec="milliseconds")[:23]
+    return (text[:19] if text.endswith(".000") else text) + "Z"
 
 
 def iso8601_millis(instant: datetime) -> str:
     """2026-01-02T03:04:05.000Z: S3 always writes milliseconds."""
-    t = _utc(instant)
-    return f"{t.year:04}-{t.month:02}-{t.day:02}T{t.hour:02}:{t.minute:02}:{t.second:02}.{t.microsecond // 1000:03}Z"
+    return _utc(instant).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
 def rfc822(instant: datetime) -> str:

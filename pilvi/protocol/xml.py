@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
 from typing import Any
 from xml.etree.ElementTree import Element, ParseError, XMLParser
 
@@ -200,7 +201,7 @@ class XmlWriter:
         opening = f"<{tag}{_namespace_attribute(shape, namespace)}>"
         closing = f"</{tag}>"
         if shape.kind in ("string", "character"):
-            return lambda value: f"{opening}{escape(scalars.text_of(value))}{closing}"
+            return _text_writer(opening, closing)
         content = self.content(shape)
         return lambda value: f"{opening}{content(value)}{closing}"
 
@@ -281,7 +282,18 @@ class XmlWriter:
         writer = scalars.timestamp_writer(shape.traits.get("timestampFormat"), "iso8601")
         if writer is scalars.iso8601:
             writer = self._iso
-        return lambda value: str(scalars.write_timestamp(writer, value))
+        return lambda value: str(writer(value) if isinstance(value, datetime) else scalars.write_timestamp(writer, value))
+
+
+def _text_writer(opening: str, closing: str) -> WriteElement:
+    """The writer called most often: nothing in it but what it must do."""
+    is_special = _SPECIAL.search
+
+    def write(value: Any) -> str:
+        text = value if type(value) is str else scalars.text_of(value)
+        return f"{opening}{text if is_special(text) is None else escape(text)}{closing}"
+
+    return write
 
 
 def _members_writer(table: Iterable[tuple[str, WriteElement]]) -> WriteElement:
