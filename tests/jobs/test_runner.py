@@ -1,0 +1,192 @@
+"""Queue, recovery and endings, with memory records, real programs, and a cloud that has no services."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from pilvi.compute.process import ProcessCompute
+from pilvi.core.clock import SystemClock
+from pilvi.core.config import Config
+from pilvi.core.errors import AlreadyExists, NotFound, ServiceError
+from pilvi.core.ids import Ids
+from pilvi.jobs import Jobs, JobSpec
+from pilvi.jobs.record import JOBS, OPEN, new_record
+from pilvi.jobs.spec import Input, Output, spec_from_record, spec_to_record
+from pilvi.storage.records import Insert, Table
+from pilvi.storage.records.memory import MemoryRecords
+from pilvi.testing.server import eventually
+
+
+class Cloud(SimpleNamespace):
+    """The ports a job needs, without a server."""
+
+    def call(self, ctx: Any, service: str, operation: str, params: Any) -> dict[str, Any]:
+        self.calls.append((service, operation, params))
+        if service == "cloudwatch":
+            raise ServiceError("NotImplemented", "not built", 501)
+        return {}
+
+
+@pytest.fixture
+def cloud(tmp_path: Path) -> Iterator[Cloud]:
+    made = Cloud(
+        config=Config(tmp_path / "data", runtimes_dir=tmp_path / "runtimes"),
+        clock=SystemClock(),
+        ids=Ids(),
+        store=MemoryRecords(),
+        compute=ProcessCompute(),
+        endpoint="http://127.0.0.1:1",
+        calls=[],
+    )
+    yield made
+    made.compute.close()
+
+
+@pytest.fixture
+def jobs(cloud: Cloud) -> Iterator[Jobs]:
+    made = Jobs(cloud, parallel=2)  # type: ignore[arg-type]
+    yield made
+    made.close()
+
+
+def spec(id: str, script: str, **changes: Any) -> JobSpec:
+    base = JobSpec(
+        id=id,
+        kind="test",
+        name=id,
+        account="111122223333",
+        region="us-east-1",
+        service="sagemaker",
+        principal="sagemaker.amazonaws.com",
+        arn="",
+        role_arn="",
+        session_name="x",
+        runtime="",
+        command=("/bin/sh", "-c", script),
+        grace_s=30,
+    )
+    return replace(base, **changes)
+
+
+def ended(jobs: Jobs, id: str) -> dict[str, Any]:
+    return eventually(lambda: (record := jobs.get(id)).get("ended") and record)
+
+
+def test_submit_runs_it_and_cleans_up(jobs: Jobs, cloud: Cloud) -> None:
+    jobs.submit(spec("a", "exit 0"))
+    record = ended(jobs, "a")
+    assert record["status"] == "Completed"
+    assert (record["exit_code"], record["exit_reason"]) == (0, "exit")
+    assert [entry["status"] for entry in record["transitions"]] == [
+        "Queued",
+        "Starting",
+        "Downloading",
+        "Running",
+        "Uploading",
+        "Completed",
+    ]
+    eventually(lambda: not (cloud.config.data_dir / "jobs" / "a").exists())
+    assert cloud.store.scan(OPEN) == []
+
+
+def test_submit_is_all_or_nothing(jobs: Jobs, cloud: Cloud) -> None:
+    table = Table("1", "", "x", "Y")
+    cloud.store.write(Insert(table, "taken", {}))
+    with pytest.raises(AlreadyExists):
+        jobs.submit(spec("a", "exit 0"), Insert(table, "taken", {}))
+    with pytest.raises(NotFound):
+        jobs.get("a")
+
+
+def test_queue_is_bounded_and_in_order(jobs: Jobs, tmp_path: Path) -> None:
+    for name in ("a", "b", "c"):
+        jobs.submit(spec(name, "while [ ! -e /opt/ml/go ]; do sleep 0.02; done"))
+    eventually(lambda: [jobs.get(name)["status"] for name in ("a", "b")] == ["Running", "Running"])
+    assert jobs.get("c")["status"] == "Queued"
+    jobs.stop("c")
+    assert jobs.get("c")["status"] == "Stopped"
+    jobs.stop("a")
+    assert ended(jobs, "a")["status"] == "Stopped"
+    jobs.submit(spec("d", "exit 0"))
+    assert ended(jobs, "d")["status"] == "Completed"
+    assert jobs.get("b")["status"] == "Running"
+
+
+def test_memory_limit_is_told(jobs: Jobs) -> None:
+    hungry = "import time\nkept=[]\nwhile True:\n    kept.append(bytearray(b'x' * (8 << 20))); time.sleep(0.005)"
+    jobs.submit(spec("a", "", command=("python3", "-c", hungry), memory_mib=100))
+    record = ended(jobs, "a")
+    assert (record["status"], record["exit_reason"]) == ("Failed", "memory")
+
+
+def test_missing_runtime_names_the_command(jobs: Jobs) -> None:
+    jobs.submit(spec("a", "exit 0", runtime="scikit-learn"))
+    record = ended(jobs, "a")
+    assert (record["status"], record["broke_at"]) == ("Failed", "Starting")
+    assert "pilvi runtimes install scikit-learn" in record["reason"]
+
+
+def test_metrics_are_published_until_it_is_known_that_nobody_takes_them(jobs: Jobs, cloud: Cloud) -> None:
+    script = "echo n=1; sleep 0.7; echo n=2"
+    jobs.submit(spec("a", script, metrics=(("n", "n=(.)"),), metric_namespace="N", metric_dimensions={"D": "d"}))
+    assert [point["Value"] for point in ended(jobs, "a")["metrics"]] == [2.0]
+    assert [operation for service, operation, _ in cloud.calls if service == "cloudwatch"] == ["PutMetricData"]
+
+
+def test_close_fails_what_runs_and_keeps_the_queue(cloud: Cloud) -> None:
+    jobs = Jobs(cloud, parallel=1)  # type: ignore[arg-type]
+    jobs.submit(spec("running", "sleep 600"))
+    jobs.submit(spec("waiting", "exit 0"))
+    eventually(lambda: jobs.get("running")["status"] == "Running")
+    jobs.close()
+    record = jobs.get("running")
+    assert (record["status"], record["reason"]) == ("Failed", "the server stopped while the job was running")
+    assert jobs.get("waiting")["status"] == "Queued"
+    again = Jobs(cloud, parallel=1)  # type: ignore[arg-type]
+    again.recover()
+    assert ended(again, "waiting")["status"] == "Completed"
+    again.close()
+
+
+@pytest.mark.parametrize("status", ["Starting", "Downloading", "Running", "Stopping", "Uploading"])
+def test_recover_tells_lost_jobs_honestly(cloud: Cloud, status: str) -> None:
+    record = {**new_record(spec("lost", "exit 0"), cloud.clock.now()), "status": status}
+    cloud.store.write(Insert(JOBS, "lost", record), Insert(OPEN, "lost", {}))
+    left = cloud.config.data_dir / "jobs" / "lost" / "root"
+    left.mkdir(parents=True)
+    jobs = Jobs(cloud)  # type: ignore[arg-type]
+    jobs.recover()
+    found = jobs.get("lost")
+    assert (found["status"], found["reason"]) == ("Failed", "the server stopped while the job was running")
+    assert found["transitions"][-1]["status"] == "Failed"
+    assert cloud.store.scan(OPEN) == []
+    eventually(lambda: not left.exists())
+    jobs.close()
+
+
+def test_reset_forgets_what_runs(jobs: Jobs) -> None:
+    jobs.submit(spec("a", "sleep 600"))
+    eventually(lambda: jobs.get("a")["status"] == "Running")
+    jobs.reset()
+    assert jobs.get("a")["status"] == "Failed"
+    jobs.submit(spec("b", "exit 0"))
+    assert ended(jobs, "b")["status"] == "Completed"
+
+
+def test_spec_comes_back_from_its_record() -> None:
+    made = spec(
+        "a",
+        "exit 0",
+        inputs=(Input("p", "s3://b/k", shard=(0, 2)), Input("q", "s3://b/m", "manifest")),
+        outputs=(Output("m", "s3://b/o", "tar.gz", ("Completed",), True),),
+        metrics=(("n", "x"),),
+        folders=("f",),
+        files={"a": "b"},
+    )
+    assert spec_from_record(spec_to_record(made)) == made
