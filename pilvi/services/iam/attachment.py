@@ -78,16 +78,28 @@ def detach_role_policy(ctx: Context, req: Mapping[str, Any]) -> None:
 
 @ops
 def list_attached_user_policies(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The managed policies attached to a user, optionally only those under a path.
+
+    Errors: NoSuchEntity - no such user.
+    """
     return attached(ctx, req, "User", req["UserName"])
 
 
 @ops
 def list_attached_group_policies(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The managed policies attached to a group, optionally only those under a path.
+
+    Errors: NoSuchEntity - no such group.
+    """
     return attached(ctx, req, "Group", req["GroupName"])
 
 
 @ops
 def list_attached_role_policies(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The managed policies attached to a role, optionally only those under a path.
+
+    Errors: NoSuchEntity - no such role.
+    """
     return attached(ctx, req, "Role", req["RoleName"])
 
 
@@ -172,4 +184,3 @@ def path_of(arn: str) -> str:
 def summary(arns: list[str]) -> list[dict[str, str]]:
     """Attached policies as account details show them."""
     return [{"PolicyName": policy_name(arn), "PolicyArn": arn} for arn in arns]
-

@@ -93,7 +93,10 @@ def add_user_to_group(ctx: Context, req: Mapping[str, Any]) -> None:
             return [], None
         if len(held) >= GROUPS_PER_USER:
             raise LimitExceeded(f"Cannot exceed quota for GroupsPerUser: {GROUPS_PER_USER}")
-        return [*membership_of(ctx, group, user, [*held, group.id]), entities(ctx, "Membership").insertion(member_id(group, user), {})], None
+        return [
+            *membership_of(ctx, group, user, [*held, group.id]),
+            entities(ctx, "Membership").insertion(member_id(group, user), {}),
+        ], None
 
     change(ctx, decide)
 

@@ -138,9 +138,7 @@ class Identities:
         if user_row is None:
             return None
         user = user_row.value
-        principal = Principal(
-            "user", key["_account"], user["Arn"], user["UserId"], user["UserName"], access_key_id=access_key_id
-        )
+        principal = Principal("user", key["_account"], user["Arn"], user["UserId"], user["UserName"], access_key_id=access_key_id)
         return Identity(principal, access_key_id, secret, session={"tags": tags_of(user)})
 
     def _find_session(self, snapshot: Snapshot, access_key_id: str, session_token: str) -> Identity | None:
@@ -467,5 +465,11 @@ def identity_of(session: Session, token: str) -> Identity:
         token,
         expires=datetime.fromtimestamp(session.e, UTC),
         issued=datetime.fromtimestamp(session.i, UTC),
-        session={"policies": session.d, "policy_arns": session.m, "tags": session.t, "transitive": session.n, "source_identity": session.o},
+        session={
+            "policies": session.d,
+            "policy_arns": session.m,
+            "tags": session.t,
+            "transitive": session.n,
+            "source_identity": session.o,
+        },
     )

@@ -127,7 +127,9 @@ def put(ctx: Context, noun: str, name: str, policy_name: str, document: str) -> 
         row = find_changeable(ctx, noun, name)
         inline = {**row.value["_inline"], policy_name: document}
         if sum(map(size_of, inline.values())) > CHARACTERS[noun]:
-            raise LimitExceeded(f"Maximum policy size of {CHARACTERS[noun]} bytes exceeded for {noun.lower()} {row.value[noun + 'Name']}")
+            raise LimitExceeded(
+                f"Maximum policy size of {CHARACTERS[noun]} bytes exceeded for {noun.lower()} {row.value[noun + 'Name']}"
+            )
         return [entities(ctx, noun).revision(row.id, {**row.value, "_inline": inline}, row.version)], None
 
     change(ctx, decide)

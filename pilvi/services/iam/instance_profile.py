@@ -156,6 +156,7 @@ def untag_instance_profile(ctx: Context, req: Mapping[str, Any]) -> None:
 
 @ops
 def list_instance_profile_tags(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """An instance profile's tags, by key."""
     profile = find(ctx, req["InstanceProfileName"]).value
     return page(req, "Tags", lambda after: sorted_after(tags_by_key(profile), after))
 

@@ -143,7 +143,13 @@ def create_policy_version(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         return [entities(ctx, "Policy").revision(row.id, new, row.version)], f"v{number}"
 
     version_id = change(ctx, decide)
-    return {"PolicyVersion": {"VersionId": version_id, "IsDefaultVersion": bool(req.get("SetAsDefault")), "CreateDate": version["CreateDate"]}}
+    return {
+        "PolicyVersion": {
+            "VersionId": version_id,
+            "IsDefaultVersion": bool(req.get("SetAsDefault")),
+            "CreateDate": version["CreateDate"],
+        }
+    }
 
 
 @ops
@@ -225,6 +231,7 @@ def untag_policy(ctx: Context, req: Mapping[str, Any]) -> None:
 
 @ops
 def list_policy_tags(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A policy's tags, by key; AWS's own have none."""
     tags = {} if managed.find(req["PolicyArn"]) else tags_by_key(find(ctx, req["PolicyArn"]).value)
     return page(req, "Tags", lambda after: sorted_after(tags, after))
 

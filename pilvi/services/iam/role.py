@@ -160,6 +160,7 @@ def untag_role(ctx: Context, req: Mapping[str, Any]) -> None:
 
 @ops
 def list_role_tags(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A role's tags, by key."""
     role = find(ctx, "Role", req["RoleName"]).value
     return page(req, "Tags", lambda after: sorted_after(tags_by_key(role), after))
 

@@ -22,7 +22,8 @@ class Linked(NamedTuple):
 
 LINKED = {
     "sagemaker.amazonaws.com": Linked(
-        "AWSServiceRoleForAmazonSageMakerNotebooks", "arn:aws:iam::aws:policy/aws-service-role/AmazonSageMakerNotebooksServiceRolePolicy"
+        "AWSServiceRoleForAmazonSageMakerNotebooks",
+        "arn:aws:iam::aws:policy/aws-service-role/AmazonSageMakerNotebooksServiceRolePolicy",
     ),
     "replicator.lambda.amazonaws.com": Linked(
         "AWSServiceRoleForLambdaReplicator", "arn:aws:iam::aws:policy/aws-service-role/AWSLambdaReplicator"

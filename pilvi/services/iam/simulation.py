@@ -37,7 +37,9 @@ def simulate_principal_policy(ctx: Context, req: Mapping[str, Any]) -> Mapping[s
     boundary = boundary_of(ctx, entity)
     bounds = given(req, "PermissionsBoundaryPolicyInputList") or ([boundary] if boundary else [])
     caller = caller_of(ctx, noun, entity)
-    return results(ctx, req, caller, own, bounds, {"aws:PrincipalTag/" + key: tag["Value"] for key, tag in tags_by_key(entity).items()})
+    return results(
+        ctx, req, caller, own, bounds, {"aws:PrincipalTag/" + key: tag["Value"] for key, tag in tags_by_key(entity).items()}
+    )
 
 
 @ops

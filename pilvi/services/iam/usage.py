@@ -41,7 +41,10 @@ def added(ctx: Context, arn: str, usage: Usage, noun: str, entity: Mapping[str, 
         raise NotFound(missing(arn, usage))
     name = entity[noun + "Name"]
     attachment = {"Name": name, "Id": entity[noun + "Id"], "Path": entity["Path"]}
-    return [entities(ctx, "Attachment").replacement(attachment_id(arn, usage, noun, name), attachment), *counted(ctx, row, usage, 1)]
+    return [
+        entities(ctx, "Attachment").replacement(attachment_id(arn, usage, noun, name), attachment),
+        *counted(ctx, row, usage, 1),
+    ]
 
 
 def removed(ctx: Context, arn: str, usage: Usage, noun: str, entity: Mapping[str, Any]) -> list[Change]:

@@ -1,4 +1,7 @@
-"""IAM users."""
+"""IAM users.
+
+Source of every operation: IAM API reference; texts of errors as quoted in public issue trackers.
+"""
 
 from __future__ import annotations
 
@@ -152,6 +155,7 @@ def untag_user(ctx: Context, req: Mapping[str, Any]) -> None:
 
 @ops
 def list_user_tags(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A user's tags, by key."""
     user = find(ctx, "User", req["UserName"]).value
     return page(req, "Tags", lambda after: sorted_after(tags_by_key(user), after))
 

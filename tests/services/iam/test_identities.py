@@ -102,7 +102,9 @@ def test_find_sees_a_change_at_once(identities, store):
 
 def test_a_session_outlives_the_process_but_not_its_keys(identities, store, keyring, tmp_path):
     arn = put_role(store)
-    session = identities.assume_role(LAMBDA, arn, "s1", policy='{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}')
+    session = identities.assume_role(
+        LAMBDA, arn, "s1", policy='{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}'
+    )
     again = Identities(store, keyring, VirtualClock(), Ids())
     assert again.find(session.access_key_id, session.session_token) == session
     foreign = Identities(store, Keyring(tmp_path / "other" / "master.key"), VirtualClock(), Ids())

@@ -35,7 +35,9 @@ def test_add_role_to_instance_profile_holds_one(iam, role, refused):
     iam.add_role_to_instance_profile(InstanceProfileName="p", RoleName="r")
     (held,) = iam.get_instance_profile(InstanceProfileName="p")["InstanceProfile"]["Roles"]
     assert (held["Arn"], held["AssumeRolePolicyDocument"]) == (role["Arn"], json.loads(TRUST))
-    assert [found["InstanceProfileName"] for found in iam.list_instance_profiles_for_role(RoleName="R")["InstanceProfiles"]] == ["p"]
+    assert [found["InstanceProfileName"] for found in iam.list_instance_profiles_for_role(RoleName="R")["InstanceProfiles"]] == [
+        "p"
+    ]
     with refused("LimitExceeded", "InstanceSessionsPerInstanceProfile: 1", 409):
         iam.add_role_to_instance_profile(InstanceProfileName="p", RoleName="R")
     with refused("DeleteConflict", "must remove roles from instance profile first"):

@@ -68,7 +68,9 @@ def test_they_cannot_be_changed(iam, refused):
     with refused("AccessDenied"):
         iam.delete_policy(PolicyArn=arn)
     with refused("AccessDenied"):
-        iam.create_policy_version(PolicyArn=arn, PolicyDocument='{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}')
+        iam.create_policy_version(
+            PolicyArn=arn, PolicyDocument='{"Version":"2012-10-17","Statement":[{"Effect":"Deny","Action":"*","Resource":"*"}]}'
+        )
 
 
 def test_administrator_access_allows_everything(aws, iam):

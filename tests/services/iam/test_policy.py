@@ -26,7 +26,9 @@ READ, WRITE = allow("iam:List*"), allow("iam:Create*")
 
 
 def test_create_policy_names_it_as_aws_does(aws, iam, refused):
-    policy = iam.create_policy(PolicyName="Read", Path="/team/", PolicyDocument=READ, Description="reads", Tags=[{"Key": "a", "Value": "b"}])
+    policy = iam.create_policy(
+        PolicyName="Read", Path="/team/", PolicyDocument=READ, Description="reads", Tags=[{"Key": "a", "Value": "b"}]
+    )
     policy = policy["Policy"]
     assert policy["Arn"] == f"arn:aws:iam::{aws.account}:policy/team/Read"
     assert re.fullmatch("ANPA[A-Z2-7]{16}", policy["PolicyId"])

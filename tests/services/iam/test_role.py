@@ -51,7 +51,10 @@ def test_create_role_takes_a_name_once_in_whatever_case(iam, refused):
         ("{", "Syntax errors in policy."),
         (trusting({"Service": "lambda"}), 'Invalid principal in policy: "SERVICE":"lambda"'),
         (trusting({"AWS": "somebody"}), 'Invalid principal in policy: "AWS":"somebody"'),
-        (trusting({"Service": "lambda.amazonaws.com"}, action="s3:GetObject"), "AssumeRole policy may only specify STS AssumeRole actions."),
+        (
+            trusting({"Service": "lambda.amazonaws.com"}, action="s3:GetObject"),
+            "AssumeRole policy may only specify STS AssumeRole actions.",
+        ),
         (trusting({"Service": "lambda.amazonaws.com"}, Resource="*"), "Has prohibited field Resource"),
     ],
 )

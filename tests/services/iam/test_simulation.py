@@ -95,7 +95,9 @@ def test_simulate_principal_policy_needs_an_entity(aws, iam, refused):
 
 
 def test_simulate_custom_policy_with_conditions_and_variables(iam):
-    policy = document("Allow", "s3:GetObject", "arn:aws:s3:::b/${aws:username}/*", Condition={"Bool": {"aws:SecureTransport": "true"}})
+    policy = document(
+        "Allow", "s3:GetObject", "arn:aws:s3:::b/${aws:username}/*", Condition={"Bool": {"aws:SecureTransport": "true"}}
+    )
     asked = {"PolicyInputList": [policy], "ActionNames": ["s3:GetObject"], "ResourceArns": ["arn:aws:s3:::b/ada/x"]}
     unknown = iam.simulate_custom_policy(**asked)["EvaluationResults"][0]
     assert (unknown["EvalDecision"], unknown["MissingContextValues"]) == ("implicitDeny", ["aws:SecureTransport", "aws:username"])
@@ -116,7 +118,9 @@ def test_simulate_custom_policy_refuses_a_malformed_one(iam, refused):
 
 
 def test_get_context_keys(aws, iam):
-    policy = document("Allow", "s3:GetObject", "arn:aws:s3:::b/${aws:username}/*", Condition={"Bool": {"aws:SecureTransport": "true"}})
+    policy = document(
+        "Allow", "s3:GetObject", "arn:aws:s3:::b/${aws:username}/*", Condition={"Bool": {"aws:SecureTransport": "true"}}
+    )
     keys = ["aws:SecureTransport", "aws:username"]
     assert iam.get_context_keys_for_custom_policy(PolicyInputList=[policy])["ContextKeyNames"] == keys
     aws.user("ada", json.loads(policy))

@@ -206,7 +206,10 @@ def test_tags_of_the_role_and_the_user_are_principal_tags(aws, iam):
     bob = aws.user("bob", allow("iam:ListUsers", Condition=condition), allow("sts:AssumeRole"))
     arn = make_role(aws, "R", trusting({"AWS": aws.account}), allow("iam:ListUsers", Condition=condition))
     session = assume(bob, arn)
-    for caller, tag in ((bob, lambda value: iam.tag_user(UserName="bob", Tags=value)), (session, lambda value: iam.tag_role(RoleName="R", Tags=value))):
+    for caller, tag in (
+        (bob, lambda value: iam.tag_user(UserName="bob", Tags=value)),
+        (session, lambda value: iam.tag_role(RoleName="R", Tags=value)),
+    ):
         with pytest.raises(iam.exceptions.ClientError, match="AccessDenied"):
             caller.client("iam").list_users()
         tag([{"Key": "team", "Value": "ml"}])
