@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from pilvi.core.errors import NotFound, ServiceError
 from pilvi.services.lambda_.catalog import Catalog, Target, catalog_of
-from pilvi.services.lambda_.event_queue import EventQueue
+from pilvi.services.lambda_.event_queue import SERVICE, EventQueue
 from pilvi.services.lambda_.invocation import Invocation, Outcome
 from pilvi.services.lambda_.journal import LogWriter
 from pilvi.services.lambda_.names import FunctionRef
@@ -23,6 +23,7 @@ ACCOUNT_CONCURRENCY = 1000
 """Source: Lambda quotas, "Concurrent executions"."""
 
 _KEY = "lambda"
+_RESUMED = "lambda-resumed"
 _TAIL_WAIT_S = 1.0
 _ATTEMPTS = 5
 """Workers an invocation tries when each goes before it took the work."""
@@ -137,6 +138,19 @@ def engine_of(cloud: Cloud) -> Engine:
         _engines.append(engine)
     engine.events.resume()
     return engine
+
+
+def resume_events(cloud: Cloud) -> None:
+    """After a restart: go on with events that wait, at the first call to Lambda. Nothing when not on the event loop."""
+    if cloud.memory.setdefault(_RESUMED, False):
+        return
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    cloud.memory[_RESUMED] = True
+    if cloud.store.tables(service=SERVICE, noun="Event"):
+        engine_of(cloud)
 
 
 def running_engine(cloud: Cloud) -> Engine | None:

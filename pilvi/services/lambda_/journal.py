@@ -28,7 +28,8 @@ MARK = "\x04"
 FRAME = "\x1e"
 """Before a message of several lines, which are joined by carriage returns."""
 
-_LINGER_S = 0.15
+_LINGER_S = 0.25
+_PEAK_S = 0.1
 _BATCH_EVENTS = 10_000
 _BATCH_BYTES = 1_048_576
 _EVENT_BYTES = 256 * 1024 - 26
@@ -164,7 +165,9 @@ class Journal:
         self._open: dict[str, Invocation] = {}
         """Delivered and not yet reported, by request id."""
         self._current: Invocation | None = None
-        self.peak_memory_mib: Callable[[], int] = lambda: 0
+        self.measure: Callable[[], int] = lambda: 0
+        """The most memory (MiB) the worker has used so far."""
+        self._peak: tuple[float, int] = (-1.0, 0)
 
     def expect(self, invocation: Invocation) -> None:
         """The worker is about to be given this."""
@@ -221,10 +224,16 @@ class Journal:
     def _report(self, invocation: Invocation, duration_ms: float) -> Callable[[], str]:
         def text() -> str:
             return self._platform.report(
-                invocation.request_id, duration_ms, invocation.init_ms, self.peak_memory_mib(), invocation.status
+                invocation.request_id, duration_ms, invocation.init_ms, self._peak_mib(invocation.loop.time()), invocation.status
             )
 
         return text
+
+    def _peak_mib(self, now_s: float) -> int:
+        """Measured at most ten times a second: it costs more than many a handler."""
+        if now_s - self._peak[0] > _PEAK_S:
+            self._peak = (now_s, self.measure())
+        return self._peak[1]
 
     def _say(self, text: Text) -> None:
         if not text:

@@ -14,6 +14,7 @@ import asyncio
 import importlib.resources
 import json
 import threading
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,22 +80,22 @@ class Worker:
         self.current = invocation
         if not self.is_ready:
             self._arm(INIT_S + self.target.timeout_s)
-        if self._wanted is not None and not self._wanted.done():
-            self._wanted.set_result(None)
+        self._end_poll()
 
     def end(self) -> None:
         """End the process now. What it was doing is settled by `_exited`."""
         if not self.has_ended:
             self.has_ended = True
             self.pool.forget(self)
-            if self._wanted is not None and not self._wanted.done():
-                self._wanted.set_result(None)
+            self._end_poll()
         if self._process is not None:
             self._process.kill()
 
     def kill(self) -> None:
-        """End the process, from any thread, while the server stops."""
+        """End the process, from any thread, while the server stops. Its long poll is answered, too."""
         self.has_ended = True
+        with suppress(RuntimeError):
+            self.pool.loop.call_soon_threadsafe(self._end_poll)
         if self._process is not None:
             self._process.kill()
 
@@ -144,6 +145,11 @@ class Worker:
         self._init_error = error
 
     # -- private ----------------------------------------------------------------------------------------------------
+
+    def _end_poll(self) -> None:
+        """Let `next` look again."""
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
 
     def _arm(self, seconds: float) -> None:
         self._disarm()
@@ -261,7 +267,7 @@ class Worker:
         )
         self.journal.init_start()
         self._process = process = cloud.compute.launch(spec, self.journal.line)
-        self.journal.peak_memory_mib = process.peak_memory_mib
+        self.journal.measure = process.peak_memory_mib
 
     def _hold(self, packages: tuple[str, ...]) -> Path:
         path = self.pool.unpacked.hold(packages)

@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+from botocore.exceptions import ClientError
+
+from pilvi.services.lambda_ import event_queue
+from pilvi.services.lambda_.engine import Engine
+from pilvi.storage.records import Table
+from pilvi.testing.server import TestServer, eventually
+
+RECORD = """
+import boto3, json
+def handler(event, context):
+    boto3.client("s3").put_object(Bucket=event["bucket"], Key=f"{event['key']}/{context.aws_request_id}", Body=json.dumps(event).encode())
+"""
+FAIL = """
+def handler(event, context):
+    print("attempt", event)
+    raise ValueError("always")
+"""
+
+
+@pytest.fixture(scope="module")
+def bucket(lab):
+    name = f"events-{lab.account.account}"
+    lab.account.client("s3").create_bucket(Bucket=name)
+    lab.grant("s3", "s3:PutObject")
+    return name
+
+
+@pytest.fixture
+def pending(server, lab):
+    """The events that are kept for the lab's account."""
+    table = Table(lab.account.account, "us-east-1", event_queue.SERVICE, "Event")
+    return lambda: server.cloud.store.scan(table)
+
+
+def test_invoke_event_is_handled_after_the_answer(lab, bucket, pending):
+    lab.create("recording", RECORD, Timeout=30, MemorySize=256)
+    payload = json.dumps({"bucket": bucket, "key": "one"})
+    answer = lab.client.invoke(FunctionName="recording", InvocationType="Event", Payload=payload)
+    assert answer["StatusCode"] == 202
+    assert answer["Payload"].read() == b""
+    s3 = lab.account.client("s3")
+    found = eventually(lambda: s3.list_objects_v2(Bucket=bucket, Prefix="one/").get("Contents"))
+    assert [item["Key"] for item in found] == [f"one/{answer['ResponseMetadata']['RequestId']}"]
+    eventually(lambda: not pending())
+
+
+def test_invoke_event_is_tried_three_times(lab, pending, monkeypatch):
+    monkeypatch.setattr(event_queue, "RETRY_S", (0.0, 0.0))
+    lab.create("failing-event", FAIL)
+    lab.grant("logs", "logs:*")
+    lab.client.invoke(FunctionName="failing-event", InvocationType="Event", Payload=b"7")
+    eventually(lambda: not pending())
+    logs = lab.account.client("logs")
+    assert eventually(lambda: attempts(logs, "failing-event") == 3)
+
+
+def attempts(logs, name: str) -> int:
+    try:
+        found = logs.filter_log_events(logGroupName=f"/aws/lambda/{name}", filterPattern='"attempt 7"')
+    except logs.exceptions.ResourceNotFoundException:
+        return 0
+    return len(found["events"])
+
+
+def test_put_function_event_invoke_config_limits_retries(lab, pending):
+    lab.create("once", FAIL)
+    lab.client.put_function_event_invoke_config(FunctionName="once", MaximumRetryAttempts=0)
+    lab.grant("logs", "logs:*")
+    lab.client.invoke(FunctionName="once", InvocationType="Event", Payload=b"7")
+    eventually(lambda: not pending())
+    logs = lab.account.client("logs")
+    assert eventually(lambda: attempts(logs, "once") == 1)
+
+
+def test_put_function_event_invoke_config_life(lab):
+    arn = lab.create("configured", Publish=True)["FunctionArn"].removesuffix(":1")
+    made = lab.client.put_function_event_invoke_config(FunctionName="configured", MaximumRetryAttempts=1)
+    assert made["FunctionArn"] == f"{arn}:$LATEST"
+    lab.client.put_function_event_invoke_config(FunctionName="configured", Qualifier="1", MaximumEventAgeInSeconds=60)
+    changed = lab.client.update_function_event_invoke_config(FunctionName="configured", MaximumEventAgeInSeconds=90)
+    assert (changed["MaximumRetryAttempts"], changed["MaximumEventAgeInSeconds"]) == (1, 90)
+    assert lab.client.get_function_event_invoke_config(FunctionName="configured")["MaximumEventAgeInSeconds"] == 90
+    found = lab.client.list_function_event_invoke_configs(FunctionName="configured")["FunctionEventInvokeConfigs"]
+    assert [item["FunctionArn"] for item in found] == [f"{arn}:$LATEST", f"{arn}:1"]
+    lab.client.delete_function_event_invoke_config(FunctionName="configured")
+    for call in (lab.client.get_function_event_invoke_config, lab.client.delete_function_event_invoke_config):
+        with pytest.raises(ClientError) as error:
+            call(FunctionName="configured")
+        assert error.value.response["Error"]["Code"] == "ResourceNotFoundException"
+    with pytest.raises(ClientError, match="destinations are not available"):
+        lab.client.put_function_event_invoke_config(
+            FunctionName="configured", DestinationConfig={"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}
+        )
+
+
+def test_invoke_event_waits_while_it_is_throttled(lab, bucket, pending, monkeypatch):
+    monkeypatch.setattr(event_queue, "_BACKOFF_S", (0.05, 0.05))
+    lab.create("stopped", RECORD, Timeout=30, MemorySize=256)
+    lab.client.put_function_concurrency(FunctionName="stopped", ReservedConcurrentExecutions=0)
+    lab.client.invoke(FunctionName="stopped", InvocationType="Event", Payload=json.dumps({"bucket": bucket, "key": "late"}))
+    assert eventually(lambda: [row for row in pending() if row.value["refusals"] > 1])
+    lab.client.delete_function_concurrency(FunctionName="stopped")
+    s3 = lab.account.client("s3")
+    assert eventually(lambda: s3.list_objects_v2(Bucket=bucket, Prefix="late/").get("Contents"))
+    eventually(lambda: not pending())
+
+
+def test_events_are_sealed_and_survive_the_server(tmp_path):
+    """Accepted by one server, handled by the next on the same data."""
+    secret = b'"plaintext-of-an-event"'
+    with TestServer(tmp_path) as first:
+        account = first.account("555555555555")
+        role = account.role(
+            "function",
+            "lambda.amazonaws.com",
+            {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]},
+        )
+        client = account.client("lambda")
+        code = zip_of("def handler(event, context): print('got', event)")
+        client.create_function(
+            FunctionName="later", Runtime="python3.11", Handler="index.handler", Role=role, Code={"ZipFile": code}
+        )
+        client.put_function_concurrency(FunctionName="later", ReservedConcurrentExecutions=0)
+        assert client.invoke(FunctionName="later", InvocationType="Event", Payload=secret)["StatusCode"] == 202
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and secret[1:-1] in path.read_bytes()] == []
+    with TestServer(tmp_path) as second:
+        account = second.account("555555555555")
+        client = account.client("lambda")
+        client.delete_function_concurrency(FunctionName="later")
+        logs = account.client("logs")
+
+        def got() -> bool:
+            client.invoke(FunctionName="later", InvocationType="DryRun")
+            try:
+                return bool(logs.filter_log_events(logGroupName="/aws/lambda/later", filterPattern='"got plaintext"')["events"])
+            except logs.exceptions.ResourceNotFoundException:
+                return False
+
+        assert eventually(got)
+
+
+def zip_of(code: str) -> bytes:
+    import io
+    import zipfile
+
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("index.py", code)
+    return buffer.getvalue()
+
+
+def test_the_engine_is_there_only_once(server, lab):
+    lab.create("any")
+    lab.invoke("any")
+    assert isinstance(server.cloud.memory["lambda"], Engine)
