@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import Any
 from urllib.parse import parse_qsl
 
+from pilvi.core.arn import Arn, partition_of
+
 JSON = "application/json"
 
 
@@ -72,7 +74,12 @@ class Call:
     @property
     def arn(self) -> str:
         """What the call is, for permissions: the resource's path with its variables."""
-        return f"arn:aws:execute-api:{self.region}:{self.account}:{self.api_id}/{self.stage}/{self.verb}{self.resource.get('path', '/')}"
+        return self.arn_of(self.resource.get("path", "/"))
+
+    def arn_of(self, path: str) -> str:
+        """This stage and verb with another path."""
+        resource = f"{self.api_id}/{self.stage}/{self.verb}{path}"
+        return str(Arn(partition_of(self.region), "execute-api", self.region, self.account, resource))
 
     @cached_property
     def context(self) -> dict[str, Any]:

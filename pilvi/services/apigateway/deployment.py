@@ -11,7 +11,7 @@ from pilvi.core.errors import Conflict, Invalid, NotFound, Unsupported
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.apigateway import patch
-from pilvi.services.apigateway.rest_api import find_api, page_size
+from pilvi.services.apigateway.rest_api import find_api, page_size, whole_second
 from pilvi.services.apigateway.stage import check_stage, new_stage, stage_id, stages_of
 from pilvi.storage.records import Change, DeleteBody, Expect, PutBody
 
@@ -40,7 +40,7 @@ def create_deployment(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
         check_complete(row.value)
         id = ctx.ids.lower(6)
         body = f"apigateway:{row.id}:{id}"
-        deployment = {"id": id, "createdDate": ctx.clock.now(), "_body": body, "_summary": summary_of(row.value)}
+        deployment = {"id": id, "createdDate": whole_second(ctx), "_body": body, "_summary": summary_of(row.value)}
         if req.get("description"):
             deployment["description"] = req["description"]
         changes: list[Change] = [
@@ -157,7 +157,7 @@ def stage_change(ctx: Context, req: Mapping[str, Any], deployment: str) -> Chang
     row = stages.row(id)
     if row is None:
         return stages.insertion(id, new_stage(ctx, {**req, "description": req.get("stageDescription")}, deployment))
-    moved = row.value | {"deploymentId": deployment, "lastUpdatedDate": ctx.clock.now()}
+    moved = row.value | {"deploymentId": deployment, "lastUpdatedDate": whole_second(ctx)}
     if req.get("stageDescription"):
         moved["description"] = req["stageDescription"]
     if req.get("variables"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Any, TypeVar
 
 from pilvi.core.errors import AlreadyExists, Invalid, NotFound, Unsupported
@@ -47,16 +48,15 @@ def create_rest_api(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         api = {
             "id": id,
             "name": req["name"],
-            "createdDate": ctx.clock.now(),
+            "createdDate": whole_second(ctx),
             "apiKeySource": req.get("apiKeySource") or "HEADER",
             "endpointConfiguration": {"ipAddressType": "ipv4", "types": ["EDGE"]} | (req.get("endpointConfiguration") or {}),
             "disableExecuteApiEndpoint": bool(req.get("disableExecuteApiEndpoint")),
-            "tags": dict(req.get("tags") or {}),
             "rootResourceId": next(each["id"] for each in resources.values() if each["path"] == "/"),
             "apiStatus": "AVAILABLE",
             "_resources": resources,
         }
-        api |= {key: req[key] for key in ("description", "version", "binaryMediaTypes") if req.get(key)}
+        api |= {key: req[key] for key in ("description", "version", "binaryMediaTypes", "tags") if req.get(key)}
         if req.get("policy"):
             api["policy"] = checked_policy(ctx, id, req["policy"])
         address = {"account": ctx.account, "region": ctx.region}
@@ -144,6 +144,11 @@ def change_api(ctx: Context, req: Mapping[str, Any], change: Callable[[dict[str,
 
 def no_such_api(ctx: Context, req: Mapping[str, Any]) -> NotFound:
     return NotFound(f"Invalid API identifier specified {ctx.account}:{req['restApiId']}")
+
+
+def whole_second(ctx: Context) -> datetime:
+    """The present time as API Gateway keeps it."""
+    return ctx.clock.now().replace(microsecond=0)
 
 
 def page_size(req: Mapping[str, Any]) -> int:

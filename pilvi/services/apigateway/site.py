@@ -192,7 +192,7 @@ def check_policy(home: Context, served: Served, call: Call) -> None:
     """The API's own resource policy, where it has one, decides about the anonymous caller."""
     if served.policy is None:
         return
-    arn = f"arn:aws:execute-api:{call.region}:{call.account}:{call.api_id}/{call.stage}/{call.verb}{call.path}"
+    arn = call.arn_of(call.path)
     if home.allows(Access("execute-api:Invoke", arn, served.policy, served.account)):
         return
     masked = arn.replace(f":{call.account}:", f":{'*' * 8}{call.account[-4:]}:")

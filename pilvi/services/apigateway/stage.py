@@ -9,7 +9,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid, NotFound, Unsupported
 from pilvi.core.service import Context, Operations
 from pilvi.services.apigateway import patch
-from pilvi.services.apigateway.rest_api import find_api
+from pilvi.services.apigateway.rest_api import find_api, whole_second
 
 ops = Operations()
 
@@ -73,7 +73,7 @@ def update_stage(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
             raise NotFound("Invalid stage identifier specified")
         stage = patch.patched(row.value, req.get("patchOperations"), RULES)
         check_stage(stage)
-        stage["lastUpdatedDate"] = ctx.clock.now()
+        stage["lastUpdatedDate"] = whole_second(ctx)
         kept = find_deployment_row(ctx, req["restApiId"], stage["deploymentId"])
         try:
             ctx.write(kept, ctx.records("Stage").revision(row.id, stage, row.version))
@@ -112,7 +112,7 @@ def find_stage(ctx: Context, req: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def new_stage(ctx: Context, req: Mapping[str, Any], deployment: str) -> dict[str, Any]:
-    now = ctx.clock.now()
+    now = whole_second(ctx)
     stage = {
         "deploymentId": deployment,
         "stageName": req["stageName"],
