@@ -29,7 +29,7 @@ def wire_bytes(text: str) -> bytes:
     try:
         return text.encode("latin-1")
     except UnicodeEncodeError:
-        return text.encode()
+        return text.encode("utf-8", "surrogatepass")
 
 
 def s3_path(raw: str) -> str:
@@ -120,7 +120,7 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
 
 def same(one: str, other: str) -> bool:
     """Equality that takes the same time wherever the difference lies."""
-    return hmac.compare_digest(one.encode(), other.encode())
+    return hmac.compare_digest(wire_bytes(one), wire_bytes(other))
 
 
 @lru_cache(maxsize=256)
@@ -143,13 +143,17 @@ def stamp_of_http_date(text: str) -> str:
     if seconds_of(text) is not None:
         return text
     try:
-        instant = parsedate_to_datetime(text)
-    except (TypeError, ValueError, IndexError):
-        try:
-            instant = datetime.fromisoformat(text)
-        except ValueError:
-            return ""
-    return stamp_of(instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant)
+        instant = _http_date(text) or datetime.fromisoformat(text)
+        return stamp_of(instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant)
+    except (ValueError, OverflowError):
+        return ""
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text)
+    except (TypeError, ValueError, IndexError, OverflowError):
+        return None
 
 
 def stamp_of(instant: datetime | float) -> str:

@@ -30,9 +30,11 @@ _TYPES = {
 class Overlay:
     """One set of keys laid over another; keys know no case, values are text."""
 
-    __slots__ = ("_below", "_given", "_top")
+    __slots__ = ("_below", "_given", "_owner", "_top")
 
-    def __init__(self, below: Mapping[str, Any] | Facts | None, top: Mapping[str, Any]) -> None:
+    def __init__(self, below: Mapping[str, Any] | Facts | None, top: Mapping[str, Any], owner: str = "") -> None:
+        """owner: the account the resource belongs to, for aws:ResourceAccount."""
+        self._owner = owner
         self._below: Facts | None = Overlay(None, below) if isinstance(below, Mapping) else below
         self._given = top
         self._top: dict[str, Value] | None = None
@@ -42,7 +44,9 @@ class Overlay:
             self._top = {name.lower(): as_value(value) for name, value in self._given.items() if value is not None}
         value = self._top.get(key)
         if value is None and self._below is not None:
-            return self._below.get(key)
+            value = self._below.get(key)
+        if value is None and key == "aws:resourceaccount":
+            return self._owner or None
         return value
 
     def __or__(self, more: Mapping[str, Any]) -> Overlay:

@@ -257,8 +257,8 @@ def decide(
     A service principal needs the resource policy where there is one and wherever `needs_grant`; else it may, in its own
     account. Anonymous callers need a resource policy that names everybody.
     """
-    facts = _facts(context, access.context)
     owner = access.resource_account or account
+    facts = Overlay(context, access.context, owner)
     grant = _granted(access, principal, owner, facts)
     if grant is None:
         if principal.kind == "root" and principal.account == owner and access.action in _ROOT_ALWAYS:
@@ -305,12 +305,6 @@ def _decide_service(principal: Principal, owner: str, access: Access, grant: int
 def _silent(which: str, action: str) -> Decision:
     verb = "allows the"
     return Decision(False, False, f"because no {which} {verb} {action} action")
-
-
-def _facts(context: Mapping[str, Any] | Facts, more: Mapping[str, Any]) -> Facts:
-    if not more and isinstance(context, (GlobalContext, Overlay)):
-        return context
-    return Overlay(context, more)
 
 
 def _evaluate(policies: Iterable[Policy], action: str, resource: str, facts: Facts) -> int:

@@ -183,7 +183,7 @@ def _read_v2_query(request: Request, parameters: Mapping[str, str]) -> Claim:
             "missing_token", "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters"
         )
     ends = parameters["Expires"]
-    if not (ends.isascii() and ends.isdigit()):
+    if not (ends.isascii() and ends.isdigit() and len(ends) < 20):
         raise AuthError("missing_token", "Invalid date (should be seconds since epoch): " + ends)
     token = parameters.get("x-amz-security-token", "") or request.header("x-amz-security-token")
     return Claim(
@@ -218,7 +218,8 @@ def verify_v2(claim: Claim, request: Request, secret: str, *, now_s: float, host
     date = _check_v2_time(claim, request, now_s)
     if claim.payload_hash and claim.payload_hash in STREAMING_MODES:
         raise AuthError("bad_payload_hash", ArgumentName="x-amz-content-sha256", ArgumentValue=claim.payload_hash)
-    path = f"/{host_bucket}{request.raw_path}" if host_bucket else request.raw_path
+    names_bucket = bool(host_bucket) and request.host.startswith(f"{host_bucket}.")
+    path = f"/{host_bucket}{request.raw_path}" if names_bucket else request.raw_path
     to_sign = _v2_string(claim, request, date, path)
     if _is_v2_signature(claim, secret, to_sign):
         return

@@ -106,8 +106,8 @@ def verify(
 
     now: the present instant, aware or in seconds since 1970. body_hash: SHA-256 of the body in hexadecimal; None when the
     body has not been read, then S3's declared hash is believed here and `chunked.hashed` or `chunked.decoded` hold it to
-    that; for other services None stands for an empty body. host_bucket: the bucket when the host named it (Version 2 signs
-    `/bucket/key` either way).
+    that; for other services None stands for an empty body. host_bucket: the bucket asked for, used where the host begins
+    with it (Version 2 signs `/bucket/key` either way).
     """
     now_s = now.timestamp() if isinstance(now, datetime) else now
     if claim.kind[0] == "v":

@@ -426,6 +426,14 @@ def test_conditions_see_request_and_resource_keys_in_any_case():
     assert not ask(policies=rights, context={"AWS:Username": "anna", "s3:prefix": "b/"}).allowed
 
 
+def test_the_account_of_the_resource_is_known():
+    own = document(allow(Principal="*"))
+    rights = bound(allow(Condition={"StringEquals": {"aws:ResourceAccount": A}}))
+    assert ask(policies=rights).allowed
+    assert ask(policies=rights, owner=A).allowed
+    assert not ask(policies=rights, resource_policy=own, owner=B).allowed
+
+
 def test_resource_policies_of_one_statement_and_of_none():
     assert ask(resource_policy={"Version": "2012-10-17", "Statement": allow(Principal="*")}).allowed
     assert not ask(resource_policy={}).allowed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -393,3 +394,64 @@ def test_http_dates():
     assert canonical.stamp_of_http_date("20130524T000000Z") == "20130524T000000Z"
     assert canonical.stamp_of_http_date("Fri, 24 May 2013 00:00:00 -0000") == "20130524T000000Z"
     assert canonical.stamp_of_http_date("nonsense") == ""
+    assert canonical.stamp_of_http_date("0001-01-01T00:00:00+23:00") == ""
+    assert canonical.stamp_of_http_date("Fri, 24 May 2013 00:00:00 +99999999999999999999") == ""
+
+
+WORDS = st.sampled_from(
+    [
+        "AWS4-HMAC-SHA256 ",
+        "AWS ",
+        "Credential=",
+        "SignedHeaders=",
+        "Signature=",
+        "a/20260101/us-east-1/s3/aws4_request",
+        "host",
+        ";",
+        ",",
+        ":",
+        "/",
+        "%",
+        "\udc80",
+    ]
+)
+NOISE = st.lists(WORDS | TEXT, max_size=8).map("".join)
+PARAMETERS = st.sampled_from(
+    [
+        "X-Amz-Algorithm",
+        "X-Amz-Credential",
+        "X-Amz-Signature",
+        "X-Amz-Date",
+        "X-Amz-SignedHeaders",
+        "X-Amz-Expires",
+        "AWSAccessKeyId",
+        "Signature",
+        "Expires",
+    ]
+)
+VALID = {
+    "X-Amz-Algorithm": "AWS4-HMAC-SHA256",
+    "X-Amz-Credential": "a/20260101/us-east-1/s3/aws4_request",
+    "X-Amz-Date": "20260101T000000Z",
+    "X-Amz-SignedHeaders": "host",
+    "X-Amz-Expires": "60",
+    "Expires": "9" * 5000,
+}
+
+
+@given(
+    NOISE,
+    st.dictionaries(st.sampled_from(["x-amz-date", "date", "x-amz-content-sha256", "host"]), NOISE),
+    NOISE,
+    st.dictionaries(PARAMETERS, NOISE | st.just("")),
+)
+def test_whatever_arrives_is_accepted_or_refused(authorization, headers, path, parameters):
+    query = "&".join(f"{name}={value or VALID.get(name, 'x')}" for name, value in parameters.items())
+    for request in (
+        Request("GET", "/" + path, "", {**headers, "authorization": authorization}),
+        Request("GET", "/" + path, query, headers),
+    ):
+        with contextlib.suppress(AuthError):
+            claim = read_claim(request)
+            if claim is not None:
+                verify(claim, request, "secret", now=1767225600.0, host_bucket="b")
