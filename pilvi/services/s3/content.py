@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream
 from pilvi.services.s3.digest import Declared, Sums
-from pilvi.storage.records import Change, DeleteBody, PutBody
+from pilvi.storage.records import BodyNames, Change, DeleteBody, PutBody, new_body_name
 
 if TYPE_CHECKING:
     from pilvi.storage.blobs import BlobWriter
@@ -32,8 +32,11 @@ INLINE_BYTES = 32 << 10
 BLOCK_BYTES = 2 << 20
 """Large bodies are hashed and written in blocks of about this size; two or three of them are in memory at a time."""
 
-INLINE_MARK = "i:"
+INLINE_MARK = BodyNames.MARK
 """How names of inline bytes begin; blob files are never called so."""
+
+OPEN_FILES = 256
+"""Segments opened at once where other processes may delete them; where none can, they are opened one after the other."""
 
 
 class Segment(NamedTuple):
@@ -96,7 +99,7 @@ def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared) 
     kept, verified = sums.close(declared, md5.digest(), body)
     if not data:
         return Stored("", 0, md5.hexdigest(), *kept, verified, ())
-    name = INLINE_MARK + ctx.ids.hex(24)
+    name = new_body_name()
     sealed = PutBody(name, ctx.keyring.seal(data, name.encode()))
     return Stored(name, len(data), md5.hexdigest(), *kept, verified, (sealed,))
 
@@ -213,8 +216,9 @@ class Reader:
         self._current: Iterator[bytes] = iter(())
         self._names: tuple[str, ...] = tuple(name for name, _, _ in pieces if not name.startswith(INLINE_MARK))
         hold(ctx, self._names)
-        self._rest: Iterator[tuple[str, int, int] | bytes] = iter(())
-        self._rest = iter([read_inline(ctx, *piece) if piece[0].startswith(INLINE_MARK) else piece for piece in pieces])
+        self._rest: Iterator[tuple[str, int, int] | Iterator[bytes]] = iter(())
+        ahead = OPEN_FILES if ctx.config.workers > 1 else 0
+        self._rest = iter([self._prepared(piece, number < ahead) for number, piece in enumerate(pieces)])
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -228,7 +232,12 @@ class Reader:
             if piece is None:
                 self.close()
                 raise StopIteration
-            self._current = iter((piece,)) if isinstance(piece, bytes) else self._open(*piece)
+            self._current = self._open(*piece) if isinstance(piece, tuple) else piece
+
+    def _prepared(self, piece: tuple[str, int, int], is_opened: bool) -> tuple[str, int, int] | Iterator[bytes]:
+        if piece[0].startswith(INLINE_MARK):
+            return iter((read_inline(self._ctx, *piece),))
+        return self._open(*piece) if is_opened else piece
 
     def _open(self, name: str, start: int, end: int) -> Iterator[bytes]:
         return self._ctx.blobs.stream(name, start, end)

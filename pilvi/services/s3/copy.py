@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.digest import ALGORITHMS, Declared, algorithm_of
 from pilvi.services.s3.errors import aborted, invalid_argument, invalid_request
 from pilvi.services.s3.history import Found, Value, find_object, segments_of, version_of
-from pilvi.services.s3.object import OPENINGS, SINGLE_PUT_BYTES, is_still_there, store
+from pilvi.services.s3.object import OPENINGS, PAUSE_S, SINGLE_PUT_BYTES, is_still_there, store
 
 ops = Operations()
 
@@ -43,7 +44,7 @@ async def copy_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
             "This copy request is illegal because it is trying to copy an object to itself without changing the object's "
             "metadata, storage class, website redirect location or encryption attributes."
         )
-    found, body = open_source(ctx, source, found, None, req)
+    found, body = await open_source(ctx, source, found, None, req)
     value = copied_row(req, found.value)
     algorithm = algorithm_of(req) or ALGORITHMS[found.value["sum"][0]]
     stored = await take(ctx, body, Declared(algorithm, "", "", ""))
@@ -117,7 +118,7 @@ def find_source(ctx: Context, source: CopySource) -> Found:
         raise denial_or(ctx, bucket, error) from None
 
 
-def open_source(
+async def open_source(
     ctx: Context, source: CopySource, found: Found, chosen: str | None, req: Mapping[str, Any]
 ) -> tuple[Found, ByteStream]:
     """The source's bytes, or a range of them (`bytes=0-99`), once the conditions hold."""
@@ -129,8 +130,10 @@ def open_source(
             body = open_range(ctx, segments_of(ctx, found.value), start, end)
             if body.data is not None or is_still_there(ctx, found):
                 return found, body
+            await body.close()
         except NotFound:
             pass
+        await asyncio.sleep(PAUSE_S)
         found = find_source(ctx, source)
     raise aborted()
 

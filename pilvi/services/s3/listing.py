@@ -45,7 +45,7 @@ class Page(NamedTuple):
     is_truncated: bool
 
 
-@ops
+@ops.anywhere
 def list_objects_v2(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """A page of current objects.
 
@@ -77,7 +77,7 @@ def list_objects_v2(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     return in_encoding(req, answer, "Contents")
 
 
-@ops
+@ops.anywhere
 def list_objects(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """The same in its first form: pages go on from a key. NextMarker is given where folders may end a page.
 

@@ -6,7 +6,7 @@ Completing rewrites no byte: the parts' blobs become the object's segments in on
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
@@ -17,7 +17,7 @@ from pilvi.core.streams import ByteStream
 from pilvi.services.s3.attributes import check_key, encryption_of, row_of
 from pilvi.services.s3.catalog import Bucket, get_bucket, owner_of, writable_bucket
 from pilvi.services.s3.condition import check_write, instant_of
-from pilvi.services.s3.content import INLINE_MARK, Stored, forgetting, take, undo
+from pilvi.services.s3.content import Stored, forgetting, take, undo
 from pilvi.services.s3.copy import find_source, open_source, source_version
 from pilvi.services.s3.copy_source import copy_source_of
 from pilvi.services.s3.digest import (
@@ -37,7 +37,7 @@ from pilvi.services.s3.digest import (
 from pilvi.services.s3.errors import bad_digest, invalid_argument, invalid_request, malformed_xml, no_such_upload
 from pilvi.services.s3.history import Plan, Value, carry_out, carry_out_now, find_current, is_marker, plan_succession
 from pilvi.services.s3.object import check_size
-from pilvi.storage.records import Change, Delete, Expect, Insert, PutBody, Row, Update
+from pilvi.storage.records import Change, Delete, Expect, Insert, PutBody, Row, Update, new_body_name
 
 ops = Operations()
 
@@ -126,7 +126,7 @@ async def upload_part_copy(ctx: Context, req: Mapping[str, Any]) -> Mapping[str,
     """
     upload = begin_part(ctx, req)
     source = copy_source_of(req)
-    found, body = open_source(ctx, source, find_source(ctx, source), req.get("CopySourceRange"), req)
+    found, body = await open_source(ctx, source, find_source(ctx, source), req.get("CopySourceRange"), req)
     check_size(body.length)
     stored = await take(ctx, body, Declared(ALGORITHMS[upload.value.get("algorithm", DEFAULT)], "", "", ""))
     mtime = await keep_part(ctx, req, stored)
@@ -256,6 +256,7 @@ def complete_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mapping[s
         raise malformed_xml()
     check_order(wanted)
     plan = carry_out_now(ctx, name, lambda bucket: completion(ctx, bucket, req, wanted))
+    sweep_parts(ctx, name, req["UploadId"])
     value: Value = plan.answer
     algorithm, sum_ = value["sum"]
     answer = {
@@ -299,7 +300,7 @@ def completion(ctx: Context, bucket: Bucket, req: Mapping[str, Any], wanted: Seq
     value = completed_row(req, row.value, parts)
     value["upload"] = upload_id
     value["mtime"] = int(ctx.clock.time_s())
-    value["parts"] = INLINE_MARK + ctx.ids.hex(24)
+    value["parts"] = new_body_name()
     plan = plan_succession(ctx, bucket, key, current, value, bucket.tables.objects)
     manifest = [(part["number"], part["at"], part["size"], part["sum"]) for part in parts]
     used = {part["number"] for part in parts}
@@ -323,10 +324,13 @@ def parts_of(ctx: Context, bucket: Bucket, upload_id: str) -> list[Row]:
     return found
 
 
-def ending(bucket: Bucket, upload: Row, parts: Any) -> list[Change]:
+def ending(bucket: Bucket, upload: Row, parts: Iterable[Row]) -> list[Change]:
     """The upload and its parts' rows go."""
-    changes: list[Change] = [Delete(bucket.tables.uploads, upload.id, upload.version)]
-    return changes + [Delete(bucket.tables.parts, part.id, part.version) for part in parts]
+    return [Delete(bucket.tables.uploads, upload.id, upload.version), *removal(bucket, parts)]
+
+
+def removal(bucket: Bucket, parts: Iterable[Row]) -> list[Change]:
+    return [Delete(bucket.tables.parts, part.id, part.version) for part in parts]
 
 
 def chosen_parts(
@@ -404,3 +408,15 @@ def abort_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> None:
         return Plan([*ending(bucket, upload, parts), *forgetting(garbage)], garbage)
 
     carry_out_now(ctx, req["Bucket"], make)
+    sweep_parts(ctx, req["Bucket"], upload_id)
+
+
+def sweep_parts(ctx: Context, name: str, upload_id: str) -> None:
+    """Parts that were stored in the very moment in which their upload ended; none can follow them."""
+
+    def make(bucket: Bucket) -> Plan:
+        parts = parts_of(ctx, bucket, upload_id)
+        garbage = [part.value["at"] for part in parts]
+        return Plan([*removal(bucket, parts), *forgetting(garbage)], garbage)
+
+    carry_out_now(ctx, name, make)

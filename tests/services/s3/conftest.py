@@ -60,3 +60,12 @@ def refused(call: Callable[..., Any], **params: Any) -> dict[str, Any]:
         call(**params)
     response = caught.value.response
     return {**response["Error"], "Status": response["ResponseMetadata"]["HTTPStatusCode"]}
+
+
+def code_of(call: Callable[..., Any], **params: Any) -> str:
+    """How a call that may fail in a race ended: '' or the error's code."""
+    try:
+        call(**params)
+    except ClientError as error:
+        return str(error.response["Error"]["Code"])
+    return ""

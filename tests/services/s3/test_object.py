@@ -15,7 +15,7 @@ import pytest
 from awscrt import checksums as crt
 
 from pilvi.testing.server import Account
-from tests.services.s3.conftest import refused
+from tests.services.s3.conftest import code_of, refused
 
 LARGE = os.urandom(5_000_000)
 
@@ -352,18 +352,13 @@ def test_virtual_hosted_style_reads_the_same_object(aws: Account, s3: Any, bucke
 
 @pytest.mark.parametrize("size", [10, 100_000])
 def test_put_object_if_none_match_lets_one_win(s3: Any, bucket: str, size: int) -> None:
-    def put(number: int) -> int | None:
-        try:
-            s3.put_object(Bucket=bucket, Key="k", Body=bytes([number]) * size, IfNoneMatch="*")
-        except s3.exceptions.ClientError as error:
-            assert error.response["Error"]["Code"] == "PreconditionFailed"
-            return None
-        return number
+    def put(number: int) -> str:
+        return code_of(s3.put_object, Bucket=bucket, Key="k", Body=bytes([number]) * size, IfNoneMatch="*")
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        winners = [number for number in pool.map(put, range(8)) if number is not None]
-    assert len(winners) == 1
-    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == bytes(winners) * size
+        outcomes = list(pool.map(put, range(8)))
+    assert sorted(outcomes) == ["", *["PreconditionFailed"] * 7]
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == bytes([outcomes.index("")]) * size
 
 
 def test_put_object_if_match(s3: Any, bucket: str) -> None:
