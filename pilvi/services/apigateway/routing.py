@@ -28,7 +28,7 @@ class Route:
     resource: Resource
     method: Mapping[str, Any]
     parameters: Mapping[str, str]
-    """Values of the variables in the path, percent-decoded."""
+    """Values of the variables in the path, percent-encoded as they came, which is how AWS hands them on."""
 
 
 class Router:
@@ -74,8 +74,8 @@ def walk(node: Node, parts: list[str], at: int) -> Iterator[tuple[Resource, dict
         if node.resource is not None:
             yield node.resource, {}
         return
-    part = unquote(parts[at])
-    if (following := node.words.get(part)) is not None:
+    part = parts[at]
+    if (following := node.words.get(unquote(part))) is not None:
         yield from walk(following, parts, at + 1)
     if node.variable is not None:
         name, following = node.variable
@@ -83,4 +83,4 @@ def walk(node: Node, parts: list[str], at: int) -> Iterator[tuple[Resource, dict
             yield resource, {name: part, **parameters}
     if node.greedy is not None:
         name, resource = node.greedy
-        yield resource, {name: unquote("/".join(parts[at:]))}
+        yield resource, {name: "/".join(parts[at:])}

@@ -255,7 +255,7 @@ def test_a_proxied_event_has_every_member(lab):
             "httpMethod": "PUT",
             "queryStringParameters": {"x": "2 3", "y": ""},
             "multiValueQueryStringParameters": {"x": ["1", "2 3"], "y": [""]},
-            "pathParameters": {"id": "a b"},
+            "pathParameters": {"id": "a%20b"},
             "stageVariables": {"color": "blue"},
             "body": "text",
             "isBase64Encoded": False,
