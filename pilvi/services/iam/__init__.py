@@ -1,45 +1,19 @@
-"""IAM: users, groups, roles, policies and access keys of an account, alike in every Region."""
+"""IAM: users, groups, roles, policies and access keys of an account, alike in every Region.
 
-from pilvi.core.errors import AlreadyExists, Conflict, Denied, InUse, Invalid, LimitExceeded, NotFound
-from pilvi.core.service import Service
-from pilvi.services.iam import (
-    access_key,
-    account,
-    attachment,
-    group,
-    inline_policy,
-    instance_profile,
-    permissions_boundary,
-    policy,
-    role,
-    service_linked_role,
-    simulation,
-    user,
-)
-from pilvi.services.iam.access import access
+Every start of a server needs `identities` from here, few need the operations at once: they are joined when first asked for.
+"""
 
-service = Service(
-    "iam",
-    user.ops,
-    access_key.ops,
-    group.ops,
-    role.ops,
-    policy.ops,
-    attachment.ops,
-    inline_policy.ops,
-    permissions_boundary.ops,
-    instance_profile.ops,
-    service_linked_role.ops,
-    account.ops,
-    simulation.ops,
-    access=access,
-    errors={
-        NotFound: "NoSuchEntity",
-        AlreadyExists: "EntityAlreadyExists",
-        InUse: "DeleteConflict",
-        LimitExceeded: "LimitExceeded",
-        Conflict: "ConcurrentModification",
-        Invalid: "ValidationError",
-        Denied: "AccessDenied",
-    },
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pilvi.services.iam.joined import service as service
+
+
+def __getattr__(name: str) -> object:
+    if name == "service":
+        from pilvi.services.iam.joined import service
+
+        return service
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
