@@ -68,7 +68,7 @@ class LayerRef(NamedTuple):
 def function_ref(ctx: Context, req: Mapping[str, Any], member: str = "FunctionName") -> FunctionRef:
     """Which function `req` names: a name, a partial or a full ARN, each with an optional qualifier, or a Qualifier beside it."""
     found = _FUNCTION.fullmatch(req[member])
-    if found is None:
+    if found is None or (req[member].startswith("arn:") and ":function:" not in req[member]):
         raise invalid_form(req[member], member, _FUNCTION.pattern)
     region, inline, given = found["region"] or ctx.region, found["qualifier"] or "", req.get("Qualifier") or ""
     if region != ctx.region:
