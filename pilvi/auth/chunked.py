@@ -21,7 +21,7 @@ from typing import Final, Literal
 
 from pilvi.auth import canonical
 from pilvi.auth.claim import STREAMING_MODES, Claim, Streaming
-from pilvi.auth.errors import AuthError
+from pilvi.auth.errors import AuthError, Kind, service_error
 from pilvi.auth.sigv4 import mismatch, payload_mismatch
 from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request
@@ -58,7 +58,7 @@ class ChunkSigner:
     def _check(self, signature: str, to_sign: str) -> None:
         expected = hmac.digest(self._key, to_sign.encode(), "sha256").hex()
         if not canonical.same(expected, signature):
-            raise mismatch(self.claim._replace(signature=signature), to_sign)
+            raise s3_error(mismatch(self.claim._replace(signature=signature), to_sign))
         self._last = expected
 
 
@@ -85,7 +85,7 @@ class Decoder:
         self._digest = hashlib.sha256()
 
     def feed(self, data: bytes) -> bytes:
-        """What `data` brings. AuthError or ServiceError as soon as something is wrong."""
+        """What `data` brings. ServiceError as soon as something is wrong."""
         pieces: list[memoryview | bytes] = []
         view = memoryview(data)
         position = 0
@@ -99,7 +99,7 @@ class Decoder:
                 self._held += view[position:]
                 position = len(data)
                 if len(self._held) > _TRAILER_BYTES:
-                    raise AuthError("malformed_trailer")
+                    raise fault("malformed_trailer")
             else:
                 position = self._read_line(data, position)
         return bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces)
@@ -121,14 +121,14 @@ class Decoder:
         if end < 0:
             self._held += data[position : position + _LINE_BYTES]
             if len(self._held) >= _LINE_BYTES:
-                raise AuthError("malformed_chunks")
+                raise fault("malformed_chunks")
             return len(data)
         self._held += data[position:end]
         line = bytes(self._held).removesuffix(b"\r")
         self._held.clear()
         if self._state == "end":
             if line:
-                raise AuthError("malformed_chunks")
+                raise fault("malformed_chunks")
             self._state = "size"
         else:
             self._read_size(line)
@@ -138,11 +138,11 @@ class Decoder:
         size, _, extension = line.decode("latin-1").partition(";")
         size = size.strip()
         if not size or len(size) > 16 or size.strip("0123456789abcdefABCDEF"):
-            raise AuthError("malformed_chunks")
+            raise fault("malformed_chunks")
         self._left = int(size, 16)
         name, _, value = extension.strip().partition("=")
         if self._has_signatures and name != "chunk-signature":
-            raise AuthError("malformed_chunks")
+            raise fault("malformed_chunks")
         self._signature = value.strip()
         if self._left:
             self._refuse_small_chunks()
@@ -171,10 +171,10 @@ class Decoder:
         trailers = dict(found)
         signature = trailers.pop("x-amz-trailer-signature", None)
         if len(found) - (signature is not None) != len(trailers) or trailers.keys() != set(self._names):
-            raise AuthError("malformed_trailer")
+            raise fault("malformed_trailer")
         if self._signer is not None and self._has_trailers:
             if signature is None:
-                raise AuthError("malformed_trailer")
+                raise fault("malformed_trailer")
             text = "".join(f"{name}:{value}\n" for name, value in trailers.items())
             self._signer.check_trailer(signature, text.encode("latin-1"))
         self.trailers.update(trailers)
@@ -182,13 +182,22 @@ class Decoder:
     def _trailer(self, line: str) -> tuple[str, str]:
         name, colon, value = line.partition(":")
         if not (self._has_trailers and colon and name):
-            raise AuthError("malformed_trailer")
+            raise fault("malformed_trailer")
         return name.strip().lower(), value.strip()
 
 
-def incomplete_body() -> AuthError:
+def fault(kind: Kind, message: str = "") -> ServiceError:
+    """A broken body. It shows while a handler reads, so it is S3's own error already: nobody else takes such bodies."""
+    return s3_error(AuthError(kind, message))
+
+
+def s3_error(error: AuthError) -> ServiceError:
+    return service_error(error, "rest-xml", "s3")
+
+
+def incomplete_body() -> ServiceError:
     """The body ended before, or went on after, what its headers said."""
-    return AuthError("incomplete_body", "The request body terminated unexpectedly")
+    return fault("incomplete_body", "The request body terminated unexpectedly")
 
 
 # -- streams ------------------------------------------------------------------------------------------------------------
@@ -243,7 +252,7 @@ def hashed(stream: ByteStream, expected_sha256: str) -> ByteStream:
 
 def _check_hash(computed: str, expected: str) -> None:
     if not canonical.same(computed, expected):
-        raise payload_mismatch(expected, computed)
+        raise s3_error(payload_mismatch(expected, computed))
 
 
 class _Through(ABC):

@@ -9,6 +9,7 @@ import pytest
 from botocore.auth import HmacV1Auth, HmacV1QueryAuth, S3SigV4Auth, S3SigV4QueryAuth, SigV4Auth, SigV4QueryAuth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from botocore.crt.auth import CrtS3SigV4Auth, CrtS3SigV4QueryAuth, CrtSigV4Auth, CrtSigV4QueryAuth
 
 from pilvi.auth import canonical
 from pilvi.auth.sigv4 import read_claim, verify
@@ -23,6 +24,10 @@ SIGNERS = {
     "v4": lambda credentials, service, region: SigV4Auth(credentials, service, region),
     "s3-query": lambda credentials, service, region: S3SigV4QueryAuth(credentials, service, region, expires=600),
     "v4-query": lambda credentials, service, region: SigV4QueryAuth(credentials, service, region, expires=600),
+    "crt-s3": lambda credentials, service, region: CrtS3SigV4Auth(credentials, service, region),
+    "crt-v4": lambda credentials, service, region: CrtSigV4Auth(credentials, service, region),
+    "crt-s3-query": lambda credentials, service, region: CrtS3SigV4QueryAuth(credentials, service, region, expires=600),
+    "crt-v4-query": lambda credentials, service, region: CrtSigV4QueryAuth(credentials, service, region, expires=600),
     "v2": lambda credentials, service, region: HmacV1Auth(credentials),
     "v2-query": lambda credentials, service, region: HmacV1QueryAuth(credentials, expires=600),
 }

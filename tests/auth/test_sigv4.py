@@ -36,8 +36,9 @@ def kind_of(call):
 # -- what botocore signs is accepted ------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("how", ["s3", "crt-s3"])
 @given(st.lists(TEXT, max_size=4), st.lists(st.tuples(TEXT, TEXT), max_size=4), st.dictionaries(NAMES, VALUES, max_size=3))
-def test_s3_accepts_whatever_botocore_signs(oracle, segments, pairs, headers):
+def test_s3_accepts_whatever_botocore_signs(oracle, how, segments, pairs, headers):
     path = "/b/" + quote("/".join(segments), safe="/~")
     query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in pairs)
     request = oracle.sign(
@@ -46,24 +47,26 @@ def test_s3_accepts_whatever_botocore_signs(oracle, segments, pairs, headers):
     assert oracle.check(request).service == "s3"
 
 
+@pytest.mark.parametrize("how", ["v4", "crt-v4"])
 @given(st.lists(TEXT, max_size=4), st.lists(st.tuples(TEXT, TEXT), max_size=4), st.binary(max_size=50))
-def test_other_services_accept_whatever_botocore_signs(oracle, segments, pairs, body):
+def test_other_services_accept_whatever_botocore_signs(oracle, how, segments, pairs, body):
     path = "/" + quote("/".join(segments), safe="/~")
     query = "&".join(f"{quote(name, safe='-_.~')}={quote(value, safe='-_.~')}" for name, value in pairs)
-    request = oracle.sign("v4", "POST", path + ("?" + query if query else ""), {"X-Amz-Target": "A.B"}, body, service="lambda")
+    request = oracle.sign(how, "POST", path + ("?" + query if query else ""), {"X-Amz-Target": "A.B"}, body, service="lambda")
     oracle.check(request, body_hash=hashlib.sha256(body).hexdigest())
 
 
 @pytest.mark.parametrize("path", ["/a/../b", "//", "/a//b/", "/./x", "/..", "/a/./", "/a%2Fb", "/%2E%2E/x"])
 def test_dots_and_slashes_are_kept_for_s3_and_removed_for_others(oracle, path):
-    oracle.check(oracle.sign("s3", "GET", path))
-    oracle.check(oracle.sign("v4", "GET", path, service="execute-api"))
+    for crt in ("", "crt-"):
+        oracle.check(oracle.sign(crt + "s3", "GET", path))
+        oracle.check(oracle.sign(crt + "v4", "GET", path, service="execute-api"))
 
 
 @pytest.mark.parametrize(
     "path", ["/b/a~b", "/b/a%7Eb", "/b/a%2fb", "/b/a+b", "/b/a(b)!*'", "/b/a%28b%29", "/b/é", "/b/a:b@c=d,e;f"]
 )
-@pytest.mark.parametrize(("how", "service"), [("s3", "s3"), ("v4", "lambda")])
+@pytest.mark.parametrize(("how", "service"), [("s3", "s3"), ("v4", "lambda"), ("crt-s3", "s3"), ("crt-v4", "lambda")])
 def test_paths_that_clients_spell_differently_are_accepted(oracle, path, how, service):
     oracle.check(oracle.sign(how, "GET", path, service=service))
 
@@ -86,9 +89,16 @@ def test_paths_that_clients_spell_differently_are_accepted(oracle, path, how, se
         "é=1",
     ],
 )
-@pytest.mark.parametrize(("how", "service"), [("s3", "s3"), ("v4", "lambda")])
+@pytest.mark.parametrize(("how", "service"), [("s3", "s3"), ("v4", "lambda"), ("crt-s3", "s3"), ("crt-v4", "lambda")])
 def test_queries_that_clients_spell_differently_are_accepted(oracle, query, how, service):
+    if "+" in query and how.startswith("crt"):
+        return  # signed as %2B, which AWS refuses too: it reads a plus as a space
     oracle.check(oracle.sign(how, "GET", "/b/k?" + query, service=service))
+
+
+def test_a_plus_never_stands_for_a_signed_percent_2b(oracle):
+    signed = oracle.sign("s3", "GET", "/b?prefix=a%2Bb")
+    assert kind_of(lambda: oracle.check(replace(signed, query="prefix=a+b"))) == "signature"
 
 
 def test_a_plus_that_means_a_space_is_accepted(oracle):
