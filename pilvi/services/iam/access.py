@@ -37,6 +37,8 @@ NAMED = (
 """Request member, noun and ARN kind of what a call is about; the first that is there counts."""
 OWN = frozenset({"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"})
 """About the caller where no user is named."""
+RENAMINGS = {"UpdateUser": ("user", "UserName", "NewUserName"), "UpdateGroup": ("group", "GroupName", "NewGroupName")}
+"""Both the entity as it is and as it is to be must be allowed. Source: IAM User Guide, "Rename an IAM user"."""
 ATTACHING = frozenset(f"{verb}{noun}Policy" for verb in ("Attach", "Detach") for noun in ("User", "Group", "Role"))
 
 
@@ -46,6 +48,8 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
         raise ServiceError("InvalidClientTokenId", "The security token included in the request is invalid", 403)
     resource, entity = about(ctx, operation, req)
     needed = [Access(f"iam:{operation}", resource, context=condition_keys(operation, req, entity))]
+    if operation in RENAMINGS and entity:
+        needed.append(Access(f"iam:{operation}", new_arn(ctx, operation, req, entity)))
     if operation == "AddRoleToInstanceProfile":
         role = entities(ctx, "Role").find(req["RoleName"].lower())
         role_arn = role["Arn"] if role else arn_of(ctx.account, "role", "/", req["RoleName"])
@@ -71,6 +75,11 @@ def about(ctx: Context, operation: str, req: Mapping[str, Any]) -> tuple[str, Ma
     if operation in OWN:
         return ctx.principal.issuer_arn or ctx.principal.arn, {}
     return req.get("PolicyArn") or req.get("PolicySourceArn") or "*", {}
+
+
+def new_arn(ctx: Context, operation: str, req: Mapping[str, Any], entity: Mapping[str, Any]) -> str:
+    kind, member, new = RENAMINGS[operation]
+    return arn_of(ctx.account, kind, req.get("NewPath", entity["Path"]), req.get(new, entity[member]))
 
 
 def condition_keys(operation: str, req: Mapping[str, Any], entity: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from pilvi.core.ids import Ids
+from pilvi.services.iam.identities import Identities
+from pilvi.testing.virtual_clock import VirtualClock
+
 ALLOW_ALL = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
 
 
@@ -237,6 +241,14 @@ def test_a_session_token_cannot_be_altered_or_swapped(aws, ada, role, refused):
             aws.with_keys(session.access_key_id, session.secret, token).client("sts").get_caller_identity()
     with refused("SignatureDoesNotMatch"):
         aws.with_keys(session.access_key_id, other.secret, session.session_token).client("sts").get_caller_identity()
+
+
+def test_a_session_ends(server, aws, role, refused):
+    cloud = server.cloud
+    long_ago = Identities(cloud.store, cloud.keyring, VirtualClock(datetime(2020, 1, 1, tzinfo=UTC)), Ids())
+    old = long_ago.session_token(cloud.identities.root(aws.account), duration_s=900)
+    with refused("ExpiredToken", "The security token included in the request is expired", 403):
+        aws.with_keys(old.access_key_id, old.secret, old.session_token).client("sts").get_caller_identity()
 
 
 # -- sessions of users --------------------------------------------------------------------------------------------------
