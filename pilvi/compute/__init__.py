@@ -35,6 +35,8 @@ class ProcessSpec:
     hostname: str = "localhost"
     hosts: Mapping[str, str] = field(default_factory=dict)
     """Further names in the program's /etc/hosts: name -> address."""
+    network: bool = True
+    """False: it reaches nothing but itself. Unavailable where the machine has no namespaces."""
     memory_mib: int | None = None
     """Resident memory of the whole group; passing it ends the program with `Exit.reason == "memory"`."""
 

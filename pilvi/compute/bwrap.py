@@ -14,6 +14,8 @@ def command(program: str, spec: ProcessSpec, view: View, *, disable_userns: bool
         program, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
         "--die-with-parent", "--new-session", "--uid", str(USER_ID), "--gid", str(USER_ID), "--hostname", spec.hostname,
     ]  # fmt: skip
+    if not spec.network:
+        args.append("--unshare-net")
     if disable_userns:
         args.append("--disable-userns")
     files: list[int] = []

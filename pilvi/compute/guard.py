@@ -11,10 +11,13 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import select
 import signal
+import socket
+import struct
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
@@ -23,6 +26,7 @@ _Plan = dict[str, Any]
 
 _libc = ctypes.CDLL(None, use_errno=True)
 # Source: linux/sched.h, linux/mount.h, linux/prctl.h, linux/capability.h, asm/unistd.h (the same numbers on x86_64 and arm64, but pivot_root).
+_NEW_NETWORK, _SIOCSIFFLAGS, _IFF_UP = 0x40000000, 0x8914, 1
 _NEW_ALL = 0x00020000 | 0x04000000 | 0x08000000 | 0x10000000 | 0x20000000  # mount, UTS, IPC, user, pid
 _MS_RDONLY, _MS_NOSUID, _MS_NODEV, _MS_REMOUNT, _MS_BIND, _MS_REC, _MS_PRIVATE = 1, 2, 4, 32, 4096, 16384, 1 << 18
 _MNT_DETACH = 2
@@ -108,7 +112,7 @@ def _descendants(pid: int) -> Iterator[int]:
 def _in_namespaces(plan: _Plan) -> int:
     """Build the view as process 1 of new namespaces and run the program there."""
     uid, gid = os.getuid(), os.getgid()
-    _check(_libc.unshare(_NEW_ALL))
+    _check(_libc.unshare(_NEW_ALL if plan["network"] else _NEW_ALL | _NEW_NETWORK))
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{plan['uid']} {uid} 1")
     _write("/proc/self/gid_map", f"{plan['uid']} {gid} 1")
@@ -130,6 +134,9 @@ def _be_first(plan: _Plan, writer: int) -> NoReturn:
     os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
     name = plan["hostname"].encode()
     _check(_libc.sethostname(name, len(name)))
+    if not plan["network"]:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as loopback:
+            fcntl.ioctl(loopback, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", _IFF_UP))
     _build(plan)
     _drop_powers()
     program = _fork(plan, lambda: os.close(writer))

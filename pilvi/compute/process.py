@@ -131,6 +131,8 @@ class ProcessCompute:
             return _Prepared(command, dict(spec.env), files, None)
         if isolation == "unshare":
             return _Prepared(unshare.COMMAND, dict(spec.env), [], unshare.plan(spec, view_for(spec, self._hidden)))
+        if not spec.network:
+            raise Unavailable("This machine has no namespaces, so no program can be kept from the network here.")
         spec = relocate.relocated(spec)
         return _Prepared(unshare.COMMAND, dict(spec.env), [], unshare.open_plan(spec))
 

@@ -18,6 +18,7 @@ def plan(spec: ProcessSpec, view: View) -> bytes:
     return _encoded(
         {
             "isolate": True,
+            "network": spec.network,
             "uid": USER_ID,
             "hostname": spec.hostname,
             "system": [_step(step) for step in view.system],

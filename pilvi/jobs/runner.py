@@ -171,10 +171,10 @@ class Jobs:
             threads = list(self._threads)
         for work in list(self._working.values()):
             work.give_up()
+        deadline = self._cloud.clock.time_s() + _CLOSE_S
         for thread in threads:
-            # A job that waits for an event loop which has ended already cannot be waited for: its thread goes with us,
-            # and the next start tells it lost.
-            thread.join(_CLOSE_S)
+            # Whoever cannot end in time goes with the process, and the next start tells its job lost.
+            thread.join(max(0.0, deadline - self._cloud.clock.time_s()))
 
 
 def _remove_all(folders: list[Path]) -> None:

@@ -85,6 +85,8 @@ class JobSpec:
     """(name, regular expression whose first group is a number)"""
     metric_namespace: str = ""
     metric_dimensions: Mapping[str, str] = field(default_factory=dict)
+    network: bool = True
+    """False: the program reaches nothing but itself, and gets no credentials."""
     memory_mib: int | None = None
     max_runtime_s: int | None = None
     grace_s: int = 120

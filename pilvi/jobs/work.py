@@ -200,12 +200,19 @@ class Work:
             # The environment is shared and read-only; what a job installs is its own.
             "PYTHONPATH": ":".join(paths),
             "PIP_TARGET": _PACKAGES,
-            **self._client_environment(),
+            **(self._client_environment() if spec.network else {"AWS_REGION": spec.region}),
             **spec.env,
             **(spec.open_env if self._cloud.compute.isolation == "none" else {}),
         }
         return ProcessSpec(
-            spec.command, env, tuple(binds), cwd=spec.cwd, hostname=spec.hostname, hosts=spec.hosts, memory_mib=spec.memory_mib
+            spec.command,
+            env,
+            tuple(binds),
+            cwd=spec.cwd,
+            hostname=spec.hostname,
+            hosts=spec.hosts,
+            network=spec.network,
+            memory_mib=spec.memory_mib,
         )
 
     def _client_environment(self) -> dict[str, str]:

@@ -142,8 +142,6 @@ def _check_not_built(req: Mapping[str, Any]) -> None:
     ):
         if req.get(member):
             raise Invalid(f"{member} {_NOT_BUILT}")
-    if req.get("EnableNetworkIsolation"):
-        raise Invalid(f"EnableNetworkIsolation {_NOT_BUILT}")
     if (req.get("RemoteDebugConfig") or {}).get("EnableRemoteDebug"):
         raise Invalid(f"RemoteDebugConfig {_NOT_BUILT}")
     if (req.get("SessionChainingConfig") or {}).get("EnableSessionTagChaining"):

@@ -55,6 +55,7 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         log_group=LOG_GROUP,
         log_stream=f"{name}/{HOST}-{{started}}",
         metrics=tuple((metric["Name"], metric["Regex"]) for metric in algorithm.get("MetricDefinitions") or ()),
+        network=not req.get("EnableNetworkIsolation"),
         metric_namespace=LOG_GROUP,
         metric_dimensions={"TrainingJobName": name},
         max_runtime_s=stopping.get("MaxRuntimeInSeconds", 86400),

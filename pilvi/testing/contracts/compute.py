@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -72,7 +73,10 @@ def is_alive(marker: str) -> bool:
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
-                if marker.encode() in (entry / "cmdline").read_bytes() and (entry / "stat").read_text().rsplit(")")[1].split()[0] != "Z":
+                if (
+                    marker.encode() in (entry / "cmdline").read_bytes()
+                    and (entry / "stat").read_text().rsplit(")")[1].split()[0] != "Z"
+                ):
                     return True
             except OSError:
                 continue
@@ -82,12 +86,12 @@ def is_alive(marker: str) -> bool:
 # -- output and exit ------------------------------------------------------------------------------------------------------
 
 
-def lines_come_in_order_from_both_streams(compute: Compute, folder: Path) -> None:
+def lines_come_in_order_from_both_streams(compute: Compute, _folder: Path) -> None:
     ended, lines = run(compute, shell("echo one; echo two >&2; echo; printf last"))
     assert (ended, lines) == (Exit(0), ["one", "two", "", "last"])
 
 
-def lines_come_while_it_runs(compute: Compute, folder: Path) -> None:
+def lines_come_while_it_runs(compute: Compute, _folder: Path) -> None:
     heard = Heard()
     process = compute.launch(shell("echo started; sleep 600"), heard)
     heard.wait_for("started")
@@ -96,25 +100,25 @@ def lines_come_while_it_runs(compute: Compute, folder: Path) -> None:
     assert _end(process).reason == "stopped"
 
 
-def all_lines_are_there_when_the_exit_is_told(compute: Compute, folder: Path) -> None:
+def all_lines_are_there_when_the_exit_is_told(compute: Compute, _folder: Path) -> None:
     ended, lines = run(compute, shell("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done"))
     assert ended == Exit(0)
     assert lines == [f"line {number}" for number in range(20000)]
 
 
-def invalid_utf8_is_replaced(compute: Compute, folder: Path) -> None:
+def invalid_utf8_is_replaced(compute: Compute, _folder: Path) -> None:
     _, lines = run(compute, shell(r"printf 'a\377b\n\303\244\n'"))
     assert lines == ["a\ufffdb", "ä"]
 
 
-def overlong_lines_are_cut_but_nothing_is_lost(compute: Compute, folder: Path) -> None:
+def overlong_lines_are_cut_but_nothing_is_lost(compute: Compute, _folder: Path) -> None:
     _, lines = run(compute, python("print('ä' * 500000); print('end')"))
     assert all(len(line.encode()) <= 256 << 10 for line in lines)
     assert "".join(lines[:-1]) == "ä" * 500000
     assert lines[-1] == "end"
 
 
-def a_failing_listener_disturbs_nobody(compute: Compute, folder: Path) -> None:
+def a_failing_listener_disturbs_nobody(compute: Compute, _folder: Path) -> None:
     def fail(line: str) -> None:
         raise RuntimeError(line)
 
@@ -122,19 +126,19 @@ def a_failing_listener_disturbs_nobody(compute: Compute, folder: Path) -> None:
     assert run(compute, shell("echo two"))[1] == ["two"]
 
 
-def exit_codes_and_signals_are_told(compute: Compute, folder: Path) -> None:
+def exit_codes_and_signals_are_told(compute: Compute, _folder: Path) -> None:
     assert run(compute, shell("exit 3"))[0] == Exit(3)
     assert run(compute, shell("kill -SEGV $$"))[0] == Exit(-11)
     assert run(compute, shell("kill -KILL $$"))[0] == Exit(-9)
 
 
-def a_missing_command_ends_at_once(compute: Compute, folder: Path) -> None:
+def a_missing_command_ends_at_once(compute: Compute, _folder: Path) -> None:
     ended, lines = run(compute, ProcessSpec(("/no/such/program",), dict(_ENV)))
     assert ended.code != 0
     assert "/no/such/program" in "\n".join(lines)
 
 
-def nothing_is_inherited(compute: Compute, folder: Path) -> None:
+def nothing_is_inherited(compute: Compute, _folder: Path) -> None:
     os.environ["PILVI_CONTRACT_CANARY"] = "seen"
     try:
         _, lines = run(compute, shell("env | grep -v -E '^(PWD|SHLVL|_|OLDPWD)='; ls /proc/self/fd | wc -l", env={"OWN": "a b=c"}))
@@ -144,7 +148,7 @@ def nothing_is_inherited(compute: Compute, folder: Path) -> None:
     assert int(lines[-1]) == 4, "only the three standard streams, and the folder that ls reads"
 
 
-def many_run_at_once(compute: Compute, folder: Path) -> None:
+def many_run_at_once(compute: Compute, _folder: Path) -> None:
     heard = [Heard() for _ in range(12)]
     processes = [compute.launch(shell(f"echo {number}; read x; exit {number}"), heard[number]) for number in range(12)]
     assert [_end(process).code for process in processes] == list(range(12))
@@ -170,7 +174,7 @@ def binds_are_where_the_spec_says(compute: Compute, folder: Path) -> None:
 # -- its end --------------------------------------------------------------------------------------------------------------
 
 
-def stop_asks_first(compute: Compute, folder: Path) -> None:
+def stop_asks_first(compute: Compute, _folder: Path) -> None:
     heard = Heard()
     process = compute.launch(shell("trap 'echo asked; exit 5' TERM; echo ready; while :; do sleep 0.05; done"), heard)
     heard.wait_for("ready")
@@ -179,7 +183,7 @@ def stop_asks_first(compute: Compute, folder: Path) -> None:
     assert "asked" in heard.lines
 
 
-def stop_reaches_the_whole_group(compute: Compute, folder: Path) -> None:
+def stop_reaches_the_whole_group(compute: Compute, _folder: Path) -> None:
     heard = Heard()
     script = "(trap 'echo child asked; exit' TERM; echo ready; while :; do sleep 0.05; done) & trap 'wait; exit 6' TERM; wait"
     process = compute.launch(shell(script), heard)
@@ -189,7 +193,7 @@ def stop_reaches_the_whole_group(compute: Compute, folder: Path) -> None:
     assert "child asked" in heard.lines
 
 
-def stop_insists_after_the_grace(compute: Compute, folder: Path) -> None:
+def stop_insists_after_the_grace(compute: Compute, _folder: Path) -> None:
     heard = Heard()
     process = compute.launch(shell("trap '' TERM; echo ready; while :; do sleep 0.05; done"), heard)
     heard.wait_for("ready")
@@ -197,7 +201,7 @@ def stop_insists_after_the_grace(compute: Compute, folder: Path) -> None:
     assert _end(process) == Exit(-9, "stopped")
 
 
-def stop_right_after_launch_works(compute: Compute, folder: Path) -> None:
+def stop_right_after_launch_works(compute: Compute, _folder: Path) -> None:
     process = compute.launch(shell("sleep 600"), Heard())
     process.stop(PATIENCE_S * 2)
     assert _end(process).reason == "stopped"
@@ -221,7 +225,7 @@ def what_a_program_leaves_behind_ends_with_it(compute: Compute, folder: Path) ->
     eventually(lambda: not is_alive(f"sleep\0{marker}"))
 
 
-def stop_and_kill_after_the_end_are_harmless(compute: Compute, folder: Path) -> None:
+def stop_and_kill_after_the_end_are_harmless(compute: Compute, _folder: Path) -> None:
     process = compute.launch(shell("exit 0"), Heard())
     _end(process)
     process.stop(1)
@@ -229,20 +233,20 @@ def stop_and_kill_after_the_end_are_harmless(compute: Compute, folder: Path) -> 
     assert process.poll() == Exit(0)
 
 
-def too_much_memory_ends_it(compute: Compute, folder: Path) -> None:
+def too_much_memory_ends_it(compute: Compute, _folder: Path) -> None:
     hungry = "import time\nkept = []\nwhile True:\n    kept.append(bytearray(b'x' * (8 << 20)))\n    time.sleep(0.005)"
     process = compute.launch(replace(python(hungry), memory_mib=128), Heard())
     assert _end(process).reason == "memory"
     assert process.peak_memory_mib() >= 128
 
 
-def children_count_as_memory(compute: Compute, folder: Path) -> None:
+def children_count_as_memory(compute: Compute, _folder: Path) -> None:
     hungry = "import os, time\nfor _ in range(3): os.fork()\nkept = bytearray(b'x' * (40 << 20))\ntime.sleep(600)"
     process = compute.launch(replace(python(hungry), memory_mib=128), Heard())
     assert _end(process).reason == "memory"
 
 
-def memory_used_is_told(compute: Compute, folder: Path) -> None:
+def memory_used_is_told(compute: Compute, _folder: Path) -> None:
     heard = Heard()
     process = compute.launch(python("kept = bytearray(b'x' * (60 << 20)); print('full'); import time; time.sleep(600)"), heard)
     heard.wait_for("full")
@@ -263,7 +267,7 @@ def other_files_are_out_of_sight(compute: Compute, folder: Path) -> None:
     assert {"home", "root", "srv", "mnt", "work"}.isdisjoint(lines)
 
 
-def other_processes_are_out_of_sight(compute: Compute, folder: Path) -> None:
+def other_processes_are_out_of_sight(compute: Compute, _folder: Path) -> None:
     script = f"ls -d /proc/{os.getpid()}; cat /proc/*/environ | tr '\\0' '\\n'; kill -0 {os.getpid()} && echo reached"
     os.environ["PILVI_CONTRACT_CANARY"] = "seen"
     try:
@@ -277,7 +281,9 @@ def other_processes_are_out_of_sight(compute: Compute, folder: Path) -> None:
 
 def what_is_given_to_read_cannot_be_written(compute: Compute, folder: Path) -> None:
     (folder / "given").mkdir()
-    spec = shell("for place in /given/x /usr/x /etc/x /x; do echo x > $place && echo wrote $place; done; echo x > /tmp/pilvi-x && echo tmp")
+    spec = shell(
+        "for place in /given/x /usr/x /etc/x /x; do echo x > $place && echo wrote $place; done; echo x > /tmp/pilvi-x && echo tmp"
+    )
     _, lines = run(compute, replace(spec, binds=(Bind(folder / "given", "/given"),)))
     assert [line for line in lines if line.startswith("wrote")] == []
     assert lines[-1] == "tmp"
@@ -299,7 +305,7 @@ def the_mounts_cannot_be_undone(compute: Compute, folder: Path) -> None:
     assert not Path("/usr/x").exists()
 
 
-def it_has_its_own_names(compute: Compute, folder: Path) -> None:
+def it_has_its_own_names(compute: Compute, _folder: Path) -> None:
     script = (
         "import os, socket; print(socket.gethostname(), socket.gethostbyname('algo-1'), socket.gethostbyname('algo-2'));"
         "print(socket.gethostbyname('localhost'), os.getuid() != 0)"
@@ -308,7 +314,19 @@ def it_has_its_own_names(compute: Compute, folder: Path) -> None:
     assert (ended.code, lines) == (0, ["algo-1 127.0.0.1 127.0.0.2", "127.0.0.1 True"])
 
 
-def a_python_program_starts(compute: Compute, folder: Path) -> None:
+def the_network_can_be_taken_away(compute: Compute, _folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        script = (
+            "import socket\n"
+            f"def reach(port):\n  try: socket.create_connection(('127.0.0.1', port), 5); return 'reached'\n  except OSError: return 'not'\n"
+            f"own = socket.create_server(('127.0.0.1', 0))\nprint(reach({port}), reach(own.getsockname()[1]))"
+        )
+        assert run(compute, python(script)) == (Exit(0), ["reached reached"])
+        assert run(compute, replace(python(script), network=False)) == (Exit(0), ["not reached"])
+
+
+def a_python_program_starts(compute: Compute, _folder: Path) -> None:
     script = "import os, ssl, sqlite3, multiprocessing; multiprocessing.Lock(); print(open('/etc/passwd').read().count('user:'))"
     assert run(compute, python(script)) == (Exit(0), ["1"])
 
@@ -358,5 +376,6 @@ APART: list[Callable[[Compute, Path], None]] = [
     what_is_given_to_read_cannot_be_written,
     the_mounts_cannot_be_undone,
     it_has_its_own_names,
+    the_network_can_be_taken_away,
     a_python_program_starts,
 ]

@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import pickle
+import tarfile
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -106,3 +108,34 @@ def test_model_can_be_loaded_again(lab: Any, source_archive: Callable[[Mapping[s
     start(lab, "pickled", source_archive({"train.py": script}), "train.py", {})
     assert lab.wait("pickled")["TrainingJobStatus"] == "Completed"
     assert pickle.load(io.BytesIO(lab.members("out/pickled/output/model.tar.gz")["m.pkl"])) == {"answer": 42}
+
+
+def wheel(name: str, code: str) -> bytes:
+    """A package as small as they get."""
+    data, info = io.BytesIO(), f"{name}-1.0.dist-info"
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr(f"{name}.py", code)
+        archive.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", f"{name}.py,,\n{info}/METADATA,,\n{info}/WHEEL,,\n{info}/RECORD,,\n")
+    return data.getvalue()
+
+
+def test_requirements_are_installed_for_the_job_alone(lab: Any, scikit_learn: Path) -> None:
+    data = io.BytesIO()
+    files = {
+        "requirements.txt": b"./greeter-1.0-py3-none-any.whl\n",
+        "greeter-1.0-py3-none-any.whl": wheel("greeter", "def greet(): return 'hello from a wheel'\n"),
+        "sibling.py": b"NAME = 'sibling'\n",
+        "train.py": b"import greeter, sibling\nprint(greeter.greet(), sibling.NAME)\n",
+    }
+    with tarfile.open(fileobj=data, mode="w:gz") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    start(lab, "requirements", data.getvalue(), "train.py", {})
+    job = lab.wait("requirements")
+    assert job["TrainingJobStatus"] == "Completed", (job.get("FailureReason"), lab.lines("requirements"))
+    assert "hello from a wheel sibling" in lab.lines("requirements")
+    assert not list(scikit_learn.glob("**/greeter*"))

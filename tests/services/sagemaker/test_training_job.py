@@ -244,6 +244,21 @@ def test_program_sees_neither_the_data_directory_nor_the_server(lab: Any, server
     assert "0" in lab.lines("spy")
 
 
+def test_network_isolation_leaves_no_way_out(lab: Any, server: Any) -> None:
+    if server.cloud.compute.isolation == "none":
+        pytest.skip("no namespaces")
+    port = lab.aws.endpoint.rsplit(":", 1)[1]
+    script = (
+        f"(exec 3<>/dev/tcp/127.0.0.1/{port}) 2>/dev/null && echo reached || echo alone; env | grep -c -E 'SECRET|TOKEN|ENDPOINT'"
+    )
+    uri = lab.put("alone/a", "data")
+    job = lab.run("alone", script, EnableNetworkIsolation=True, InputDataConfig=[lab.channel("train", uri)])
+    assert lab.lines("alone") == ["alone", "0"]
+    assert job["EnableNetworkIsolation"] is True
+    lab.run("reaching", script)
+    assert lab.lines("reaching") == ["reached", "3"]
+
+
 # -- stop and time --------------------------------------------------------------------------------------------------------
 
 
@@ -344,7 +359,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"ResourceConfig": None}, "Value null at 'resourceConfig'"),
     ({"StoppingCondition": None}, "Value null at 'stoppingCondition'"),
     ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),
-    ({"EnableNetworkIsolation": True}, "EnableNetworkIsolation"),
+    ({"DebugRuleConfigurations": [{"RuleConfigurationName": "r", "RuleEvaluatorImage": "i"}]}, "DebugRuleConfigurations"),
     ({"OutputDataConfig": {"S3OutputPath": "s3://b/x", "KmsKeyId": "alias/k"}}, "KMS"),
 ]
 
