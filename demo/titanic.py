@@ -288,7 +288,7 @@ def runtime_folder(runtimes_dir: Path, name: str) -> Path:
         found = Environments(runtimes_dir).find(name)
     if found is None:
         raise SystemExit(f"the runtime {name} could not be installed; see above")
-    return found.root
+    return found.path
 
 
 def main() -> None:

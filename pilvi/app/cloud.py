@@ -33,15 +33,16 @@ log = logging.getLogger("pilvi")
 class Cloud:
     """Opened from a configuration; `close` leaves everything on the disk and nothing running."""
 
-    def __init__(self, config: Config, clock: Clock | None = None, ids: Ids | None = None) -> None:
+    def __init__(self, config: Config, clock: Clock | None = None, *, is_first: bool = True) -> None:
+        """is_first: the process that does everything and holds the directory; the others only read (pilvi.app.workers)."""
         self.config = config
         self.clock: Clock = clock or SystemClock()
-        self.ids = ids or Ids()
+        self.ids = Ids()
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.endpoint = f"http://{url_host(config.host)}:{config.port}"
-        self._lock = lock_data_dir(config.data_dir, self.endpoint)
+        self._lock = lock_data_dir(config.data_dir, self.endpoint) if is_first else None
         self.keyring: Keyring = Keyring(config.data_dir / "keys" / "master.key")
-        self.store: Records = SqliteRecords(config.data_dir / "records.sqlite")
+        self.store: Records = SqliteRecords(config.data_dir / "records.sqlite", shared=config.workers > 1)
         files = FileBlobs(config.data_dir / "blobs")
         self.blobs: Blobs = PlainBlobs(files) if config.at_rest == "disk" else SealedBlobs(files, self.keyring)
         self.identities: IdentitiesPort = Identities(self.store, self.keyring, self.clock, self.ids)
@@ -96,7 +97,8 @@ class Cloud:
         self.compute.close()
         self.dispatcher.threads.shutdown(wait=True, cancel_futures=True)
         self.store.close()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _stop_services(self) -> None:
         for service in self.registry.loaded():

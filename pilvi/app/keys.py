@@ -14,7 +14,7 @@ from pilvi.storage.sealed import Keyring
 
 def root_key(data_dir: Path) -> tuple[str, str, str, str]:
     """(account, region, access key id, secret) of the first account's root."""
-    store = SqliteRecords(data_dir / "records.sqlite")
+    store = SqliteRecords(data_dir / "records.sqlite", shared=True)
     try:
         identities = Identities(store, Keyring(data_dir / "keys" / "master.key"), SystemClock(), Ids())
         for account in identities.accounts():

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import pilvi
 from pilvi.app.cloud import Cloud
+from pilvi.app.workers import Workers
 from pilvi.core.config import Config
 from pilvi.core.errors import Unavailable
 from pilvi.gateway.app import Gateway
@@ -71,6 +72,9 @@ class Server:
         self.cloud.prepare()
         http = HttpServer(self.gateway.answer)
         await http.start(self._socket)
+        workers = Workers(self.config, self._socket) if self.config.workers > 1 else None
+        if workers is not None:
+            await workers.start(self.gateway.answer)
         self.gateway.is_ready = True
         state = self.config.data_dir / STATE_FILE
         write_state(state, {"endpoint": self.endpoint, "pid": os.getpid(), "version": pilvi.__version__, "auth": self.config.auth})
@@ -81,6 +85,8 @@ class Server:
             self.gateway.is_ready = False
             with suppress(FileNotFoundError):
                 state.unlink()
+            if workers is not None:
+                await workers.stop()
             await http.stop()
             await asyncio.to_thread(self.cloud.close)
             self.audit.close()

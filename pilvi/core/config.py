@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,12 @@ class Config:
     """disk: the disk is encrypted already, so store objects as they are."""
     isolation: Literal["auto", "bwrap", "unshare", "none"] = "auto"
     """How programs of users are kept apart; auto takes the strongest that works here."""
+
+    @classmethod
+    def from_text(cls, values: Mapping[str, str]) -> Config:
+        """A configuration as one process hands it to another."""
+        kinds: dict[str, Callable[[str], Any]] = {"data_dir": Path, "runtimes_dir": Path, "port": int, "workers": int}
+        return cls(**{name: kinds.get(name, str)(text) for name, text in values.items()})
 
     @staticmethod
     def runtimes_dir_default(environ: Mapping[str, str] = os.environ) -> Path:

@@ -66,6 +66,7 @@ class Operations:
     def __init__(self) -> None:
         self.handlers: dict[str, Handler] = {}
         self.records_only: set[str] = set()
+        self.anywhere_names: set[str] = set()
 
     def __call__(self, handler: Handler) -> Handler:
         """Declare an operation that does what AWS does."""
@@ -73,6 +74,11 @@ class Operations:
             raise TypeError(f"two operations are called {handler.__name__}")
         self.handlers[handler.__name__] = handler
         return handler
+
+    def anywhere(self, handler: Handler) -> Handler:
+        """Declare an operation that only reads the store and blobs, so any process of the server may perform it."""
+        self.anywhere_names.add(handler.__name__)
+        return self(handler)
 
     def recording(self, handler: Handler) -> Handler:
         """Declare an operation that only keeps a record where AWS itself only keeps one."""
@@ -99,11 +105,13 @@ class Service:
         self.name = name
         self.handlers: dict[str, Handler] = {}
         self.records_only: set[str] = set()
+        self.anywhere: set[str] = set()
         for ops in operations:
             if twice := self.handlers.keys() & ops.handlers.keys():
                 raise TypeError(f"{name}: declared twice: {', '.join(sorted(twice))}")
             self.handlers |= ops.handlers
             self.records_only |= ops.records_only
+            self.anywhere |= ops.anywhere_names
         self.errors = dict(errors or {})
         self.access = access
         self.sites = dict(sites or {})

@@ -15,10 +15,12 @@ from pilvi.protocol.route import Router
 if TYPE_CHECKING:
     from pilvi.app.cloud import Cloud
     from pilvi.gateway.audit import Audit
+    from pilvi.gateway.forward import Forwarder
 
 
 class Gateway:
-    def __init__(self, cloud: Cloud, audit: Audit) -> None:
+    def __init__(self, cloud: Cloud, audit: Audit, elsewhere: Forwarder | None = None) -> None:
+        """elsewhere: in a worker, the way to the first process for all that is not a mere read."""
         self.cloud = cloud
         self.config = cloud.config
         self.clock = cloud.clock
@@ -27,14 +29,16 @@ class Gateway:
         self.dispatcher = cloud.dispatcher
         self.router = Router(cloud.models)
         self.audit = audit
+        self.elsewhere = elsewhere
         self.is_ready = False
 
     async def answer(self, request: Request) -> Response:
         if request.raw_path.startswith("/_pilvi/") and not request.raw_path.startswith("/_pilvi/lambda/"):
-            return await self._own(request)
+            return await (self._own(request) if self.elsewhere is None else self.elsewhere.send(request, None))
         call = Call(request, self.cloud.ids.request(), self.clock.time_s())
         await answer(self, call)
-        self.audit.add(call)
+        if not call.is_forwarded:
+            self.audit.add(call)
         return call.response
 
     async def _own(self, request: Request) -> Response:

@@ -34,6 +34,8 @@ class Call:
     access: tuple[Access, ...] = ()
     result: Any = None
     error_code: str = ""
+    is_forwarded: bool = False
+    """The first process answers it, and audits it."""
     response: Response = field(default_factory=Response)
     service: Service = field(init=False)
     operation: Operation = field(init=False)

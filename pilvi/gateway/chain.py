@@ -9,6 +9,7 @@ from pilvi.core.errors import PilviError
 from pilvi.gateway.call import Call
 from pilvi.gateway.steps.authenticate import authenticate
 from pilvi.gateway.steps.authorize import authorize
+from pilvi.gateway.steps.forward import forward
 from pilvi.gateway.steps.perform import perform
 from pilvi.gateway.steps.receive import receive
 from pilvi.gateway.steps.reply import internal_failure, refuse, reply
@@ -26,6 +27,8 @@ async def answer(gateway: Gateway, call: Call) -> None:
     """Fill in `call.response`; never raises."""
     try:
         route(gateway, call)
+        if gateway.elsewhere is not None and await forward(gateway, call):
+            return
         if call.match is not None and call.match.site:
             await visit(gateway, call)
             return

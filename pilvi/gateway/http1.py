@@ -12,6 +12,7 @@ Why not an ASGI server: decisions/0002-http-rim.md (half the CPU of a small requ
 from __future__ import annotations
 
 import asyncio
+import socket
 import types
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
@@ -38,6 +39,9 @@ IDLE_S = 75.0
 """A connection without a request, or a request head or body that makes no progress, is closed after this."""
 SWEEP_S = 5.0
 
+CLIENT_HEADER = "x-pilvi-client"
+"""Between worker and first process: the address of the client. Believed on the inner socket only."""
+
 REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NAMES: dict[bytes, str] = {}
@@ -56,9 +60,13 @@ def lower_name(raw: bytes) -> str:
 class HttpServer:
     """The connections of one listening socket."""
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, *, is_inner: bool = False) -> None:
+        """is_inner: the clients are workers of this server, who say whom they speak for (pilvi.gateway.forward)."""
         self.answer = answer
+        self.is_inner = is_inner
         self.connections: set[Connection] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        """Requests being answered. Held here because the loop itself holds tasks only weakly."""
         self.loop: asyncio.AbstractEventLoop
         self.is_stopping = False
         self._date = ("", -1.0)
@@ -67,7 +75,10 @@ class HttpServer:
 
     async def start(self, sock: Any) -> None:
         self.loop = asyncio.get_running_loop()
-        self._server = await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
+        if sock.family == socket.AF_UNIX:
+            self._server = await self.loop.create_unix_server(lambda: Connection(self), sock=sock)
+        else:
+            self._server = await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
         self._sweep()
 
     async def stop(self, grace_s: float = 10.0) -> None:
@@ -80,7 +91,7 @@ class HttpServer:
         for connection in list(self.connections):
             connection.close_when_idle()
         deadline = self.loop.time() + grace_s
-        while self.connections and self.loop.time() < deadline:
+        while (self.connections or self.tasks) and self.loop.time() < deadline:
             await asyncio.sleep(0.01)
         for connection in list(self.connections):
             connection.abort()
@@ -214,7 +225,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         transport.set_write_buffer_limits(WRITE_AHEAD_BYTES)
         peer = transport.get_extra_info("peername")
-        if peer:
+        if peer and isinstance(peer, tuple):
             self._client = peer[0]
         if transport.get_extra_info("ssl_object") is not None:
             self._scheme = "https"
@@ -279,7 +290,8 @@ class Connection(asyncio.Protocol):
             slash = rest.find(b"/")
             url = rest[slash:] if slash >= 0 else b"/"
         path, _, query = url.decode("latin-1").partition("?")
-        request = Request(parser.get_method().decode("latin-1"), path, query, headers, scheme=self._scheme, client=self._client)
+        client = headers.pop(CLIENT_HEADER, self._client) if self.server.is_inner else self._client
+        request = Request(parser.get_method().decode("latin-1"), path, query, headers, scheme=self._scheme, client=client)
         length = None if "transfer-encoding" in headers else int(headers.get("content-length") or 0)
         incoming = Incoming(
             self,
@@ -347,9 +359,11 @@ class Connection(asyncio.Protocol):
         except StopIteration:
             return
         task = self.server.loop.create_task(go_on(story, waits_for))
+        self.server.tasks.add(task)
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self.server.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self.abort()
             if not isinstance(error, ConnectionError):
@@ -383,6 +397,10 @@ class Connection(asyncio.Protocol):
 
     async def _write(self, incoming: Incoming, response: Response) -> None:
         body = response.body
+        if self._closing:
+            if not isinstance(body, bytes):
+                await body.close()
+            return
         status = response.status
         is_head = incoming.request.method == "HEAD"
         length = len(body) if isinstance(body, bytes) else body.length

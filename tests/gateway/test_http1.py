@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -211,6 +212,17 @@ def test_head_answers_carry_no_body(rim: Rim) -> None:
 )
 def test_broken_requests_are_refused(rim: Rim, broken: bytes) -> None:
     assert rim.talk(broken).startswith(b"HTTP/1.1 400 ")
+
+
+def test_a_waiting_request_outlives_the_garbage_collector(rim: Rim) -> None:
+    size = SMALL_BYTES * 2
+    with socket.create_connection(("127.0.0.1", rim.port), timeout=10) as connection:
+        connection.sendall(f"PUT /echo HTTP/1.1\r\nHost: a\r\nContent-Length: {size}\r\nConnection: close\r\n\r\n".encode())
+        connection.sendall(b"z" * SMALL_BYTES)
+        rim.talk(get("/"))
+        gc.collect()
+        connection.sendall(b"z" * SMALL_BYTES)
+        assert read(connection).endswith(b"z" * size)
 
 
 def test_header_values_cannot_break_lines(rim: Rim) -> None:

@@ -39,7 +39,7 @@ def code_of(refused: pytest.ExceptionInfo[ClientError]) -> str:
 def layer_zip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """scikit-learn as a Lambda layer."""
     assert ENVIRONMENT is not None
-    site = next(ENVIRONMENT.root.glob("lib/python3*/site-packages"))
+    site = next(ENVIRONMENT.path.glob("lib/python3*/site-packages"))
     return layer_archive(site, tmp_path_factory.mktemp("layer") / "scikit-learn.zip")
 
 

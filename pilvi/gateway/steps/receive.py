@@ -15,6 +15,8 @@ BUFFER_BYTES = 112 << 20
 
 
 async def receive(gateway: Gateway, call: Call) -> None:
+    if call.body is not None:
+        return
     match = call.match
     assert match is not None
     if match.operation is not None and match.operation.streaming_input and "x-amz-content-sha256" in call.request.headers:

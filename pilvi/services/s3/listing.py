@@ -9,7 +9,8 @@ Source: S3 API Reference, ListObjectsV2, ListObjects, ListObjectVersions, ListMu
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -336,5 +337,9 @@ def in_encoding(req: Mapping[str, Any], answer: dict[str, Any], *lists: str) -> 
     return answer
 
 
-percent: Callable[[str], str] = quote
-"""'/' stays as it is, and a blank becomes %20, which every client decodes alike."""
+_is_plain = re.compile(r"[A-Za-z0-9/_.~-]*\Z", re.ASCII).match
+
+
+def percent(text: str) -> str:
+    """'/' stays as it is, and a blank becomes %20, which every client decodes alike."""
+    return text if _is_plain(text) else quote(text)

@@ -1,0 +1,63 @@
+"""`pilvi up --workers N`: several processes, one cloud."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from pilvi.testing.server import Account, eventually
+from pilvi.testing.up import Up
+
+
+def processes_of(server: Up) -> list[int]:
+    """The worker processes of a server."""
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if b"pilvi.app.workers" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+
+
+def test_every_process_sees_what_was_acknowledged(up: Callable[..., Up]) -> None:
+    server = up("--workers", "3")
+    assert len(processes_of(server)) == 2
+    server.root.client("s3").create_bucket(Bucket="shared-bucket")
+    local = threading.local()
+
+    def put_and_read(number: int) -> None:
+        if not hasattr(local, "s3"):
+            local.s3 = Account(server.endpoint, "123456789012", server.root.access_key_id, server.root.secret).client("s3")
+        body = str(number).encode() * (200 if number % 3 else 60_000)
+        for version in (body, body[::-1]):
+            local.s3.put_object(Bucket="shared-bucket", Key=f"k{number}", Body=version)
+            assert local.s3.get_object(Bucket="shared-bucket", Key=f"k{number}")["Body"].read() == version
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(put_and_read, range(60)))
+    listed = server.root.client("s3").list_objects_v2(Bucket="shared-bucket")
+    assert listed["KeyCount"] == 60
+    assert server.stop() == 0
+
+
+def test_a_changed_policy_binds_in_every_process(up: Callable[..., Up]) -> None:
+    server = up("--workers", "3")
+    server.root.client("s3").create_bucket(Bucket="guarded-bucket")
+    server.root.client("s3").put_object(Bucket="guarded-bucket", Key="k", Body=b"x")
+    allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    ada = server.root.user("ada", allow)
+    for _ in range(6):
+        ada.with_keys(ada.access_key_id, ada.secret).client("s3").get_object(Bucket="guarded-bucket", Key="k")
+    server.root.client("iam").delete_user_policy(UserName="ada", PolicyName="p0")
+    for _ in range(6):
+        with pytest.raises(ClientError) as refused:
+            ada.with_keys(ada.access_key_id, ada.secret).client("s3").get_object(Bucket="guarded-bucket", Key="k")
+        assert refused.value.response["Error"]["Code"] == "AccessDenied"
+
+
+def test_workers_end_with_the_first_process_however_it_ends(up: Callable[..., Up]) -> None:
+    server = up("--workers", "2")
+    (worker,) = processes_of(server)
+    server.kill()
+    eventually(lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2])
