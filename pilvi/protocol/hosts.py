@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 _SUFFIXES = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".on.aws")
-_REGION = re.compile(r"(?:[a-z]{2,4}-)+\d\Z")
-_S3_LABEL = re.compile(r"s3(?:-fips|-accelerate|-external-1|-(?:[a-z]{2}-)+[a-z]+-\d)?\Z")
+_REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d\Z")
+_S3_LABEL = re.compile(r"s3(?:-fips|-accelerate|-external-1|-[a-z]{2,4}(?:-[a-z]+)+-\d)?\Z")
 _S3_OTHERS = ("s3-control", "s3-control-fips", "s3-outposts", "s3-object-lambda")
 
 

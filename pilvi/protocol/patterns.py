@@ -31,6 +31,10 @@ _LONG_NAMES = {"Letter": "L", "Number": "N", "Punctuation": "P", "Symbol": "S", 
 _CATEGORIES = re.compile(r"(?:Is|IsAlphabetic|gc=)?(L|N|P|S|Z|M|C)([a-z])?\Z")
 
 
+_SURROGATES = r"\uD800\uDC00-\uDBFF\uDFFF"
+_INNER_FLAG = re.compile(r"\(\?!\(\?i\)([^()]*)\)")
+
+
 class _Untranslatable(Exception):
     pass
 
@@ -51,14 +55,19 @@ def compile_pattern(pattern: str) -> re.Pattern[str] | None:
 
 
 def _translate(pattern: str) -> str:
+    pattern = _prepared(pattern)
     if "\\" not in pattern and "[" not in pattern:
         return pattern
     out, at, depth = [], 0, 0
     while at < len(pattern):
         char = pattern[at]
         if char == "\\":
-            piece, at = _escape(pattern, at, depth > 0)
+            piece, following = _escape(pattern, at, depth > 0)
             out.append(piece)
+            if depth and pattern[at + 1] in "pPwWdDsSh" and pattern[following : following + 1] == "-":
+                out.append("\\-")
+                following += 1
+            at = following
             continue
         if char == "[":
             if depth:
@@ -72,6 +81,14 @@ def _translate(pattern: str) -> str:
         out.append(char)
         at += 1
     return "".join(out)
+
+
+def _prepared(pattern: str) -> str:
+    """Surrogate pairs as one range, and flags where Python wants them."""
+    pattern = pattern.replace(_SURROGATES, "\\U00010000-\\U0010ffff")
+    if pattern.startswith("^(?i)"):
+        pattern = f"(?i)^{pattern[5:]}"
+    return _INNER_FLAG.sub(r"(?!(?i:\1))", pattern)
 
 
 def _opens(pattern: str, opened: int, at: int) -> bool:
@@ -115,12 +132,17 @@ def _property(pattern: str, at: int, inside: bool) -> tuple[str, int]:
     else:
         name, end = pattern[at + 2 : at + 3], at + 3
     negated = pattern[at + 1] == "P"
-    ranges = _ranges(name)
     if inside:
-        if negated:
-            raise _Untranslatable
-        return ranges, end
+        return (_ranges_without(name) if negated else _ranges(name)), end
+    ranges = _ranges(name)
     return f"[{'^' if negated else ''}{ranges}]", end
+
+
+def _ranges_without(name: str) -> str:
+    found = _CATEGORIES.match(_LONG_NAMES.get(name, name))
+    if found is None:
+        raise _Untranslatable
+    return _category_ranges(found.group(1) + (found.group(2) or ""), negated=True)
 
 
 def _ranges(name: str) -> str:
@@ -136,17 +158,17 @@ def _ranges(name: str) -> str:
 
 
 @lru_cache(maxsize=64)
-def _category_ranges(category: str) -> str:
-    """The characters of a Unicode category, up to U+FFFF one by one; what lies beyond is let through."""
+def _category_ranges(category: str, *, negated: bool = False) -> str:
+    """The characters of a Unicode category (or all others), up to U+FFFF one by one; what lies beyond is let through."""
     runs: list[list[int]] = []
     for point in range(0x10000):
-        if unicodedata.category(chr(point)).startswith(category):
+        if unicodedata.category(chr(point)).startswith(category) is not negated:
             if runs and runs[-1][1] == point - 1:
                 runs[-1][1] = point
             else:
                 runs.append([point, point])
     text = "".join([_range(first, last) for first, last in runs])
-    return text + (f"\\U00010000-\\U{sys.maxunicode:08x}" if category[0] in "LNSPM" else "")
+    return text + (f"\\U00010000-\\U{sys.maxunicode:08x}" if negated or category[0] in "LNSPM" else "")
 
 
 def _range(first: int, last: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ ReadBody = Callable[["bytes | ByteStream", dict[str, Any]], None]
 WriteBody = Callable[[Mapping[str, Any]], "tuple[bytes | ByteStream, str]"]
 """result -> body and its content type ('' for none)."""
 
+_BREAKS = re.compile("[\r\n\0]")
 _OUTSIDE_REQUESTS = ("uri", "querystring", "header", "headers")
 _OUTSIDE_RESPONSES = ("header", "headers", "statusCode")
 
@@ -266,20 +268,27 @@ def compile_response(operation: Operation, write_document: Any, write_members: A
         return lambda _result, request_id, _request: Response(status, [("x-amzn-RequestId", request_id)], b"")
     status_member = next((name for name, member in shape.members.items() if member.location == "statusCode"), None)
     write_headers = headers_writer(shape)
-    has_type = any((member.wire_name or "").lower() == "content-type" for member in shape.members.values() if member.location)
+    has_type = _has_content_type(shape)
     write_body = _body_writer(shape, write_document, write_members, write_events)
 
     def encode(result: Mapping[str, Any], request_id: str, _request: Request) -> Response:
         headers = [("x-amzn-RequestId", request_id)]
         write_headers(result, headers)
         body, content_type = write_body(result)
-        if content_type and not has_type:
+        if content_type and not (has_type and any(name.lower() == "content-type" for name, _ in headers)):
             headers.append(("Content-Type", content_type))
         given = result.get(status_member) if status_member else None
         answered = 200 if status == 204 and body else status
         return Response(answered if given is None else int(given), headers, body)
 
     return encode
+
+
+def _has_content_type(shape: Shape) -> bool:
+    """Whether the service itself says what the body is."""
+    return any(
+        member.location == "header" and (member.wire_name or "").lower() == "content-type" for member in shape.members.values()
+    )
 
 
 def headers_writer(shape: Shape) -> Callable[[Mapping[str, Any], list[tuple[str, str]]], None]:
@@ -301,16 +310,15 @@ def headers_writer(shape: Shape) -> Callable[[Mapping[str, Any], list[tuple[str,
             if render is None:
                 headers += [(f"{wire}{key}", _one_line(item)) for key, item in value.items()]
             else:
-                headers.append((wire, _one_line(value if type(value) is str and render is scalars.text_of else render(value))))
+                text = value if type(value) is str and render is scalars.text_of else render(value)
+                headers.append((wire, _one_line(text)))
 
     return write
 
 
 def _one_line(text: str) -> str:
     """A header may not hold line breaks: whoever wrote them wanted another header."""
-    if "\n" in text or "\r" in text:
-        return text.replace("\r", " ").replace("\n", " ")
-    return text
+    return text if _BREAKS.search(text) is None else _BREAKS.sub(" ", text)
 
 
 def write_text(shape: Shape) -> WriteText:
@@ -354,7 +362,8 @@ def _body_writer(shape: Shape, write_document: Any, write_members: Any, write_ev
         pack = write_events(member)
         return lambda result: (eventstream.stream(result.get(name), pack), eventstream.CONTENT_TYPE)
     if member.kind == "blob":
-        return lambda result: (_raw(result.get(name)), "application/octet-stream")
+        default = "" if _has_content_type(shape) else "application/octet-stream"
+        return lambda result: (_raw(result.get(name)), default)
     if member.kind in ("string", "character"):
         return lambda result: ((result.get(name) or "").encode(), "text/plain")
     document = write_document(member)

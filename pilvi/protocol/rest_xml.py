@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilvi.core.http import Request, Response
 from pilvi.protocol import eventstream, query, quirks, rest, xml
+from pilvi.protocol.s3_listing import ListingWriter
 from pilvi.protocol.shapes import Shape
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def compile_request(operation: Operation) -> RequestDecoder:
 def compile_response(operation: Operation) -> ResponseEncoder:
     service = operation.service_model
     is_s3 = service.name == "s3"
-    writer = xml.XmlWriter(millis=is_s3)
+    writer = ListingWriter() if is_s3 else xml.XmlWriter()
     namespace = quirks.S3_NAMESPACE if is_s3 else service.xml_namespace
 
     def write_document(shape: Shape) -> Any:
