@@ -19,6 +19,8 @@ _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-.
 _PATH_PLAIN = _UNRESERVED + b"/"
 _QUERY_PLAIN = _UNRESERVED + b"=&"
 
+_KEPT_CHARACTERS = 128
+
 EMPTY_SHA256 = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
@@ -92,10 +94,18 @@ def query_as_sent(raw: str, *, without: str | None = None) -> str:
 
 
 def _encoded(text: str) -> str:
+    return _encoded_once(text) if len(text) < _KEPT_CHARACTERS else _encode(text)
+
+
+def _encode(text: str) -> str:
     wire = wire_bytes(text)
     if not wire.translate(None, _UNRESERVED):
         return text
     return quote(unquote_to_bytes(wire.replace(b"+", b" ")), safe="-_.~")
+
+
+_encoded_once = lru_cache(maxsize=1024)(_encode)
+"""Names and values come again and again; long ones are not kept."""
 
 
 def headers(names: Iterable[str], values: Mapping[str, str]) -> str:

@@ -92,7 +92,9 @@ def parameters_of(query: str) -> dict[str, str]:
     out: dict[str, str] = {}
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
-        out.setdefault(unquote_plus(name), unquote_plus(value))
+        if "%" in pair or "+" in pair:
+            name, value = unquote_plus(name), unquote_plus(value)
+        out.setdefault(name, value)
     return out
 
 
@@ -100,7 +102,7 @@ def parameters_of(query: str) -> dict[str, str]:
 
 
 def _read_v4_query(request: Request, parameters: Mapping[str, str]) -> Claim:
-    if any(not parameters.get(name) for name in _NEEDED):
+    if not all(map(parameters.get, _NEEDED)):
         raise _query_error(
             "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, X-Amz-Date, "
             "X-Amz-SignedHeaders, and X-Amz-Expires parameters.",
@@ -178,7 +180,7 @@ def check_lifetime(claim: Claim, signed_s: float, now_s: float, skew_s: float) -
 
 def _read_v2_query(request: Request, parameters: Mapping[str, str]) -> Claim:
     needed = ("AWSAccessKeyId", "Signature", "Expires")
-    if any(not parameters.get(name) for name in needed):
+    if not all(map(parameters.get, needed)):
         raise AuthError(
             "missing_token", "Query-string authentication requires the Signature, Expires and AWSAccessKeyId parameters"
         )

@@ -105,8 +105,8 @@ def verify(
     """AuthError unless `secret` signed exactly this request, recently enough.
 
     now: the present instant, aware or in seconds since 1970. body_hash: SHA-256 of the body in hexadecimal; None when the
-    body has not been read, then S3's declared hash is believed here and `chunked.hashed` or `chunked.decoded` hold it to
-    that; for other services None stands for an empty body. host_bucket: the bucket asked for, used where the host begins
+    body has not been read: then the declared hash is believed here and `chunked.hashed` or `chunked.decoded` hold it to
+    that; where none is declared, the body is taken to be empty. host_bucket: the bucket asked for, used where the host begins
     with it (Version 2 signs `/bucket/key` either way).
     """
     now_s = now.timestamp() if isinstance(now, datetime) else now
@@ -193,7 +193,9 @@ def _payload_of(claim: Claim, is_s3: bool, body_hash: str | None) -> str:
         return declared
     if declared == UNSIGNED_PAYLOAD or claim.streaming:
         return declared
-    return body_hash or canonical.EMPTY_SHA256
+    if body_hash is not None:
+        return body_hash
+    return declared if is_sha256(declared) else canonical.EMPTY_SHA256
 
 
 def payload_mismatch(declared: str, computed: str) -> AuthError:
