@@ -55,17 +55,15 @@ class JobKind:
         return words
 
     def transitions(self, job: Job) -> list[Record]:
-        """SecondaryStatusTransitions."""
-        found = []
+        """SecondaryStatusTransitions: one entry for a status, with the latest message, as AWS gives it."""
+        found: list[Record] = []
         for entry in job["transitions"]:
             words = self.words[Status(entry["status"])]
+            start = entry["start"]
+            if found and found[-1]["Status"] == words.secondary:
+                start = found.pop()["StartTime"]
             found.append(
-                {
-                    "Status": words.secondary,
-                    "StartTime": entry["start"],
-                    "EndTime": entry.get("end"),
-                    "StatusMessage": words.message,
-                }
+                {"Status": words.secondary, "StartTime": start, "EndTime": entry.get("end"), "StatusMessage": words.message}
             )
         return found
 

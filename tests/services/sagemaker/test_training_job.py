@@ -34,7 +34,7 @@ def test_create_training_job_runs_the_program(lab: Any) -> None:
     assert arn == f"arn:aws:sagemaker:us-east-1:{lab.aws.account}:training-job/first-job"
     job = lab.wait("First-Job")
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Completed", "Completed")
-    assert statuses(job) == ["Starting", "Starting", "Downloading", "Training", "Uploading", "Completed"]
+    assert statuses(job) == ["Starting", "Downloading", "Training", "Uploading", "Completed"]
     assert [entry["StatusMessage"] for entry in job["SecondaryStatusTransitions"]][-2:] == [
         "Uploading generated training model",
         "Training job completed",
