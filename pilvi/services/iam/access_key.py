@@ -7,7 +7,7 @@ from typing import Any
 
 from pilvi.core.errors import LimitExceeded, NotFound
 from pilvi.core.service import Context, Operations
-from pilvi.services.iam.entity import find, user_meant
+from pilvi.services.iam.entity import find, now, user_meant
 from pilvi.services.iam.key_id import access_key_id, secret_context
 from pilvi.services.iam.listing import page, sorted_after
 from pilvi.services.iam.tables import change, entities, worldwide
@@ -35,7 +35,7 @@ def create_access_key(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
             "UserName": name or None,
             "AccessKeyId": key_id,
             "Status": "Active",
-            "CreateDate": ctx.clock.now(),
+            "CreateDate": now(ctx),
             "_account": ctx.account,
             "_user": row.id if name else "",
         }

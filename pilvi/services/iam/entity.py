@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -35,6 +36,11 @@ def find_changeable(ctx: Context, noun: str, name: str) -> Row:
             f"Cannot perform the operation on the protected role '{row.value['RoleName']}' - this role is only modifiable by AWS",
         )
     return row
+
+
+def now(ctx: Context) -> datetime:
+    """This second: IAM's dates have no fractions."""
+    return ctx.clock.now().replace(microsecond=0)
 
 
 def arn_of(account: str, kind: str, path: str, name: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, InUse, LimitExceeded
 from pilvi.core.service import Context, Operations
 from pilvi.services.iam import usage
-from pilvi.services.iam.entity import arn_of, find
+from pilvi.services.iam.entity import arn_of, find, now
 from pilvi.services.iam.listing import page, rows_after, sorted_after
 from pilvi.services.iam.tables import change, entities
 from pilvi.storage.records import Change, Row
@@ -32,7 +32,7 @@ def create_group(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "GroupName": name,
         "GroupId": ctx.ids.iam("AGPA"),
         "Arn": arn_of(ctx.account, "group", path, name),
-        "CreateDate": ctx.clock.now(),
+        "CreateDate": now(ctx),
         "_attached": [],
         "_inline": {},
     }

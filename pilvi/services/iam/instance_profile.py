@@ -8,7 +8,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, InUse, LimitExceeded, NotFound
 from pilvi.core.service import Context, Operations
 from pilvi.services.iam import role
-from pilvi.services.iam.entity import arn_of, find_changeable, tagged, tags_by_key, untagged
+from pilvi.services.iam.entity import arn_of, find_changeable, now, tagged, tags_by_key, untagged
 from pilvi.services.iam.entity import find as find_entity
 from pilvi.services.iam.listing import page, rows_after, sorted_after
 from pilvi.services.iam.tables import change, entities
@@ -29,7 +29,7 @@ def create_instance_profile(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
         "InstanceProfileName": name,
         "InstanceProfileId": ctx.ids.iam("AIPA"),
         "Arn": arn_of(ctx.account, "instance-profile", path, name),
-        "CreateDate": ctx.clock.now(),
+        "CreateDate": now(ctx),
         "Tags": tagged((), req.get("Tags", ()), "InstanceProfile"),
         "_role": "",
     }

@@ -8,7 +8,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, Denied, InUse, LimitExceeded, NotFound
 from pilvi.core.service import Context, Operations
 from pilvi.services.iam import managed, usage
-from pilvi.services.iam.entity import arn_of, checked_document, encoded, size_of, tagged, tags_by_key, untagged
+from pilvi.services.iam.entity import arn_of, checked_document, encoded, now, size_of, tagged, tags_by_key, untagged
 from pilvi.services.iam.listing import page, rows_after, sorted_after
 from pilvi.services.iam.tables import change, entities
 from pilvi.storage.records import Change, Row
@@ -27,7 +27,7 @@ def create_policy(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     req: PolicyName (1-128), PolicyDocument (at most 6144 characters without white space), Path ('/'), Description, Tags.
     Errors: EntityAlreadyExists - the name is taken in this account, in whatever case and path; MalformedPolicyDocument; LimitExceeded.
     """
-    name, path, now = req["PolicyName"], req.get("Path", "/"), ctx.clock.now()
+    name, path, made = req["PolicyName"], req.get("Path", "/"), now(ctx)
     check(req["PolicyDocument"])
     policy = {
         "PolicyName": name,
@@ -39,10 +39,10 @@ def create_policy(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "PermissionsBoundaryUsageCount": 0,
         "IsAttachable": True,
         "Description": req.get("Description"),
-        "CreateDate": now,
-        "UpdateDate": now,
+        "CreateDate": made,
+        "UpdateDate": made,
         "Tags": tagged((), req.get("Tags", ()), "Policy"),
-        "_versions": {"v1": {"Document": req["PolicyDocument"], "CreateDate": now}},
+        "_versions": {"v1": {"Document": req["PolicyDocument"], "CreateDate": made}},
         "_newest": 1,
     }
 
@@ -127,7 +127,7 @@ def create_policy_version(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
     Errors: NoSuchEntity; MalformedPolicyDocument; LimitExceeded - there are five versions.
     """
     check(req["PolicyDocument"])
-    version: dict[str, Any] = {"Document": req["PolicyDocument"], "CreateDate": ctx.clock.now()}
+    version: dict[str, Any] = {"Document": req["PolicyDocument"], "CreateDate": now(ctx)}
 
     def decide() -> tuple[list[Change], str]:
         row = find(ctx, req["PolicyArn"])
@@ -187,7 +187,7 @@ def set_default_policy_version(ctx: Context, req: Mapping[str, Any]) -> None:
         row, version_id = find(ctx, req["PolicyArn"]), req["VersionId"]
         if version_id not in row.value["_versions"]:
             raise missing_version(row, version_id)
-        new = {**row.value, "DefaultVersionId": version_id, "UpdateDate": ctx.clock.now()}
+        new = {**row.value, "DefaultVersionId": version_id, "UpdateDate": now(ctx)}
         return [entities(ctx, "Policy").revision(row.id, new, row.version)], None
 
     change(ctx, decide)

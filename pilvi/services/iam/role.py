@@ -8,7 +8,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, InUse
 from pilvi.core.service import Context, Operations
 from pilvi.services.iam import trust, usage
-from pilvi.services.iam.entity import arn_of, boundary_shown, encoded, find, find_changeable, tagged, tags_by_key, untagged
+from pilvi.services.iam.entity import arn_of, boundary_shown, encoded, find, find_changeable, now, tagged, tags_by_key, untagged
 from pilvi.services.iam.listing import page, rows_after, sorted_after
 from pilvi.services.iam.tables import change, entities
 from pilvi.storage.records import Change
@@ -43,7 +43,7 @@ def new_role(ctx: Context, name: str, path: str, document: str, req: Mapping[str
         "RoleName": name,
         "RoleId": ctx.ids.iam("AROA"),
         "Arn": arn_of(ctx.account, "role", path, name),
-        "CreateDate": ctx.clock.now(),
+        "CreateDate": now(ctx),
         "AssumeRolePolicyDocument": document,
         "Description": req.get("Description"),
         "MaxSessionDuration": req.get("MaxSessionDuration", DEFAULT_SESSION_S),

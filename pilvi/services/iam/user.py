@@ -11,7 +11,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, InUse
 from pilvi.core.service import Context, Operations
 from pilvi.services.iam import usage
-from pilvi.services.iam.entity import arn_of, boundary_shown, find, tagged, tags_by_key, untagged, user_meant
+from pilvi.services.iam.entity import arn_of, boundary_shown, find, now, tagged, tags_by_key, untagged, user_meant
 from pilvi.services.iam.listing import page, rows_after, sorted_after
 from pilvi.services.iam.tables import change, entities, worldwide
 from pilvi.storage.records import Change, Row
@@ -32,7 +32,7 @@ def create_user(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "UserName": name,
         "UserId": ctx.ids.iam("AIDA"),
         "Arn": arn_of(ctx.account, "user", path, name),
-        "CreateDate": ctx.clock.now(),
+        "CreateDate": now(ctx),
         "Tags": tagged((), req.get("Tags", ()), "User"),
         "_attached": [],
         "_inline": {},

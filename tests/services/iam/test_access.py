@@ -89,11 +89,17 @@ def test_tags_of_request_and_entity_count(aws, iam, refused):
     ada.delete_user(UserName="ours")
 
 
-@pytest.mark.parametrize("noun", ["user", "role"])
+BOUNDING = {
+    "user": ("put_user_permissions_boundary", "delete_user_permissions_boundary"),
+    "role": ("put_role_permissions_boundary", "delete_role_permissions_boundary"),
+}
+
+
+@pytest.mark.parametrize("noun", BOUNDING)
 def test_put_permissions_boundary_replaces_and_lifts(iam, refused, noun):
     named = {f"{noun.title()}Name": "x"}
     getattr(iam, f"create_{noun}")(**named, **({"AssumeRolePolicyDocument": TRUST} if noun == "role" else {}))
-    put, lift = getattr(iam, f"put_{noun}_permissions_boundary"), getattr(iam, f"delete_{noun}_permissions_boundary")
+    put, lift = (getattr(iam, name) for name in BOUNDING[noun])
     other = "arn:aws:iam::aws:policy/PowerUserAccess"
     for arn in (other, BOUNDARY, BOUNDARY):
         put(**named, PermissionsBoundary=arn)

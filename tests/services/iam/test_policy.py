@@ -167,6 +167,8 @@ def test_attach_to_user_group_and_role_and_list_them(iam):
     assert [len(used[f"Policy{noun}s"]) for noun in ("User", "Group", "Role")] == [1, 1, 1]
     assert iam.list_entities_for_policy(PolicyArn=arn, EntityFilter="Group")["PolicyUsers"] == []
     assert iam.list_entities_for_policy(PolicyArn=arn, PathPrefix="/lab/")["PolicyRoles"] == []
+    iam.detach_group_policy(GroupName="devs", PolicyArn=arn)
+    assert iam.list_attached_group_policies(GroupName="devs")["AttachedPolicies"] == []
     bound = iam.list_entities_for_policy(PolicyArn=arn, PolicyUsageFilter="PermissionsBoundary")
     assert ([role["RoleName"] for role in bound["PolicyRoles"]], bound["PolicyUsers"]) == (["r"], [])
 
@@ -257,25 +259,32 @@ def test_explicit_deny_wins(aws, iam, refused):
 # -- inline -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("noun", ["user", "group", "role"])
+INLINE = {
+    "user": ("put_user_policy", "get_user_policy", "list_user_policies", "delete_user_policy"),
+    "group": ("put_group_policy", "get_group_policy", "list_group_policies", "delete_group_policy"),
+    "role": ("put_role_policy", "get_role_policy", "list_role_policies", "delete_role_policy"),
+}
+
+
+@pytest.mark.parametrize("noun", INLINE)
 def test_inline_policies(iam, refused, noun):
     named = {f"{noun.title()}Name": "x"}
-    trust = {"AssumeRolePolicyDocument": TRUST} if noun == "role" else {}
-    getattr(iam, f"create_{noun}")(**named, **trust)
-    put, get = getattr(iam, f"put_{noun}_policy"), getattr(iam, f"get_{noun}_policy")
+    getattr(iam, f"create_{noun}")(**named, **({"AssumeRolePolicyDocument": TRUST} if noun == "role" else {}))
+    put, get, listing, delete = (getattr(iam, name) for name in INLINE[noun])
     for number in (3, 1, 2):
         put(**named, PolicyName=f"p{number}", PolicyDocument=READ)
     put(**named, PolicyName="p1", PolicyDocument=WRITE)
     got = get(**named, PolicyName="p1")
     assert (got["PolicyDocument"], got["PolicyName"], got[f"{noun.title()}Name"]) == (json.loads(WRITE), "p1", "x")
-    pages = list(iam.get_paginator(f"list_{noun}_policies").paginate(**named, PaginationConfig={"PageSize": 2}))
+    assert listing(**named)["PolicyNames"] == ["p1", "p2", "p3"]
+    pages = list(iam.get_paginator(INLINE[noun][2]).paginate(**named, PaginationConfig={"PageSize": 2}))
     assert [name for page in pages for name in page["PolicyNames"]] == ["p1", "p2", "p3"]
     with refused("MalformedPolicyDocument", "Syntax errors in policy."):
         put(**named, PolicyName="p4", PolicyDocument="[]")
     with refused("LimitExceeded", "bytes exceeded for"):
         put(**named, PolicyName="p4", PolicyDocument=allow([f"s3:{'x' * 100}{number}" for number in range(110)]))
-    getattr(iam, f"delete_{noun}_policy")(**named, PolicyName="p1")
+    delete(**named, PolicyName="p1")
     with refused("NoSuchEntity", f"The {noun} policy with name p1 cannot be found.", 404):
         get(**named, PolicyName="p1")
     with refused("NoSuchEntity"):
-        getattr(iam, f"delete_{noun}_policy")(**named, PolicyName="p1")
+        delete(**named, PolicyName="p1")
