@@ -14,18 +14,20 @@ from pilvi.services.s3.condition import instant_of
 from pilvi.services.s3.digest import COMPOSITE, FULL_OBJECT
 from pilvi.services.s3.errors import invalid_argument, not_implemented
 
-HEADERS = (
-    "CacheControl",
-    "ContentDisposition",
-    "ContentEncoding",
-    "ContentLanguage",
-    "ContentType",
-    "Expires",
-    "WebsiteRedirectLocation",
-    "StorageClass",
-    "ServerSideEncryption",
-    "SSEKMSKeyId",
-    "BucketKeyEnabled",
+HEADERS = frozenset(
+    {
+        "CacheControl",
+        "ContentDisposition",
+        "ContentEncoding",
+        "ContentLanguage",
+        "ContentType",
+        "Expires",
+        "WebsiteRedirectLocation",
+        "StorageClass",
+        "ServerSideEncryption",
+        "SSEKMSKeyId",
+        "BucketKeyEnabled",
+    }
 )
 """Members kept as they come and given back as they are."""
 
@@ -70,12 +72,14 @@ def row_of(req: Mapping[str, Any]) -> dict[str, Any]:
     Errors: NotImplemented; InvalidStorageClass; MetadataTooLarge; AccessControlListNotSupported; InvalidTag, BadRequest.
     """
     head: dict[str, Any] = {}
-    for name in HEADERS:
-        value = req.get(name)
-        if value is not None:
+    for name, value in req.items():
+        if name in HEADERS:
             head[name] = value
+        elif name in NOT_BUILT:
+            raise not_implemented(NOT_BUILT[name])
     row: dict[str, Any] = {}
-    check_built(req)
+    if (acl := req.get("ACL")) is not None:
+        check_acl(acl)
     if "ContentEncoding" in head:
         strip_chunked(head)
     if "StorageClass" in head:
@@ -89,14 +93,6 @@ def row_of(req: Mapping[str, Any]) -> dict[str, Any]:
     if tagging := req.get("Tagging"):
         row["tags"] = tags_of_header(tagging)
     return row
-
-
-def check_built(req: Mapping[str, Any]) -> None:
-    for name in req:
-        if name in NOT_BUILT:
-            raise not_implemented(NOT_BUILT[name])
-    if (acl := req.get("ACL")) is not None:
-        check_acl(acl)
 
 
 def check_acl(acl: str) -> None:

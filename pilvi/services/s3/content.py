@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream
-from pilvi.services.s3.digest import Declared, Sums
+from pilvi.services.s3.digest import Buffer, Declared, Hash, Sums
 from pilvi.storage.records import BodyNames, Change, DeleteBody, PutBody, new_body_name
 
 if TYPE_CHECKING:
@@ -31,6 +31,10 @@ INLINE_BYTES = 32 << 10
 
 BLOCK_BYTES = 2 << 20
 """Large bodies are hashed and written in blocks of about this size; two or three of them are in memory at a time."""
+
+GATHER_BYTES = 256 << 10
+
+Block = list[Buffer]
 
 INLINE_MARK = BodyNames.MARK
 """How names of inline bytes begin; blob files are never called so."""
@@ -86,9 +90,9 @@ async def take(ctx: Context, body: ByteStream, declared: Declared) -> Stored:
     if data is not None and len(data) <= INLINE_BYTES:
         return take_small(ctx, data, body, declared)
     blocks = blocks_of(body)
-    first = await anext(blocks, b"")
-    if len(first) <= INLINE_BYTES:
-        return take_small(ctx, bytes(first), body, declared)
+    first: Block = await anext(blocks, [])
+    if size_of(first) <= INLINE_BYTES:
+        return take_small(ctx, b"".join(first), body, declared)
     return await take_large(ctx, first, blocks, body, declared)
 
 
@@ -104,63 +108,82 @@ def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared) 
     return Stored(name, len(data), md5.hexdigest(), *kept, verified, (sealed,))
 
 
-async def take_large(
-    ctx: Context, first: bytes | memoryview, rest: AsyncIterator[bytes | memoryview], body: ByteStream, declared: Declared
-) -> Stored:
+async def take_large(ctx: Context, first: Block, rest: AsyncIterator[Block], body: ByteStream, declared: Declared) -> Stored:
     loop = asyncio.get_running_loop()
     writer = await loop.run_in_executor(None, ctx.blobs.create)
     md5 = hashlib.md5(usedforsecurity=False)
     sums = Sums(declared)
-    working: asyncio.Future[tuple[None, None]] | None = None
-    size = 0
 
-    def work(block: bytes | memoryview) -> asyncio.Future[tuple[None, None]]:
+    def work(block: Block) -> asyncio.Future[tuple[None, None]]:
         """MD5 in one thread, the other sum and the sealed write in a second; both let go of the interpreter."""
         return asyncio.gather(
-            loop.run_in_executor(None, md5.update, block),
+            loop.run_in_executor(None, hash_block, md5, block),
             loop.run_in_executor(None, write_block, writer, sums, block),
         )
 
+    size = size_of(first)
+    working = work(first)
     try:
-        working = work(first)
-        size += len(first)
         async for block in rest:
             await working
             working = work(block)
-            size += len(block)
+            size += size_of(block)
         await working
         kept, verified = sums.close(declared, md5.digest(), body)
         await loop.run_in_executor(None, writer.finish)
     except BaseException:
-        if working is not None:
-            await asyncio.wait([working])
+        await asyncio.wait([working])
         await loop.run_in_executor(None, writer.abort)
         raise
     return Stored(writer.name, size, md5.hexdigest(), *kept, verified, (PutBody(writer.name, None),))
 
 
-def write_block(writer: BlobWriter, sums: Sums, block: bytes | memoryview) -> None:
-    sums.update(block)
-    writer.write(block)
+def hash_block(md5: Hash, block: Block) -> None:
+    for piece in block:
+        md5.update(piece)
 
 
-async def blocks_of(body: ByteStream) -> AsyncIterator[bytes | memoryview]:
-    """The body in blocks of at least BLOCK_BYTES, but for the last."""
+def write_block(writer: BlobWriter, sums: Sums, block: Block) -> None:
+    for piece in gathered(block):
+        sums.update(piece)
+        writer.write(piece)
+
+
+def gathered(block: Block) -> Iterator[Buffer]:
+    """The pieces of a block, small ones joined: a megabyte joined at once would cost more than its hashes."""
+    waiting: list[Buffer] = []
+    size = 0
+    for piece in block:
+        waiting.append(piece)
+        size += len(piece)
+        if size >= GATHER_BYTES:
+            yield waiting[0] if len(waiting) == 1 else b"".join(waiting)
+            waiting, size = [], 0
+    if waiting:
+        yield b"".join(waiting)
+
+
+def size_of(block: Block) -> int:
+    return sum(map(len, block))
+
+
+async def blocks_of(body: ByteStream) -> AsyncIterator[Block]:
+    """The body's pieces in blocks of at least BLOCK_BYTES, but for the last."""
     if body.data is not None:
         view = memoryview(body.data)
         for start in range(0, len(view), BLOCK_BYTES):
-            yield view[start : start + BLOCK_BYTES]
+            yield [view[start : start + BLOCK_BYTES]]
         return
-    gathered: list[bytes] = []
+    block: Block = []
     size = 0
     async for piece in body:
-        gathered.append(piece)
+        block.append(piece)
         size += len(piece)
         if size >= BLOCK_BYTES:
-            yield b"".join(gathered)
-            gathered, size = [], 0
-    if gathered:
-        yield b"".join(gathered)
+            yield block
+            block, size = [], 0
+    if block:
+        yield block
 
 
 async def undo(ctx: Context, stored: Stored) -> None:

@@ -96,7 +96,7 @@ ALGORITHMS: dict[str, Algorithm] = {
     )
 }
 
-MEMBERS = tuple((algorithm.member, algorithm) for algorithm in ALGORITHMS.values())
+_BY_MEMBER = {algorithm.member: algorithm for algorithm in ALGORITHMS.values()}
 
 _BY_HEADER = {algorithm.header: algorithm for algorithm in ALGORITHMS.values()}
 
@@ -163,12 +163,11 @@ def declared_by(req: Mapping[str, Any], body: ByteStream, default: str = DEFAULT
     """
     found: Algorithm | None = None
     value = trailer = ""
-    for member, algorithm in MEMBERS:
-        if (given := req.get(member)) is not None:
-            if found is not None:
-                raise invalid_request("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
-            found, value = algorithm, given
-            check_form(algorithm, given)
+    for member in _BY_MEMBER.keys() & req.keys():
+        if found is not None:
+            raise invalid_request("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
+        found, value = _BY_MEMBER[member], req[member]
+        check_form(found, value)
     for name in body.trailer_names:
         if (announced := _BY_HEADER.get(name.lower())) is not None:
             if found is not None:

@@ -25,7 +25,6 @@ from pilvi.services.s3.digest import (
     COMPOSITE,
     DEFAULT,
     FULL_OBJECT,
-    MEMBERS,
     Algorithm,
     Declared,
     algorithm_of,
@@ -384,10 +383,9 @@ def completed_row(req: Mapping[str, Any], upload: Value, parts: Sequence[Value])
         sum_ = combined(algorithm, [(part["sum"], part["size"]) for part in parts])
     else:
         sum_ = composite(algorithm, [part["sum"] for part in parts])
-    for member, known in MEMBERS:
-        declared = req.get(member)
-        if declared is not None and known.name == algorithm and declared.partition("-")[0] != sum_.partition("-")[0]:
-            raise bad_digest(algorithm.lower())
+    declared = req.get(f"Checksum{algorithm}")
+    if declared is not None and declared.partition("-")[0] != sum_.partition("-")[0]:
+        raise bad_digest(algorithm.lower())
     etag = multipart_etag([part["etag"] for part in parts])
     return {**upload["row"], "size": size, "etag": etag, "sum": (algorithm, sum_), "n": len(parts)}
 
