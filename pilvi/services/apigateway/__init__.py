@@ -5,6 +5,7 @@ from __future__ import annotations
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, NotFound
 from pilvi.core.service import Service
 from pilvi.services.apigateway import (
+    api_key,
     deployment,
     integration,
     integration_response,
@@ -16,6 +17,8 @@ from pilvi.services.apigateway import (
     stage,
     tag,
     test_invoke,
+    usage,
+    usage_plan,
 )
 from pilvi.services.apigateway.access import needed
 from pilvi.services.apigateway.site import execute
@@ -33,6 +36,9 @@ service = Service(
     stage.ops,
     tag.ops,
     test_invoke.ops,
+    api_key.ops,
+    usage_plan.ops,
+    usage.ops,
     errors={
         NotFound: "NotFoundException",
         AlreadyExists: "ConflictException",

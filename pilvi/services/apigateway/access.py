@@ -15,6 +15,7 @@ API = "/restapis/{restApiId}"
 RESOURCE = API + "/resources/{resourceId}"
 METHOD = RESOURCE + "/methods/{httpMethod}"
 INTEGRATION = METHOD + "/integration"
+PLAN = "/usageplans/{usagePlanId}"
 
 PATHS: Mapping[str, tuple[str, str]] = {
     "CreateRestApi": ("POST", "/restapis"),
@@ -56,6 +57,21 @@ PATHS: Mapping[str, tuple[str, str]] = {
     "GetStage": ("GET", API + "/stages/{stageName}"),
     "UpdateStage": ("PATCH", API + "/stages/{stageName}"),
     "DeleteStage": ("DELETE", API + "/stages/{stageName}"),
+    "CreateApiKey": ("POST", "/apikeys"),
+    "GetApiKeys": ("GET", "/apikeys"),
+    "GetApiKey": ("GET", "/apikeys/{apiKey}"),
+    "UpdateApiKey": ("PATCH", "/apikeys/{apiKey}"),
+    "DeleteApiKey": ("DELETE", "/apikeys/{apiKey}"),
+    "CreateUsagePlan": ("POST", "/usageplans"),
+    "GetUsagePlans": ("GET", "/usageplans"),
+    "GetUsagePlan": ("GET", PLAN),
+    "UpdateUsagePlan": ("PATCH", PLAN),
+    "DeleteUsagePlan": ("DELETE", PLAN),
+    "CreateUsagePlanKey": ("POST", PLAN + "/keys"),
+    "GetUsagePlanKeys": ("GET", PLAN + "/keys"),
+    "GetUsagePlanKey": ("GET", PLAN + "/keys/{keyId}"),
+    "DeleteUsagePlanKey": ("DELETE", PLAN + "/keys/{keyId}"),
+    "GetUsage": ("GET", PLAN + "/usage"),
     "GetTags": ("GET", "/tags/{resourceArn}"),
     "TagResource": ("PUT", "/tags/{resourceArn}"),
     "UntagResource": ("DELETE", "/tags/{resourceArn}"),

@@ -31,9 +31,9 @@ RULES = {
 def put_method(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Add a verb to a resource; `ANY` stands for those that are not added by name.
 
-    req: authorizationType NONE, operationName, requestParameters, requestModels (Empty, Error).
+    req: authorizationType NONE, apiKeyRequired, operationName, requestParameters, requestModels (Empty, Error).
     Errors: ConflictException - it is there. BadRequestException - an unknown verb, type or model. NotFoundException - no such resource.
-    Differs: AWS_IAM, CUSTOM, COGNITO_USER_POOLS, API keys and request validators are refused, since nothing would enforce them.
+    Differs: AWS_IAM, CUSTOM, COGNITO_USER_POOLS and request validators are refused, since nothing would enforce them.
     """
     method = {
         "httpMethod": req["httpMethod"],
@@ -109,8 +109,6 @@ def check_enforceable(method: Mapping[str, Any]) -> None:
         raise Invalid(f"Invalid authorization type specified. Valid options are {','.join(AUTHORIZATION_TYPES)}")
     if method["authorizationType"] != "NONE":
         raise Unsupported(f"apigateway methods with authorizationType {method['authorizationType']} are not built.")
-    if method.get("apiKeyRequired"):
-        raise Unsupported("apigateway methods with apiKeyRequired are not built.")
     if method.get("requestValidatorId"):
         raise Invalid("Invalid Request Validator identifier specified")
     check_models(method.get("requestModels") or {})

@@ -21,10 +21,12 @@ from pilvi.services.apigateway.deployment import thawed
 from pilvi.services.apigateway.execution import run
 from pilvi.services.apigateway.rest_api import addresses
 from pilvi.services.apigateway.routing import Router
+from pilvi.services.apigateway.usage import admit
 
 MOST_BODY = 10 * 1024 * 1024
 """Source: API Gateway quotas, "Payload size"."""
 MOST_STAGES = 256
+MOST_KEYS = 10_000
 HOST = re.compile(r"([a-z0-9]+)\.execute-api\.")
 PATHS = (
     re.compile(r"/_aws/execute-api/(?P<api>[^/]+)(?:/(?P<stage>[^/]+)(?P<path>/.*)?)?/?"),
@@ -77,6 +79,8 @@ async def answered(ctx: Context, request: Request, extended_id: str) -> Answer:
     if route is None:
         raise missing_token()
     call.resource, call.method, call.parameters = route.resource, route.method, route.parameters
+    if call.method["apiKeyRequired"]:
+        await admit(home.to("apigateway", ""), call, remembered(ctx)["keys"])
     call.body = await body_of(request)
     return await run(home, call)
 
@@ -97,17 +101,21 @@ def address_of(request: Request) -> Address | None:
 
 def find_served(ctx: Context, api: str, stage: str) -> Served | None:
     """From memory, unless this service's rows have changed."""
-    memory = ctx.cloud.memory.setdefault("apigateway", {"generation": None, "stages": {}})
-    generation = ctx.store.generation("apigateway")
-    if memory["generation"] != generation:
-        memory["stages"] = {}
-        memory["generation"] = generation
-    stages: dict[tuple[str, str], Served | None] = memory["stages"]
+    stages: dict[tuple[str, str], Served | None] = remembered(ctx)["stages"]
     if (api, stage) not in stages:
         if len(stages) >= MOST_STAGES:
             stages.clear()
         stages[api, stage] = load_served(ctx, api, stage)
     return stages[api, stage]
+
+
+def remembered(ctx: Context) -> dict[str, Any]:
+    """Stages and keys met since a row of this service was last written."""
+    memory: dict[str, Any] = ctx.cloud.memory.setdefault("apigateway", {"generation": None})
+    generation = ctx.store.generation("apigateway")
+    if memory["generation"] != generation or len(memory["keys"]) >= MOST_KEYS:
+        memory |= {"generation": generation, "stages": {}, "keys": {}}
+    return memory
 
 
 def load_served(ctx: Context, api: str, stage: str) -> Served | None:

@@ -62,6 +62,7 @@ def test_create_rest_api_describes_it(gateway):
 def test_create_rest_api_refuses_what_it_would_ignore(gateway):
     assert failure(gateway.create_rest_api, name="x", endpointConfiguration={"types": ["PRIVATE"]})[2] == 501
     assert failure(gateway.create_rest_api, name="x", minimumCompressionSize=10)[2] == 501
+    assert failure(gateway.create_rest_api, name="x", apiKeySource="AUTHORIZER")[2] == 501
     assert failure(gateway.create_rest_api, name="x", policy="no json")[0] == "BadRequestException"
 
 
@@ -212,7 +213,6 @@ def test_put_method_and_its_refusals(gateway, api):
     assert failure(gateway.put_method, **at, httpMethod="FETCH", authorizationType="NONE")[0] == "BadRequestException"
     assert failure(gateway.put_method, **at, httpMethod="GET", authorizationType="SOME")[0] == "BadRequestException"
     assert failure(gateway.put_method, **at, httpMethod="GET", authorizationType="AWS_IAM")[2] == 501
-    assert failure(gateway.put_method, **at, httpMethod="GET", authorizationType="NONE", apiKeyRequired=True)[2] == 501
     assert (
         failure(gateway.put_method, **at, httpMethod="GET", authorizationType="NONE", requestModels={"a/b": "Own"})[0]
         == "BadRequestException"
