@@ -50,7 +50,7 @@ __all__ = [
     "parse",
 ]
 
-_ACTIONS_KEPT: Final = 1024
+_ACTIONS_KEPT: Final = 128
 """How many different actions a policy remembers its statements for."""
 
 ResourceTest = Callable[[str, Facts], bool]
