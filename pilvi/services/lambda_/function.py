@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from pilvi.core.errors import AlreadyExists, Conflict, ServiceError
+from pilvi.core.errors import AlreadyExists, Conflict
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.lambda_.download import location_of
@@ -22,7 +22,7 @@ from pilvi.services.lambda_.names import (
     stale_revision,
     version_id,
 )
-from pilvi.services.lambda_.package import UNZIPPED_BYTES, Package, check_zip, keep_zip, read_zip, sha256_of
+from pilvi.services.lambda_.package import UNZIPPED_BYTES, Package, kept_package
 from pilvi.services.lambda_.settings import apply_settings, listed, new_record, shown, touch
 from pilvi.services.lambda_.version import find_version, publish, versions_of
 from pilvi.storage.records import Change, DeleteBody, PutBody
@@ -62,22 +62,20 @@ def create_function(ctx: Context, req: t.CreateFunctionRequestTypeDef) -> Mappin
     if ctx.records("Function").find(ref.name) is not None:
         raise conflict(f"Function already exist: {ref.name}")
     apply_settings(ctx, record, req)
-    data = read_zip(ctx, req["Code"], "CreateFunction")
-    layers, guards = attach(ctx, req.get("Layers") or (), check_zip(data))
-    package = keep_zip(ctx, data)
-    set_code(record, package)
-    record["_layers"] = layers
-    touch(ctx, record)
-    answer, changes = record, [*guards, PutBody(package.blob, None)]
-    if req.get("Publish"):
-        published = publish(ctx, record, None)
-        assert published is not None
-        record, answer = published[0], published[1]
-        changes += published[2]
-    try:
-        ctx.write(ctx.records("Function").insertion(ref.name, record), *changes)
-    except AlreadyExists as error:
-        raise conflict(f"Function already exist: {ref.name}") from error
+    with kept_package(ctx, req["Code"], "CreateFunction") as package:
+        set_code(record, package)
+        record["_layers"], guards = attach(ctx, req.get("Layers") or (), package.unzipped)
+        touch(ctx, record)
+        answer, changes = record, [*guards, PutBody(package.blob, None)]
+        if req.get("Publish"):
+            published = publish(ctx, record, None)
+            assert published is not None
+            record, answer = published[0], published[1]
+            changes += published[2]
+        try:
+            ctx.write(ctx.records("Function").insertion(ref.name, record), *changes)
+        except AlreadyExists as error:
+            raise conflict(f"Function already exist: {ref.name}") from error
     return shown(ctx, answer)
 
 
@@ -135,27 +133,21 @@ def update_function_code(ctx: Context, req: t.UpdateFunctionCodeRequestTypeDef) 
     ref = own_function(ctx, req)
     if req.get("ImageUri"):
         raise invalid("ImageUri: container images are not available in this cloud; use a zip.")
-    data = read_zip(ctx, req, "UpdateFunctionCode")
-    unzipped = check_zip(data)
-    if req.get("DryRun"):
-        record = dict(find_version(ctx, ref), CodeSha256=sha256_of(data), CodeSize=len(data))
-        return shown(ctx, record)
-    package = keep_zip(ctx, data)
+    with kept_package(ctx, req, "UpdateFunctionCode") as package:
+        if req.get("DryRun"):
+            record = find_version(ctx, ref)
+            ctx.blobs.delete(package.blob)
+            return shown(ctx, {**record, "CodeSha256": package.sha256, "CodeSize": package.size})
 
-    def change(record: dict[str, Any]) -> list[Change]:
-        attached = [layer["Arn"] for layer in record["_layers"]]
-        _check_total(unzipped, record, attached)
-        old = record["_code"]
-        set_code(record, package)
-        if req.get("Architectures"):
-            record["Architectures"] = list(req["Architectures"])
-        return [PutBody(package.blob, None), *_forget([old], ctx, ref, keep=package.blob)]
+        def change(record: dict[str, Any]) -> list[Change]:
+            _check_total(package.unzipped, record)
+            old = record["_code"]
+            set_code(record, package)
+            if req.get("Architectures"):
+                record["Architectures"] = list(req["Architectures"])
+            return [PutBody(package.blob, None), *_forget([old], ctx, ref, keep=package.blob)]
 
-    try:
         return _revise(ctx, ref, req, change, publish_it=bool(req.get("Publish")))
-    except ServiceError:
-        ctx.blobs.delete(package.blob)
-        raise
 
 
 @ops
@@ -237,9 +229,9 @@ def _revise(ctx: Context, ref: FunctionRef, req: Mapping[str, Any], change: Any,
         return shown(at, answer)
 
 
-def _check_total(unzipped: int, record: Mapping[str, Any], attached: list[str]) -> None:
+def _check_total(unzipped: int, record: Mapping[str, Any]) -> None:
     total = unzipped + sum(layer["unzipped"] for layer in record["_layers"])
-    if attached and total > UNZIPPED_BYTES:
+    if total > UNZIPPED_BYTES:
         raise invalid(
             f"Function code combined with layers exceeds the maximum allowed size of {UNZIPPED_BYTES} bytes. The actual size is {total} bytes."
         )

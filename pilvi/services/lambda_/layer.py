@@ -11,7 +11,7 @@ from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Access, Context, Operations
 from pilvi.services.lambda_.download import location_of
 from pilvi.services.lambda_.names import LayerRef, invalid, layer_ref, not_found, version_id
-from pilvi.services.lambda_.package import UNZIPPED_BYTES, keep_zip, read_zip
+from pilvi.services.lambda_.package import UNZIPPED_BYTES, keep_package
 from pilvi.services.lambda_.settings import iso
 from pilvi.storage.records import Change, DeleteBody, Expect, PutBody, Rows
 
@@ -44,7 +44,7 @@ def publish_layer_version(ctx: Context, req: t.PublishLayerVersionRequestTypeDef
     Source: Lambda API reference, PublishLayerVersion.
     """
     ref = layer_ref(ctx, req["LayerName"])
-    package = keep_zip(ctx, read_zip(ctx, req["Content"], "PublishLayerVersion"))
+    package = keep_package(ctx, req["Content"], "PublishLayerVersion")
     record = {
         "LayerArn": ref.arn,
         "Description": req.get("Description", ""),

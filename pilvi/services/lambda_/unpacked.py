@@ -7,16 +7,15 @@ the last worker that used them has ended, and all of them when a server starts o
 from __future__ import annotations
 
 import hashlib
-import io
 import os
 import shutil
 import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
-from pilvi.services.lambda_.package import is_link, path_of
+from pilvi.services.lambda_.package import is_link, open_blob, path_of
 
 if TYPE_CHECKING:
     from pilvi.core.clock import Clock
@@ -90,7 +89,8 @@ class Unpacked:
         fresh.mkdir(parents=True, mode=0o755)
         self._root.chmod(0o755)
         for name in packages:
-            unpack(self._blobs.read(name), fresh)
+            with open_blob(self._blobs, name) as file:
+                unpack(file, fresh)
         fresh.rename(path)
 
 
@@ -98,14 +98,14 @@ def name_of(packages: Sequence[str]) -> str:
     return hashlib.sha256("/".join(packages).encode()).hexdigest()[:32]
 
 
-def unpack(data: bytes, root: Path) -> None:
+def unpack(file: IO[bytes], root: Path) -> None:
     """The files of a checked zip below `root`; links last, so that nothing is ever written through one.
 
     A link that leaves `root` is left out. Everything is readable by everyone, as Lambda demands; executable bits stay.
     """
     links: list[tuple[Path, str]] = []
     safe: set[Path] = set()
-    with zipfile.ZipFile(io.BytesIO(data)) as archive:
+    with zipfile.ZipFile(file) as archive:
         for entry in archive.infolist():
             path = path_of(entry)
             if path is None:
