@@ -50,7 +50,7 @@ def fault_of(error: ServiceError, protocol: str, service: ServiceModel | str) ->
         blank = Fault(code, code, error.message, status, status < 500, error.fields, service=service.name)
         return replace(blank, json_version=service.json_version, xml_namespace=service.xml_namespace)
     modelled = shape.traits.get("error", {})
-    code = modelled.get("code") or shape.name
+    code = modelled.get("code") or service.old_codes.get(shape.name) or shape.name
     sender = bool(modelled.get("senderFault", status < 500))
     return Fault(
         shape.name,

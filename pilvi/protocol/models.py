@@ -92,6 +92,8 @@ class ServiceModel:
         self.json_version: str = metadata.get("jsonVersion", "1.0")
         self.is_query_compatible = "awsQueryCompatible" in metadata
         self.xml_namespace: str = metadata.get("xmlNamespace", "")
+        self.old_codes = quirks.OLD_CODES.get(self.name, {})
+        """Error codes of a protocol it spoke before, by shape."""
         self.shapes: Mapping[str, Mapping[str, Any]] = raw["shapes"]
         self.checker = Checker(
             enums=self.name not in quirks.ENUMS_LEFT_TO_SERVICE, sizes=self.name not in quirks.LENGTHS_LEFT_TO_SERVICE
@@ -127,6 +129,7 @@ class ServiceModel:
         if self._errors is None:
             errors = [(name, shape) for name, shape in self.shapes.items() if shape.get("exception")]
             codes = {shape["error"]["code"]: name for name, shape in errors if shape.get("error", {}).get("code")}
+            codes |= {code: name for name, code in self.old_codes.items()}
             self._errors = codes | {name: name for name, _ in errors}
         name = self._errors.get(code)
         return None if name is None else Shape(self.shapes, {"shape": name})

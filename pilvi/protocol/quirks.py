@@ -97,6 +97,27 @@ def unknown_operation(service: str, protocol: str, action: str, version: str) ->
     return ServiceError("UnknownOperationException", "", 404 if protocol.startswith("rest") else 400)
 
 
+# Codes that services moved from query to JSON still say in x-amzn-query-error, where their models no longer do.
+# Source: SQS API reference, 2012-11-05, "Errors" of each action; SDKs of the query protocol match on them.
+_SQS_PREFIXED = (
+    "BatchEntryIdsNotDistinct",
+    "BatchRequestTooLong",
+    "EmptyBatchRequest",
+    "InvalidBatchEntryId",
+    "MessageNotInflight",
+    "PurgeQueueInProgress",
+    "QueueDeletedRecently",
+    "TooManyEntriesInBatchRequest",
+    "UnsupportedOperation",
+)
+OLD_CODES: Mapping[str, Mapping[str, str]] = {
+    "sqs": {
+        "QueueDoesNotExist": "AWS.SimpleQueueService.NonExistentQueue",
+        "QueueNameExists": "QueueAlreadyExists",
+        **{name: f"AWS.SimpleQueueService.{name}" for name in _SQS_PREFIXED},
+    }
+}
+
 # Errors every service knows. Source: "Common Errors" of the API references; JSON services answer 400 where others answer 403.
 _COMMON_STATUS: Mapping[str, int] = {
     "AccessDenied": 403,
