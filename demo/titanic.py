@@ -143,6 +143,7 @@ def train(role_arn: str) -> str:
         HyperParameters={
             "sagemaker_program": json.dumps("train.py"),
             "sagemaker_submit_directory": json.dumps(f"s3://{BUCKET}/{job}/source/sourcedir.tar.gz"),
+            "sagemaker_container_log_level": "30",
             "max-iter": "500",
         },
         InputDataConfig=[
@@ -246,7 +247,7 @@ def invoke() -> str:
     answer = boto3.client("lambda").invoke(FunctionName="predictTitanic", Payload=json.dumps(event))
     payload = json.loads(answer["Payload"].read())
     if answer.get("FunctionError"):
-        return f"{payload['errorType']}: {payload['errorMessage'][:160]}"
+        return f"{payload['errorType']}: {payload['errorMessage']}"
     return str(payload["body"])
 
 
@@ -309,7 +310,7 @@ def main() -> None:
         step("Who am I? (AWS CLI)")
         say(run("aws", "sts", "get-caller-identity", "--output", "text"))
 
-        step("Create a bucket and upload train.csv ()")
+        step("Create a bucket and upload train.csv (boto3)")
         upload()
 
         step("Read it with pandas")

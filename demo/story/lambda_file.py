@@ -21,7 +21,7 @@ def load_model():
     return _model
 
 
-def lambda_handler(event, context):
+def lambda_handler(event, _context):
     request = json.loads(event["body"])
     prediction = load_model().predict([request["features"]])
     return {
