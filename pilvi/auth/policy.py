@@ -30,7 +30,7 @@ from pilvi.auth import conditions, grammar
 from pilvi.auth.context import GlobalContext, Overlay, global_context
 from pilvi.auth.grammar import MalformedPolicy, PolicyKind
 from pilvi.auth.pattern import Facts, Token, Variable, expand, has_variables, matcher, tokens_of
-from pilvi.auth.principals import NOBODY, PERSONALLY, Grant, PrincipalTest, compile_principal
+from pilvi.auth.principals import EVERYBODY, NOBODY, PERSONALLY, PrincipalTest, compile_principal
 from pilvi.core.principal import Principal
 from pilvi.core.service import Access
 
@@ -263,35 +263,31 @@ def decide(
     if grant is None:
         if principal.kind == "root" and principal.account == owner and access.action in _ROOT_ALWAYS:
             return ALLOWED
-        return Decision(False, True, "with an explicit deny in a resource-based policy")
+        return _refused("a resource-based policy")
     if principal.kind == "service":
         return _decide_service(principal, owner, access, grant)
     if principal.kind == "anonymous":
         return ALLOWED if grant > NOBODY else _silent("resource-based policy", access.action)
     action, resource = access.action, access.resource
     identity = _ALLOW if principal.kind == "root" else _evaluate(policies.identity, action, resource, facts)
-    if identity < 0:
-        return Decision(False, True, "with an explicit deny in an identity-based policy")
     boundary = _ALLOW if policies.boundary is None else _evaluate((policies.boundary,), action, resource, facts)
-    if boundary < 0:
-        return Decision(False, True, "with an explicit deny in a permissions boundary")
     session = _ALLOW if policies.session is None else _evaluate(policies.session, action, resource, facts)
-    if session < 0:
-        return Decision(False, True, "with an explicit deny in a session policy")
-    if owner != principal.account or (access.resource_policy and action.lower().startswith(_RULED_BY_RESOURCE)):
-        if grant == NOBODY:
-            return _silent("resource-based policy", action)
-        if owner == principal.account and grant == PERSONALLY:
-            return ALLOWED
-    elif grant == PERSONALLY:
+    if identity == _DENY:
+        return _refused("an identity-based policy")
+    if boundary == _DENY:
+        return _refused("a permissions boundary")
+    if session == _DENY:
+        return _refused("a session policy")
+    is_own = owner == principal.account
+    if grant == NOBODY and (not is_own or (access.resource_policy and action.lower().startswith(_RULED_BY_RESOURCE))):
+        return _silent("resource-based policy", action)
+    if is_own and grant == PERSONALLY:
         return ALLOWED
-    if not identity and (grant < Grant.EVERYBODY or owner != principal.account):
+    if not identity and not (is_own and grant == EVERYBODY):
         return _silent("identity-based policy", action)
     if not boundary:
         return _silent("permissions boundary", action)
-    if not session:
-        return _silent("session policy", action)
-    return ALLOWED
+    return ALLOWED if session else _silent("session policy", action)
 
 
 def _decide_service(principal: Principal, owner: str, access: Access, grant: int) -> Decision:
@@ -302,9 +298,12 @@ def _decide_service(principal: Principal, owner: str, access: Access, grant: int
     return _silent("resource-based policy", access.action)
 
 
+def _refused(where: str) -> Decision:
+    return Decision(False, True, f"with an explicit deny in {where}")
+
+
 def _silent(which: str, action: str) -> Decision:
-    verb = "allows the"
-    return Decision(False, False, f"because no {which} {verb} {action} action")
+    return Decision(False, False, f"because no {which} allows the {action} action")
 
 
 def _evaluate(policies: Iterable[Policy], action: str, resource: str, facts: Facts) -> int:
@@ -320,7 +319,7 @@ def _evaluate(policies: Iterable[Policy], action: str, resource: str, facts: Fac
 
 
 def _granted(access: Access, principal: Principal, owner: str, facts: Facts) -> int | None:
-    """How closely the resource's own policy lets the caller in; None when it shuts him out by name of the act."""
+    """How closely the resource's own policy lets the caller in; None when it denies."""
     if not access.resource_policy:
         return NOBODY
     best: int = NOBODY
