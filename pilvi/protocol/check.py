@@ -23,9 +23,11 @@ MAX_PROBLEMS = 10
 class Checker:
     """Compiles the predicates of one service's shapes."""
 
-    def __init__(self, *, enums: bool = True, sizes: bool = True) -> None:
-        """enums, sizes: whether values outside an enum, and lengths, ranges and patterns, are the engine's business."""
-        self.enums = enums
+    def __init__(self, *, open_enums: frozenset[str] = frozenset(), sizes: bool = True) -> None:
+        """open_enums: shapes whose enum is the service's own business ('*': all); sizes: whether to look at lengths,
+        ranges and patterns at all.
+        """
+        self._open_enums = open_enums
         self.sizes = sizes
         self._structures: dict[str, IsFine | None] = {}
 
@@ -72,7 +74,7 @@ class Checker:
         return _lazy_pattern(pattern)
 
     def _enum(self, shape: Shape) -> IsFine | None:
-        values = shape.traits.get("enum") if self.enums else None
+        values = None if shape.name in self._open_enums or "*" in self._open_enums else shape.traits.get("enum")
         return frozenset(values).__contains__ if values else None
 
     # -- the slow pass ------------------------------------------------------------------------------------------------
@@ -142,11 +144,6 @@ def required_members(shape: Shape) -> list[str]:
     """What must be there; idempotency tokens are made up by clients and may be missing."""
     members = shape.members
     return [name for name in shape.traits.get("required", ()) if not (members[name].traits.get("idempotencyToken"))]
-
-
-def message_of(problems: list[str]) -> str:
-    count = len(problems)
-    return f"{count} validation error{'s' if count > 1 else ''} detected: {'; '.join(problems)}"
 
 
 def _shown(value: Any) -> str:

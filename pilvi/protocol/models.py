@@ -18,7 +18,7 @@ from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request, Response
 from pilvi.core.streams import ByteStream
 from pilvi.protocol import aws_json, cbor, ec2, query, quirks, rest_json, rest_xml
-from pilvi.protocol.check import Checker, message_of
+from pilvi.protocol.check import Checker
 from pilvi.protocol.faults import fault_of
 from pilvi.protocol.index import Entry, load_index, load_model
 from pilvi.protocol.shapes import Malformed, Shape
@@ -96,7 +96,7 @@ class ServiceModel:
         """Error codes of a protocol it spoke before, by shape."""
         self.shapes: Mapping[str, Mapping[str, Any]] = raw["shapes"]
         self.checker = Checker(
-            enums=self.name not in quirks.ENUMS_LEFT_TO_SERVICE, sizes=self.name not in quirks.LENGTHS_LEFT_TO_SERVICE
+            open_enums=quirks.OPEN_ENUMS.get(self.name, frozenset()), sizes=self.name not in quirks.LENGTHS_LEFT_TO_SERVICE
         )
         self._operations: dict[str, Operation] = {}
         self._functions: dict[str, str] | None = None
@@ -225,7 +225,9 @@ class Operation:
             raise quirks.malformed(self.service, protocol, str(error)) from None
         missing = [name for name in self.input.traits.get("required", ()) if params.get(name) is None]
         if problems:
-            raise quirks.validation_error(self.service, protocol, message_of(problems), missing[0] if missing else "")
+            raise quirks.validation_error(
+                self.service, protocol, quirks.message_of(self.service, problems), missing[0] if missing else ""
+            )
 
     def encode(self, result: Mapping[str, Any] | None, *, protocol: str, request_id: str, request: Request) -> Response:
         """The response that botocore reads as `result`. Members the output shape lacks, and None, stay out."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -53,11 +54,48 @@ MISSING_CODES: Mapping[str, tuple[str, str]] = {
     "s3": ("MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"),
 }
 # Services that take values their model does not list, or that refuse them in words only they know: left to the service.
-ENUMS_LEFT_TO_SERVICE = frozenset({"ec2", "lambda", "rds", "route53", "s3", "s3control", "sqs"})
+# By shape; '*' is all of them.
+_ALL = frozenset({"*"})
+OPEN_ENUMS: Mapping[str, frozenset[str]] = {
+    "ec2": _ALL,
+    "lambda": frozenset({"Runtime"}),
+    "rds": _ALL,
+    "route53": _ALL,
+    "s3": _ALL,
+    "s3control": _ALL,
+    "sqs": _ALL,
+}
 # EC2 and S3 name their own limits ("InvalidBucketName", "KeyTooLongError", "InvalidInstanceID.Malformed").
 LENGTHS_LEFT_TO_SERVICE = frozenset({"ec2", "s3", "s3control"})
 
+# IAM has words of its own for names and paths. Source: answers of IAM quoted in public issue trackers (qontract-reconcile
+# 2640, cfn-lint 782).
+_IAM_NAMES = "It must contain only alphanumeric characters and/or the following: +=,.@_-"
+_IAM_PATHS = "It must begin and end with / and contain only alphanumeric characters and/or / characters."
+PATTERN_WORDS: Mapping[str, Mapping[str, str]] = {
+    "iam": {
+        r"[\w+=,.@-]+": _IAM_NAMES,
+        r"[\w+=,.@-]*": _IAM_NAMES,
+        r"(\u002F)|(\u002F[\u0021-\u007E]+\u002F)": _IAM_PATHS,
+        r"((/[A-Za-z0-9\.,\+@=_-]+)*)/": _IAM_PATHS,
+    }
+}
+_PATTERN_PROBLEM = re.compile(
+    r"at '(.*)' failed to satisfy constraint: Member must satisfy regular expression pattern: (.*)", re.DOTALL
+)
+
 MALFORMED_XML = "The XML you provided was not well-formed or did not validate against our published schema"
+
+
+def message_of(service: str, problems: list[str]) -> str:
+    """All that is wrong with a request, in the service's words."""
+    words = PATTERN_WORDS.get(service)
+    if words is not None and len(problems) == 1 and (found := _PATTERN_PROBLEM.search(problems[0])) is not None:
+        member, pattern = found.groups()
+        if pattern in words:
+            return f"The specified value for {member} is invalid. {words[pattern]}"
+    count = len(problems)
+    return f"{count} validation error{'s' if count > 1 else ''} detected: {'; '.join(problems)}"
 
 
 def validation_error(service: str, protocol: str, message: str, missing: str = "") -> ServiceError:

@@ -6,11 +6,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from pilvi.protocol.models import Models
 from pilvi.protocol.route import Router
 
 sys.path.insert(0, str(Path(__file__).parent))
+
+
+settings.register_profile("steady", deadline=None, derandomize=True)
+settings.load_profile("steady")
 
 
 @pytest.fixture(scope="session")

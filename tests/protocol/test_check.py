@@ -89,6 +89,23 @@ NAME_PATTERN = "[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
             ),
         ),
         (
+            "iam",
+            "CreateUser",
+            {"UserName": "a b"},
+            "ValidationError",
+            "The specified value for userName is invalid. It must contain only alphanumeric characters and/or the following: +=,.@_-",
+        ),
+        (
+            "lambda",
+            "Invoke",
+            {"FunctionName": "f", "InvocationType": "Now"},
+            "ValidationException",
+            (
+                "1 validation error detected: Value 'Now' at 'invocationType' failed to satisfy constraint: "
+                "Member must satisfy enum value set: [Event, RequestResponse, DryRun]"
+            ),
+        ),
+        (
             "sts",
             "AssumeRole",
             {"RoleArn": "x", "RoleSessionName": "session"},
