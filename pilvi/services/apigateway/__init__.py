@@ -6,6 +6,7 @@ from pilvi.core.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, N
 from pilvi.core.service import Service
 from pilvi.services.apigateway import (
     api_key,
+    authorizer,
     deployment,
     integration,
     integration_response,
@@ -36,6 +37,7 @@ service = Service(
     stage.ops,
     tag.ops,
     test_invoke.ops,
+    authorizer.ops,
     api_key.ops,
     usage_plan.ops,
     usage.ops,

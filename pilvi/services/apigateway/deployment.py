@@ -17,7 +17,7 @@ from pilvi.storage.records import Change, DeleteBody, Expect, PutBody
 
 ops = Operations()
 
-FROZEN = ("id", "name", "policy", "binaryMediaTypes", "disableExecuteApiEndpoint", "_resources")
+FROZEN = ("id", "name", "policy", "binaryMediaTypes", "disableExecuteApiEndpoint", "_resources", "_authorizers")
 RULES = {"/description": patch.optional()}
 
 

@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
-import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from pilvi.core.errors import Denied, PilviError, ServiceError
 from pilvi.core.service import Context
-from pilvi.core.streams import ByteStream
-from pilvi.services.apigateway.call import JSON, Answer, Call, Failure, bad_answer, broken, timed_out, too_long, unsupported_type
-from pilvi.services.apigateway.integration import LAMBDA_URI, MOST_TIMEOUT_MS
+from pilvi.services.apigateway.call import JSON, Answer, Call, Failure, bad_answer, broken, unsupported_type
+from pilvi.services.apigateway.function import call_function, error_message
+from pilvi.services.apigateway.integration import MOST_TIMEOUT_MS
 from pilvi.services.apigateway.mapping import request_value, response_value
 from pilvi.services.apigateway.proxy import answer_of, event_of, header_text, safe_name, status_of
 from pilvi.services.apigateway.selection import is_selected
 from pilvi.services.apigateway.template import TemplateError, render, render_response
 
 log = logging.getLogger("pilvi.apigateway")
-
-SERVICE = "apigateway.amazonaws.com"
-VARIABLE = re.compile(r"\$\{stageVariables\.([a-zA-Z0-9_]+)\}")
 
 
 class Result(NamedTuple):
@@ -119,65 +113,20 @@ def request_body(call: Call, integration: Mapping[str, Any]) -> bytes:
 
 
 async def invoked(ctx: Context, call: Call, integration: Mapping[str, Any], event: bytes, mode: str) -> Result:
-    """Invoke the function as API Gateway on behalf of this method, or under the role the integration names."""
-    uri = VARIABLE.sub(lambda found: call.variables.get(found[1], ""), integration["uri"])
-    target = LAMBDA_URI.fullmatch(uri)
-    if target is None or integration["httpMethod"] != "POST":
-        raise broken(f"Execution failed due to configuration error: cannot invoke {uri} by {integration['httpMethod']}")
-    call.note(f"Endpoint request URI: {uri}")
-    call.note(f"Sending request to {target['function']}")
-    caller = ctx.as_service(SERVICE, source_arn=call.arn)
-    if credentials := integration.get("credentials"):
-        role = VARIABLE.sub(lambda found: call.variables.get(found[1], ""), credentials)
-        try:
-            caller = await asyncio.to_thread(caller.as_role, role, "BackplaneAssumeRoleSession")
-        except PilviError:
-            raise broken(
-                "Execution failed due to configuration error: API Gateway does not have permission to assume the provided role"
-            ) from None
-    caller = caller.at(caller.account, target["region"])
-    invocation = asyncio.ensure_future(
-        caller.acall("lambda", "Invoke", FunctionName=target["function"], InvocationType=mode, Payload=event)
+    """What the function behind this method answers."""
+    if integration["httpMethod"] != "POST":
+        raise broken(f"Execution failed due to configuration error: a function cannot be invoked by {integration['httpMethod']}")
+    reply = await call_function(
+        ctx,
+        call,
+        integration["uri"],
+        credentials=integration.get("credentials", ""),
+        source_arn=call.arn,
+        event=event,
+        mode=mode,
+        limit_ms=integration.get("timeoutInMillis", MOST_TIMEOUT_MS),
     )
-    limit_ms = integration.get("timeoutInMillis", MOST_TIMEOUT_MS)
-    done, _ = await asyncio.wait({invocation}, timeout=limit_ms / 1000)
-    if not done:
-        invocation.add_done_callback(forget)  # the function runs on, as on AWS; nobody waits for it
-        raise timed_out()
-    try:
-        output = invocation.result()
-    except ServiceError as error:
-        raise invocation_failure(error) from None
-    except Denied:
-        raise broken("Execution failed due to configuration error: Invalid permissions on Lambda function") from None
-    payload = await ByteStream.of(output.get("Payload")).read()
-    call.note(f"Endpoint response body before transformations: {payload.decode('utf-8', 'replace')}")
-    return Result(payload, error_message(payload) if output.get("FunctionError") else "", {"content-type": JSON})
-
-
-def forget(invocation: asyncio.Future[Any]) -> None:
-    """Take note of an error that nobody will read."""
-    if not invocation.cancelled():
-        invocation.exception()
-
-
-def invocation_failure(error: ServiceError) -> Failure:
-    if error.code in ("AccessDeniedException", "AccessDenied", "ResourceNotFoundException"):
-        return broken("Execution failed due to configuration error: Invalid permissions on Lambda function")
-    if error.code in ("RequestEntityTooLargeException", "RequestTooLargeException"):
-        return too_long()
-    if error.code == "InvalidRequestContentException":
-        return Failure(400, "BadRequestException", json.dumps({"message": error.message}), error.message)
-    return broken(f"Lambda invocation failed: {error}")
-
-
-def error_message(payload: bytes) -> str:
-    """What selection patterns look at."""
-    try:
-        message = json.loads(payload)["errorMessage"]
-    except (ValueError, KeyError, TypeError):
-        return payload.decode("utf-8", "replace") or "Unhandled"
-    return message if isinstance(message, str) and message else json.dumps(message)
+    return Result(reply.payload, error_message(reply.payload) if reply.is_error else "", {"content-type": JSON})
 
 
 # -- back to the client -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Methods: a verb on a resource, open to everyone (the one authorization built so far)."""
+"""Methods: a verb on a resource, open to everyone or guarded by a Lambda authorizer or an API key."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ RULES = {
 def put_method(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Add a verb to a resource; `ANY` stands for those that are not added by name.
 
-    req: authorizationType NONE, apiKeyRequired, operationName, requestParameters, requestModels (Empty, Error).
+    req: authorizationType NONE or CUSTOM (with authorizerId), apiKeyRequired, operationName, requestParameters, requestModels (Empty, Error).
     Errors: ConflictException - it is there. BadRequestException - an unknown verb, type or model. NotFoundException - no such resource.
-    Differs: AWS_IAM, CUSTOM, COGNITO_USER_POOLS and request validators are refused, since nothing would enforce them.
+    Differs: AWS_IAM, COGNITO_USER_POOLS and request validators are refused, since nothing would enforce them.
     """
     method = {
         "httpMethod": req["httpMethod"],
@@ -41,13 +41,15 @@ def put_method(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "apiKeyRequired": bool(req.get("apiKeyRequired")),
     }
     method |= {
-        key: req[key] for key in ("operationName", "requestParameters", "requestModels", "requestValidatorId") if req.get(key)
+        key: req[key]
+        for key in ("authorizerId", "operationName", "requestParameters", "requestModels", "requestValidatorId")
+        if req.get(key)
     }
     if req["httpMethod"] not in VERBS:
         raise Invalid(f"Invalid HttpMethod specified. Valid options are {','.join(VERBS)}")
-    check_enforceable(method)
 
     def changed(api: dict[str, Any]) -> None:
+        check_enforceable(api, method)
         methods = find_resource(api, req["resourceId"])["resourceMethods"]
         if req["httpMethod"] in methods:
             raise Conflict("Method already exists for this resource")
@@ -70,7 +72,7 @@ def update_method(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
 
     def changed(api: dict[str, Any]) -> None:
         method = patch.patched(find_method(api, req), req.get("patchOperations"), RULES)
-        check_enforceable(method)
+        check_enforceable(api, method)
         find_resource(api, req["resourceId"])["resourceMethods"][req["httpMethod"]] = method
         answer.clear()
         answer.update(method)
@@ -103,11 +105,16 @@ def find_method(api: Mapping[str, Any], req: Mapping[str, Any]) -> dict[str, Any
 # -- details ------------------------------------------------------------------------------------------------------------
 
 
-def check_enforceable(method: Mapping[str, Any]) -> None:
+def check_enforceable(api: Mapping[str, Any], method: Mapping[str, Any]) -> None:
     """A method that asks for a check nobody makes would stand open: refuse it."""
     if method["authorizationType"] not in AUTHORIZATION_TYPES:
         raise Invalid(f"Invalid authorization type specified. Valid options are {','.join(AUTHORIZATION_TYPES)}")
-    if method["authorizationType"] != "NONE":
+    if method["authorizationType"] == "CUSTOM":
+        if method.get("authorizerId") not in (api.get("_authorizers") or {}):
+            raise Invalid(
+                "Invalid authorizer ID specified. Setting the authorization type to CUSTOM or COGNITO_USER_POOLS requires a valid authorizer."
+            )
+    elif method["authorizationType"] != "NONE":
         raise Unsupported(f"apigateway methods with authorizationType {method['authorizationType']} are not built.")
     if method.get("requestValidatorId"):
         raise Invalid("Invalid Request Validator identifier specified")

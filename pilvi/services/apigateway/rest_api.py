@@ -49,7 +49,7 @@ def create_rest_api(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     check_buildable(req)
     if not req["name"].strip():
         raise Invalid("The REST API name must not be empty.")
-    resources = copied_resources(ctx, req["cloneFrom"]) if req.get("cloneFrom") else root_only(ctx)
+    drawing = copied(ctx, req["cloneFrom"]) if req.get("cloneFrom") else {"_resources": root_only(ctx)}
     while True:
         id = ctx.ids.lower(10)
         api = {
@@ -59,9 +59,9 @@ def create_rest_api(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
             "apiKeySource": req.get("apiKeySource") or "HEADER",
             "endpointConfiguration": {"ipAddressType": "ipv4", "types": ["EDGE"]} | (req.get("endpointConfiguration") or {}),
             "disableExecuteApiEndpoint": bool(req.get("disableExecuteApiEndpoint")),
-            "rootResourceId": next(each["id"] for each in resources.values() if each["path"] == "/"),
+            "rootResourceId": next(each["id"] for each in drawing["_resources"].values() if each["path"] == "/"),
             "apiStatus": "AVAILABLE",
-            "_resources": resources,
+            **drawing,
         }
         api |= {key: req[key] for key in ("description", "version", "binaryMediaTypes", "tags") if req.get(key)}
         if req.get("policy"):
@@ -196,12 +196,12 @@ def root_only(ctx: Context) -> dict[str, Any]:
     return {id: {"id": id, "path": "/", "resourceMethods": {}}}
 
 
-def copied_resources(ctx: Context, id: str) -> dict[str, Any]:
+def copied(ctx: Context, id: str) -> dict[str, Any]:
+    """Resources and authorizers of another API."""
     source = ctx.records("RestApi").find(id)
     if source is None:
         raise no_such_api(ctx, {"restApiId": id})
-    resources: dict[str, Any] = source["_resources"]
-    return resources
+    return {key: source[key] for key in ("_resources", "_authorizers") if key in source}
 
 
 def retyped(api: dict[str, Any], operation: Mapping[str, Any]) -> bool:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from pilvi.core.http import Request, Response
 from pilvi.core.service import Access, Context
+from pilvi.services.apigateway.authorization import authorize
 from pilvi.services.apigateway.call import Answer, Call, Failure, forbidden, missing_token, too_long
 from pilvi.services.apigateway.deployment import thawed
 from pilvi.services.apigateway.execution import run
@@ -55,6 +56,7 @@ class Served:
     policy: Mapping[str, Any] | None
     binary_types: tuple[str, ...]
     is_disabled: bool
+    authorizers: Mapping[str, Any]
 
 
 async def execute(ctx: Context, request: Request) -> Response:
@@ -79,6 +81,8 @@ async def answered(ctx: Context, request: Request, extended_id: str) -> Answer:
     if route is None:
         raise missing_token()
     call.resource, call.method, call.parameters = route.resource, route.method, route.parameters
+    if call.method["authorizationType"] == "CUSTOM":
+        await authorize(home, call, served.authorizers[call.method["authorizerId"]], remembered(ctx)["verdicts"])
     if call.method["apiKeyRequired"]:
         await admit(home.to("apigateway", ""), call, remembered(ctx)["keys"])
     call.body = await body_of(request)
@@ -110,11 +114,11 @@ def find_served(ctx: Context, api: str, stage: str) -> Served | None:
 
 
 def remembered(ctx: Context) -> dict[str, Any]:
-    """Stages and keys met since a row of this service was last written."""
+    """Stages, keys and authorizers' verdicts met since a row of this service was last written."""
     memory: dict[str, Any] = ctx.cloud.memory.setdefault("apigateway", {"generation": None})
     generation = ctx.store.generation("apigateway")
     if memory["generation"] != generation or len(memory["keys"]) >= MOST_KEYS:
-        memory |= {"generation": generation, "stages": {}, "keys": {}}
+        memory |= {"generation": generation, "stages": {}, "keys": {}, "verdicts": {}}
     return memory
 
 
@@ -136,6 +140,7 @@ def load_served(ctx: Context, api: str, stage: str) -> Served | None:
         json.loads(frozen["policy"]) if "policy" in frozen else None,
         tuple(frozen.get("binaryMediaTypes") or ()),
         bool(frozen.get("disableExecuteApiEndpoint")),
+        frozen.get("_authorizers") or {},
     )
 
 

@@ -2,157 +2,9 @@
 
 from __future__ import annotations
 
-import http.client
-import io
 import json
-import zipfile
-from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
-
-HANDLERS = """
-import base64, json, time
-
-def predict(event, context):
-    features = json.loads(event["body"])["features"]
-    return {"statusCode": 200, "headers": {"X-Model": "titanic"}, "body": json.dumps({"prediction": int(features["age"] < 10)})}
-
-def echo(event, context):
-    return {"statusCode": 200, "body": json.dumps(event)}
-
-def faulty(event, context):
-    return {"prediction": event["features"]}
-
-def custom(event, context):
-    if event.get("fail"):
-        raise ValueError(event["fail"])
-    return {"prediction": event["features"]["age"], "event": event}
-
-def plain(event, context):
-    return {"prediction": 0}
-
-def slow(event, context):
-    time.sleep(2)
-    return {"statusCode": 200, "body": "late"}
-
-def binary(event, context):
-    sent = base64.b64decode(event["body"]) if event["isBase64Encoded"] else event["body"].encode()
-    return {"statusCode": 200, "headers": {"Content-Type": "image/png"}, "isBase64Encoded": True, "body": base64.b64encode(sent[::-1]).decode()}
-"""
-TRUST = {
-    "Version": "2012-10-17",
-    "Statement": [
-        {
-            "Effect": "Allow",
-            "Principal": {"Service": ["lambda.amazonaws.com", "apigateway.amazonaws.com"]},
-            "Action": "sts:AssumeRole",
-        }
-    ],
-}
-
-
-@dataclass
-class Lab:
-    """One account whose functions are shared by this module's tests."""
-
-    account: Any
-
-    def __post_init__(self):
-        self.functions = self.account.client("lambda")
-        self.gateway = self.account.client("apigateway")
-        self.iam = self.account.client("iam")
-        self.role = self.iam.create_role(RoleName="function", AssumeRolePolicyDocument=json.dumps(TRUST))["Role"]["Arn"]
-        buffer = io.BytesIO()
-        with zipfile.ZipFile(buffer, "w") as archive:
-            archive.writestr("index.py", HANDLERS)
-        self.package = buffer.getvalue()
-        self.made: set[str] = set()
-
-    def function(self, handler, name=""):
-        """The ARN of a function that runs one of the handlers."""
-        name = name or handler
-        if name not in self.made:
-            self.functions.create_function(
-                FunctionName=name,
-                Runtime="python3.11",
-                Role=self.role,
-                Handler=f"index.{handler}",
-                Code={"ZipFile": self.package},
-                Timeout=10,
-            )
-            self.made.add(name)
-        return f"arn:aws:lambda:us-east-1:{self.account.account}:function:{name}"
-
-    def api(self, **settings):
-        return Api(self, self.gateway.create_rest_api(name="api", **settings)["id"])
-
-
-@dataclass
-class Api:
-    lab: Lab
-    id: str
-
-    def __post_init__(self):
-        self.gateway = self.lab.gateway
-        self.root = self.gateway.get_rest_api(restApiId=self.id)["rootResourceId"]
-
-    def resource(self, *parts):
-        parent = self.root
-        for part in parts:
-            parent = self.gateway.create_resource(restApiId=self.id, parentId=parent, pathPart=part)["id"]
-        return parent
-
-    def method(self, resource, verb="POST", **integration):
-        at = {"restApiId": self.id, "resourceId": resource, "httpMethod": verb}
-        self.gateway.put_method(**at, authorizationType="NONE")
-        self.gateway.put_integration(**at, **integration)
-        return at
-
-    def proxy(self, resource, function, verb="POST", **settings):
-        return self.method(resource, verb, type="AWS_PROXY", integrationHttpMethod="POST", uri=uri_of(function), **settings)
-
-    def allow(self, name, pattern="*"):
-        self.lab.functions.add_permission(
-            FunctionName=name,
-            StatementId=f"s{self.id}",
-            Action="lambda:InvokeFunction",
-            Principal="apigateway.amazonaws.com",
-            SourceArn=f"arn:aws:execute-api:us-east-1:{self.lab.account.account}:{self.id}/{pattern}",
-        )
-
-    def deploy(self, stage="prod", **settings):
-        return self.gateway.create_deployment(restApiId=self.id, stageName=stage, **settings)["id"]
-
-    def send(self, verb, path, body=None, headers=None, *, form="path", stage="prod"):
-        """(status, headers, body) of a request in one of the three forms of address."""
-        where = urlsplit(self.lab.account.endpoint)
-        head = dict(headers or {})
-        if form == "host":
-            head["Host"] = f"{self.id}.execute-api.us-east-1.amazonaws.com"
-            target = f"/{stage}{path}"
-        elif form == "restapis":
-            target = f"/restapis/{self.id}/{stage}/_user_request_{path}"
-        else:
-            target = f"/_aws/execute-api/{self.id}/{stage}{path}"
-        connection = http.client.HTTPConnection(where.hostname, where.port, timeout=60)
-        try:
-            connection.request(verb, target, body if not isinstance(body, dict) else json.dumps(body), head)
-            answer = connection.getresponse()
-            return answer.status, answer.headers, answer.read()
-        finally:
-            connection.close()
-
-
-def uri_of(function):
-    return f"arn:aws:apigateway:us-east-1:lambda:path/2015-03-31/functions/{function}/invocations"
-
-
-@pytest.fixture(scope="module")
-def lab(server):
-    return Lab(server.account("300000000077"))
-
 
 JSON_TYPE = {"Content-Type": "application/json"}
 
@@ -342,7 +194,12 @@ def test_a_body_over_ten_mebibytes_is_413(lab):
 def custom(lab, **settings):
     api = lab.api()
     at = api.method(
-        api.resource("predict"), "POST", type="AWS", integrationHttpMethod="POST", uri=uri_of(lab.function("custom")), **settings
+        api.resource("predict"),
+        "POST",
+        type="AWS",
+        integrationHttpMethod="POST",
+        uri=lab.uri_of(lab.function("custom")),
+        **settings,
     )
     api.allow("custom")
     for status in ("200", "400"):
