@@ -15,8 +15,9 @@ import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from threading import Lock
-from typing import TYPE_CHECKING, NamedTuple
+from itertools import islice
+from threading import Lock, RLock
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream
@@ -33,6 +34,10 @@ BLOCK_BYTES = 2 << 20
 """Large bodies are hashed and written in blocks of about this size; two or three of them are in memory at a time."""
 
 GATHER_BYTES = 256 << 10
+
+READ_BYTES = 256 << 10
+"""Large objects are opened in pieces of this size: memory of larger ones is handed back to the system each time."""
+PIECES_AHEAD = 4
 
 Block = list[Buffer]
 
@@ -73,7 +78,8 @@ class Stored(NamedTuple):
 class Holds:
     """Which bytes are being read, and which of them are to be deleted afterwards."""
 
-    lock: Lock = field(default_factory=Lock)
+    lock: Any = field(default_factory=RLock)
+    """Re-entrant: a reader may be dropped by the garbage collector in the middle of anything."""
     readers: Counter[str] = field(default_factory=Counter)
     doomed: set[str] = field(default_factory=set)
 
@@ -206,7 +212,8 @@ def open_range(ctx: Context, segments: Sequence[Segment], start: int, end: int) 
         return ByteStream(b"")
     if len(pieces) == 1 and pieces[0][0].startswith(INLINE_MARK):
         return ByteStream(read_inline(ctx, *pieces[0]))
-    return ByteStream(sync=Reader(ctx, pieces), length=end - start)
+    reader = Reader(ctx, pieces)
+    return ByteStream(sync=reader, source=ahead(reader), length=end - start)
 
 
 def overlaps(segments: Sequence[Segment], start: int, end: int) -> Iterator[tuple[str, int, int]]:
@@ -236,6 +243,7 @@ class Reader:
 
     def __init__(self, ctx: Context, pieces: Sequence[tuple[str, int, int]]) -> None:
         self._ctx = ctx
+        self._lock = Lock()
         self._current: Iterator[bytes] = iter(())
         self._names: tuple[str, ...] = tuple(name for name, _, _ in pieces if not name.startswith(INLINE_MARK))
         hold(ctx, self._names)
@@ -247,15 +255,17 @@ class Reader:
         return self
 
     def __next__(self) -> bytes:
-        while True:
-            chunk = next(self._current, b"")
-            if chunk:
-                return chunk
-            piece = next(self._rest, None)
-            if piece is None:
-                self.close()
-                raise StopIteration
-            self._current = self._open(*piece) if isinstance(piece, tuple) else piece
+        with self._lock:
+            while True:
+                chunk = next(self._current, b"")
+                if chunk:
+                    return chunk
+                piece = next(self._rest, None)
+                if piece is None:
+                    break
+                self._current = self._open(*piece) if isinstance(piece, tuple) else piece
+        self.close()
+        raise StopIteration
 
     def _prepared(self, piece: tuple[str, int, int], is_opened: bool) -> tuple[str, int, int] | Iterator[bytes]:
         if piece[0].startswith(INLINE_MARK):
@@ -263,18 +273,43 @@ class Reader:
         return self._open(*piece) if is_opened else piece
 
     def _open(self, name: str, start: int, end: int) -> Iterator[bytes]:
-        return self._ctx.blobs.stream(name, start, end)
+        return self._ctx.blobs.stream(name, start, end, READ_BYTES)
 
     def close(self) -> None:
-        names, self._names = self._names, ()
-        current, self._current, self._rest = self._current, iter(()), iter(())
-        if (close := getattr(current, "close", None)) is not None:
-            close()
+        with self._lock:
+            names, self._names = self._names, ()
+            current, self._current, self._rest = self._current, iter(()), iter(())
+            if (close := getattr(current, "close", None)) is not None:
+                close()
         if names:
             let_go(self._ctx, names)
 
     def __del__(self) -> None:
         self.close()
+
+
+async def ahead(reader: Reader) -> AsyncIterator[bytes]:
+    """What a reader gives, read in a worker thread some pieces ahead of whoever sends them."""
+    loop = asyncio.get_running_loop()
+    coming = loop.run_in_executor(None, some_of, reader)
+    try:
+        while True:
+            pieces = await coming
+            if len(pieces) == PIECES_AHEAD:
+                coming = loop.run_in_executor(None, some_of, reader)
+            for piece in pieces:
+                yield piece
+            if len(pieces) < PIECES_AHEAD:
+                return
+    finally:
+        if not coming.done():
+            await asyncio.wait([coming])
+        if not coming.cancelled():
+            coming.exception()
+
+
+def some_of(reader: Iterator[bytes]) -> list[bytes]:
+    return list(islice(reader, PIECES_AHEAD))
 
 
 # -- holding and letting go -----------------------------------------------------------------------------------------------
