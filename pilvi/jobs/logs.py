@@ -36,14 +36,16 @@ class JobLog:
         self._lines: deque[tuple[int, str]] = deque()
         self._held_bytes = 0
         self._dropped = 0
+        self._stamp = 0
         self._lock = threading.Lock()
         self._metrics = MetricScan(metrics)
         self._is_made = False
         self._is_failing = False
 
     def add(self, line: str) -> None:
-        stamp = int(self._ctx.clock.time_s() * 1000)
         with self._lock:
+            # A clock that was set back must not bring lines out of order.
+            self._stamp = stamp = max(self._stamp, int(self._ctx.clock.time_s() * 1000))
             if self._held_bytes > _HELD_BYTES:
                 self._dropped += 1
                 return
@@ -58,7 +60,7 @@ class JobLog:
             dropped, self._dropped = self._dropped, 0
         found = [point for stamp, line in lines for point in self._metrics.points(line, stamp, self._ctx.clock)]
         if dropped:
-            lines.append((int(self._ctx.clock.time_s() * 1000), f"[{dropped} lines came too fast to be kept]"))
+            lines.append((self._stamp, f"[{dropped} lines came too fast to be kept]"))
         if self._group and (lines or not self._is_made):
             try:
                 self._make()

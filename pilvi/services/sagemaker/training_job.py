@@ -61,8 +61,10 @@ def describe_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
     """
     record, job = KIND.find(ctx, req["TrainingJobName"])
     words = KIND.status(job)
-    answer = {
+    return {
         **record,
+        # The place where the model is or would be: the member is required, whatever the status.
+        "ModelArtifacts": {"S3ModelArtifacts": model_uri(record)},
         "TrainingJobStatus": words.primary,
         "SecondaryStatus": words.secondary,
         "SecondaryStatusTransitions": KIND.transitions(job),
@@ -72,11 +74,6 @@ def describe_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         "ProfilingStatus": "Disabled",
         **_times(job),
     }
-    if job["status"] in (Status.COMPLETED, Status.STOPPED, Status.TIMED_OUT):
-        answer["ModelArtifacts"] = {"S3ModelArtifacts": model_uri(record)}
-    else:
-        answer["ModelArtifacts"] = {"S3ModelArtifacts": ""} if job["status"] == Status.FAILED else None
-    return answer
 
 
 @ops

@@ -174,6 +174,7 @@ def test_logs_and_metrics_come_while_it_runs(lab: Any) -> None:
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("InProgress", "Training")
     assert job["FinalMetricDataList"][0]["Value"] == 0.5
     assert "TrainingEndTime" not in job
+    assert job["ModelArtifacts"]["S3ModelArtifacts"].endswith("/out/live/output/model.tar.gz")
     group = lab.logs.describe_log_streams(logGroupName="/aws/sagemaker/TrainingJobs", logStreamNamePrefix="live/")
     assert group["logStreams"][0]["logStreamName"].startswith("live/algo-1-")
     lab.sagemaker.stop_training_job(TrainingJobName="live")
