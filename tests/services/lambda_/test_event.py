@@ -8,7 +8,8 @@ from botocore.exceptions import ClientError
 from pilvi.services.lambda_ import event_queue
 from pilvi.services.lambda_.engine import Engine
 from pilvi.storage.records import Table
-from pilvi.testing.server import TestServer, eventually
+from pilvi.testing.server import eventually
+from pilvi.testing.up import Up
 
 RECORD = """
 import boto3, json
@@ -110,48 +111,36 @@ def test_invoke_event_waits_while_it_is_throttled(lab, bucket, pending, monkeypa
     eventually(lambda: not pending())
 
 
-def test_events_are_sealed_and_survive_the_server(tmp_path):
+def test_events_are_sealed_and_survive_kill_9(tmp_path, lab):
     """Accepted by one server, handled by the next on the same data."""
     secret = b'"plaintext-of-an-event"'
-    with TestServer(tmp_path) as first:
-        account = first.account("555555555555")
-        role = account.role(
-            "function",
-            "lambda.amazonaws.com",
-            {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]},
-        )
-        client = account.client("lambda")
-        code = zip_of("def handler(event, context): print('got', event)")
-        client.create_function(
-            FunctionName="later", Runtime="python3.11", Handler="index.handler", Role=role, Code={"ZipFile": code}
-        )
+    first = Up(tmp_path)
+    try:
+        logs_allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]}
+        role = first.root.role("function", "lambda.amazonaws.com", logs_allowed)
+        client = first.root.client("lambda")
+        code = {"ZipFile": lab.zipped({"index.py": "def handler(event, context): print('got', event)"})}
+        client.create_function(FunctionName="later", Runtime="python3.11", Handler="index.handler", Role=role, Code=code)
+        client.invoke(FunctionName="later", Payload=b"1")["Payload"].read()
         client.put_function_concurrency(FunctionName="later", ReservedConcurrentExecutions=0)
         assert client.invoke(FunctionName="later", InvocationType="Event", Payload=secret)["StatusCode"] == 202
+    finally:
+        first.kill()
     assert [path for path in tmp_path.rglob("*") if path.is_file() and secret[1:-1] in path.read_bytes()] == []
-    with TestServer(tmp_path) as second:
-        account = second.account("555555555555")
-        client = account.client("lambda")
-        client.delete_function_concurrency(FunctionName="later")
-        logs = account.client("logs")
+    second = Up(tmp_path)
+    try:
+        second.root.client("lambda").delete_function_concurrency(FunctionName="later")
+        logs = second.root.client("logs")
 
         def got() -> bool:
-            client.invoke(FunctionName="later", InvocationType="DryRun")
             try:
                 return bool(logs.filter_log_events(logGroupName="/aws/lambda/later", filterPattern='"got plaintext"')["events"])
             except logs.exceptions.ResourceNotFoundException:
                 return False
 
         assert eventually(got)
-
-
-def zip_of(code: str) -> bytes:
-    import io
-    import zipfile
-
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("index.py", code)
-    return buffer.getvalue()
+    finally:
+        second.kill()
 
 
 def test_the_engine_is_there_only_once(server, lab):
