@@ -92,17 +92,21 @@ def pilvi(folder: Path) -> Server:
     port, data = free_port(), folder / "pilvi"
     program = str(ROOT / ".venv" / "bin" / "pilvi")
     begun = time.perf_counter()
-    process = subprocess.Popen(
-        [program, "up", "--data-dir", str(data), "--port", str(port)], stdout=subprocess.PIPE, start_new_session=True
-    )
+    with open(folder / "pilvi.log", "ab") as log:
+        process = subprocess.Popen(
+            [program, "up", "--data-dir", str(data), "--port", str(port)], stdout=subprocess.PIPE, stderr=log, start_new_session=True
+        )
     server = Server("Pilvi", f"http://127.0.0.1:{port}", process)
     assert process.stdout is not None
-    if not process.stdout.readline().startswith(b"ready"):
+    try:
+        if not process.stdout.readline().startswith(b"ready"):
+            raise RuntimeError(f"Pilvi did not start: {(folder / 'pilvi.log').read_text(errors='replace')[-500:]}")
+        server.ready_s = time.perf_counter() - begun
+        exports = subprocess.run([program, "env", "--data-dir", str(data)], capture_output=True, text=True, timeout=30, check=True)
+    except BaseException:
         server.stop()
-        raise RuntimeError("Pilvi did not start")
-    server.ready_s = time.perf_counter() - begun
-    exports = subprocess.run([program, "env", "--data-dir", str(data)], capture_output=True, text=True, check=True).stdout
-    values = dict(word.split("=", 1) for line in exports.splitlines() for word in shlex.split(line) if "=" in word)
+        raise
+    values = dict(word.split("=", 1) for line in exports.stdout.splitlines() for word in shlex.split(line) if "=" in word)
     server.credentials = Credentials(values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"])
     return server
 

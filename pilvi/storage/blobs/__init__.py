@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 1 << 20
 
 
 class BlobWriter(Protocol):

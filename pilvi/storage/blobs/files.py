@@ -16,6 +16,7 @@ from pathlib import Path
 from pilvi.core.errors import NotFound, Unavailable
 from pilvi.storage.blobs import PIECE_BYTES, new_name
 from pilvi.storage.durable import sync_folder
+from pilvi.storage.malloc import keep_large_pieces
 
 
 class FileBlobWriter:
@@ -93,6 +94,7 @@ class FileBlobs:
     """The default store of object bytes."""
 
     def __init__(self, folder: Path | str) -> None:
+        keep_large_pieces()
         self._folder = os.fspath(folder)
         if not os.path.isdir(self._folder):
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
