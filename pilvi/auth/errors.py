@@ -150,11 +150,15 @@ _TABLES = {"query": _QUERY, "ec2": _EC2}
 class AuthError(Denied):
     """A request whose signature is refused. Without a message the protocol's own is shown."""
 
-    def __init__(self, kind: Kind, message: str = "", *, plain: str = "", **fields: Any) -> None:
-        """message: S3's sentence. plain: what the other services say. fields: what S3 adds to its error."""
+    def __init__(self, kind: Kind, message: str = "", *, plain: str = "", service: str = "", **fields: Any) -> None:
+        """message: S3's sentence. plain: what the other services say. fields: what S3 adds to its error.
+
+        service: the signing name in a claim that could not be read to its end, so that the answer can be in its protocol.
+        """
         super().__init__(message, **fields)
         self.kind: Kind = kind
         self.plain = plain
+        self.service = service
 
     def __str__(self) -> str:
         return f"{self.kind}: {self.message or self.plain}".removesuffix(": ")

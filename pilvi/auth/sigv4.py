@@ -67,13 +67,15 @@ def _read_header(request: Request, header: str) -> Claim:
         raise _incomplete_header(header, credential, signed, signature)
     scope = credential.split("/")
     if len(scope) != 5 or not scope[0]:
-        raise AuthError("malformed", _HEADER_MALFORMED + _CREDENTIAL_FORM, plain=_five_elements(credential))
+        named = scope[-2] if len(scope) > 2 else ""
+        raise AuthError("malformed", _HEADER_MALFORMED + _CREDENTIAL_FORM, plain=_five_elements(credential), service=named)
     key_id, date, region, service, terminator = scope
     if terminator != "aws4_request":
         raise AuthError(
             "scope",
             f'{_HEADER_MALFORMED}incorrect terminal "{terminator}". This endpoint uses "aws4_request".',
             plain=f"Credential should be scoped with a valid terminator: 'aws4_request', not '{terminator}'.",
+            service=service,
         )
     timestamp = headers.get("x-amz-date") or canonical.stamp_of_http_date(headers.get("date", ""))
     payload_hash = headers.get("x-amz-content-sha256", "")
@@ -271,10 +273,12 @@ def _scope_error(claim: Claim, text: str, plain: str) -> AuthError:
 def _incomplete_header(header: str, credential: str, signed: str, signature: str) -> AuthError:
     wanted = (("Credential", credential), ("Signature", signature), ("SignedHeaders", signed))
     sentences = [f"Authorization header requires '{name}' parameter." for name, value in wanted if not value]
+    scope = credential.split("/")
     return AuthError(
         "malformed",
         f"{_HEADER_MALFORMED}the authorization header requires three components: Credential, SignedHeaders, and Signature.",
         plain=f"{' '.join(sentences)} Authorization={header}",
+        service=scope[3] if len(scope) == 5 else "",
     )
 
 

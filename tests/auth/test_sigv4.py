@@ -340,6 +340,21 @@ def test_the_words_for_a_credential_of_too_many_parts():
         read_claim(Request("GET", "/", "", {"authorization": header}))
     assert caught.value.message.startswith("The authorization header is malformed; the Credential is mal-formed;")
     assert caught.value.plain.endswith("got 'a/b/c/d/e/aws4_request'")
+    assert caught.value.service == "e"
+
+
+@pytest.mark.parametrize(
+    ("rest", "service"),
+    [
+        ("a/d/r/sts/aws4_request, SignedHeaders=host", "sts"),
+        ("a/d/r/sts/aws5_request, SignedHeaders=host, Signature=x", "sts"),
+        ("a/b, SignedHeaders=host, Signature=x", ""),
+    ],
+)
+def test_a_malformed_claim_still_tells_its_service(rest, service):
+    with pytest.raises(AuthError) as caught:
+        read_claim(Request("GET", "/", "", {"authorization": "AWS4-HMAC-SHA256 Credential=" + rest}))
+    assert caught.value.service == service
 
 
 def test_a_header_and_a_query_are_one_too_many(oracle):
