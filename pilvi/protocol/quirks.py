@@ -39,7 +39,7 @@ VALIDATION_CODES: Mapping[str, str] = {
     "rds": "InvalidParameterValue",
     "redshift": "InvalidParameterValue",
     "route53": "InvalidInput",
-    "s3": "InvalidArgument",
+    "s3": "MalformedXML",
     "s3control": "InvalidRequest",
     "sns": "InvalidParameter",
     "sqs": "InvalidParameterValue",
@@ -51,7 +51,7 @@ MISSING_CODES: Mapping[str, tuple[str, str]] = {
     "rds": ("MissingParameter", "The request must contain the parameter {0}"),
     "redshift": ("MissingParameter", "The request must contain the parameter {0}"),
     "sqs": ("MissingParameter", "The request must contain the parameter {0}."),
-    "s3": ("MalformedXML", "The XML you provided was not well-formed or did not validate against our published schema"),
+    "s3": ("MissingRequestBodyError", "Request Body is empty"),
 }
 # Services that take values their model does not list, or that refuse them in words only they know: left to the service.
 # By shape; '*' is all of them.
@@ -103,6 +103,8 @@ def validation_error(service: str, protocol: str, message: str, missing: str = "
     if missing and service in MISSING_CODES:
         code, text = MISSING_CODES[service]
         return ServiceError(code, text.format(missing), 400)
+    if service in S3_LIKE:
+        message = MALFORMED_XML
     default = "ValidationError" if protocol in ("query", "ec2") else "ValidationException"
     return ServiceError(VALIDATION_CODES.get(service, default), message, 400)
 

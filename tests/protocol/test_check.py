@@ -126,6 +126,14 @@ NAME_PATTERN = "[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
             ),
         ),
         ("ec2", "TerminateInstances", {}, "MissingParameter", "The request must contain the parameter InstanceIds"),
+        ("s3", "PutBucketTagging", {"Bucket": "b"}, "MissingRequestBodyError", "Request Body is empty"),
+        (
+            "s3",
+            "PutBucketTagging",
+            {"Bucket": "b", "Tagging": {"TagSet": [{"Key": "k"}]}},
+            "MalformedXML",
+            "The XML you provided was not well-formed or did not validate against our published schema",
+        ),
         ("sqs", "CreateQueue", {}, "MissingParameter", "The request must contain the parameter QueueName."),
         (
             "sns",
