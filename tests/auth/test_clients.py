@@ -205,4 +205,4 @@ def test_no_request_takes_long_to_refuse(aws):
     started = time.monotonic()
     with pytest.raises(ClientError):
         user.client("s3").get_object(Bucket="some-bucket", Key="a" * 900)
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 10
