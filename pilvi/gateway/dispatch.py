@@ -11,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from pilvi.auth.context import global_context
+from pilvi.auth.denial import denied
 from pilvi.auth.policy import decide
 from pilvi.core.errors import (
     AlreadyExists,
@@ -87,7 +88,8 @@ class Dispatcher:
         decision = decide(principal, ctx.account, policies, access, context)
         if decision.allowed:
             return None
-        return Denied(denial(ctx, access, decision.reason))
+        model = self._models.service(ctx.service)
+        return denied(principal, access, decision, model.protocol, model.signing_name)
 
     # -- performing -------------------------------------------------------------------------------------------------
 
@@ -144,13 +146,6 @@ class Dispatcher:
             if (error := self.check(inner, access)) is not None:
                 raise as_service_error(home, error)
         return home, found, inner, params
-
-
-def denial(ctx: Context, access: Access, reason: str) -> str:
-    """AWS's sentence. Source: IAM User Guide, "Troubleshoot access denied error messages"."""
-    who = f"User: {ctx.principal.arn}" if ctx.principal.arn else f"User: {ctx.principal.name or 'anonymous'}"
-    what = f' on resource: "{access.resource}"' if access.resource != "*" else ""
-    return f"{who} is not authorized to perform: {access.action}{what} {reason}".rstrip()
 
 
 def not_built(operation: Operation) -> ServiceError:
