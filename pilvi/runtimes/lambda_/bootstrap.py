@@ -24,6 +24,17 @@ def import_path(task_root, opt, versions, is_dir=os.path.isdir):
     return [task_root, *(path for path in layers if opt and is_dir(path))]
 
 
+def uncompiled(roots, limit=3000):
+    """Source files below the roots that were imported without a compiled form beside them."""
+    found = []
+    for module in list(sys.modules.values()):
+        path, cached = getattr(module, "__file__", None), getattr(module, "__cached__", None)
+        is_ours = isinstance(path, str) and isinstance(cached, str) and path.endswith(".py") and path.startswith(roots)
+        if is_ours and not os.path.exists(cached):
+            found.append(path)
+    return found[:limit]
+
+
 def main(handler):
     from awslambdaric import bootstrap
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
@@ -46,6 +57,10 @@ def main(handler):
                 raise RuntimeError(f"the runtime API answered {response.status} to {endpoint}")
 
         def wait_next_invocation(self):
+            nonlocal wants_modules
+            if wants_modules:
+                wants_modules = False
+                tell_modules()
             request = super().wait_next_invocation()
             mark("S", request.invoke_id)
             return request
@@ -73,10 +88,17 @@ def main(handler):
         except (OSError, ValueError):
             pass  # the handler closed its output: its own loss
 
+    def tell_modules():
+        names = "\x1f".join(uncompiled(tuple(f"{path}/" for path in (task_root, opt) if path)))
+        if names and len(names) < 200_000:
+            os.write(1, MARK + f"M {names}\n".encode(errors="surrogateescape"))
+
     bootstrap.create_log_sink = Sink
     versions = [f"{sys.version_info.major}.{sys.version_info.minor}"]
     versions.append(os.environ.get("AWS_EXECUTION_ENV", "").removeprefix("AWS_Lambda_python") or versions[0])
-    sys.path[:0] = import_path(os.environ["LAMBDA_TASK_ROOT"], os.environ.pop("PILVI_LAMBDA_OPT", ""), versions)
+    task_root, opt = os.environ["LAMBDA_TASK_ROOT"], os.environ.pop("PILVI_LAMBDA_OPT", "")
+    wants_modules = os.environ.pop("PILVI_LAMBDA_MODULES", "") == "1"
+    sys.path[:0] = import_path(task_root, opt, versions)
     bootstrap.run(handler, Client(os.environ["AWS_LAMBDA_RUNTIME_API"], False))
 
 

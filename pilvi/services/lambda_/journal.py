@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pilvi.lambda")
 
 MARK = "\x04"
-"""Before `S <request id>` or `E <request id>`: an invocation starts or ends here. Written by runtimes/lambda_/bootstrap.py."""
+"""Before `S <request id>` or `E <request id>`: an invocation starts or ends here; before `M`: modules. Written by runtimes/lambda_/bootstrap.py."""
 FRAME = "\x1e"
 """Before a message of several lines, which are joined by carriage returns."""
 
@@ -167,6 +167,8 @@ class Journal:
         self._current: Invocation | None = None
         self.measure: Callable[[], int] = lambda: 0
         """The most memory (MiB) the worker has used so far."""
+        self.on_modules: Callable[[list[str]], None] | None = None
+        """Told once which modules the worker imported, when it was asked to say."""
         self._peak: tuple[float, int] = (-1.0, 0)
 
     def expect(self, invocation: Invocation) -> None:
@@ -177,6 +179,10 @@ class Journal:
     def line(self, text: str) -> None:
         """A line of the worker's output; called from compute's thread, one line after the other."""
         before, mark, rest = text.partition(MARK)
+        if mark and not before and rest.startswith("M ") and self.on_modules is not None:
+            tell, self.on_modules = self.on_modules, None
+            tell(rest[2:].split("\x1f"))
+            return
         if mark and (invocation := self._open.get(rest[2:])) is not None:
             if before:
                 self._say(before + "\n")

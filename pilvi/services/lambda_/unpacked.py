@@ -31,6 +31,7 @@ class _Copy:
         self.lock = threading.Lock()
         self.holders = 0
         self.is_ready = False
+        self.is_compiled = False
         self.released_s = 0.0
 
 
@@ -64,6 +65,16 @@ class Unpacked:
             copy = self._copies[name_of(packages)]
             copy.holders -= 1
             copy.released_s = self._clock.time_s()
+
+    def is_compiled(self, packages: Sequence[str]) -> bool:
+        return self._copies[name_of(packages)].is_compiled
+
+    def claim_compiling(self, packages: Sequence[str]) -> bool:
+        """True for the one who shall compile a held copy."""
+        with self._lock:
+            copy = self._copies[name_of(packages)]
+            is_mine, copy.is_compiled = not copy.is_compiled, True
+            return is_mine
 
     def sweep(self) -> None:
         """Remove copies nobody has used for a while. For threads."""

@@ -13,9 +13,11 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import json
+import logging
 import threading
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,10 +28,13 @@ from pilvi.core.service import Context
 from pilvi.services.lambda_.catalog import Target
 from pilvi.services.lambda_.invocation import Invocation, Outcome, Platform, exited, timed_out
 from pilvi.services.lambda_.journal import Journal, LogStream
+from pilvi.services.lambda_.precompile import compile_modules, modules_in
 from pilvi.services.lambda_.settings import variables_of
 
 if TYPE_CHECKING:
     from pilvi.services.lambda_.pool import Pool
+
+log = logging.getLogger("pilvi.lambda")
 
 ENVIRONMENT = "lambda-python"
 INIT_S = 10.0
@@ -219,8 +224,9 @@ class Worker:
                 f"The {ENVIRONMENT} environment is not installed here: pilvi runtimes install {ENVIRONMENT}",
                 500,
             )
-        code = self._hold((target.record["_code"],))
-        layers = self._hold(tuple(layer["blob"] for layer in target.record["_layers"])) if target.record["_layers"] else None
+        roots = {_TASK_ROOT: self._hold((target.record["_code"],))}
+        if target.record["_layers"]:
+            roots["/opt"] = self._hold(tuple(layer["blob"] for layer in target.record["_layers"]))
         service = self.pool.context(target).as_service("lambda.amazonaws.com", source_arn=target.arn)
         try:
             identity = cloud.identities.assume_role(service.principal, target.record["Role"], target.name[:64])
@@ -251,9 +257,11 @@ class Worker:
             "AWS_ENDPOINT_URL": cloud.endpoint,
             "AWS_LAMBDA_RUNTIME_API": f"{cloud.endpoint.partition('://')[2]}/_pilvi/lambda/{self.token}",
         }
-        binds = [*environment.binds, Bind(runtime_dir(), _RUNTIME_DIR), Bind(code, _TASK_ROOT)]
-        if layers is not None:
-            binds.append(Bind(layers, "/opt"))
+        binds = [*environment.binds, Bind(runtime_dir(), _RUNTIME_DIR), *(Bind(path, root) for root, path in roots.items())]
+        if not all(self.pool.unpacked.is_compiled(packages) for packages in self._held):
+            env["PILVI_LAMBDA_MODULES"] = "1"
+            self.journal.on_modules = partial(self._compile_later, environment, roots, tuple(self._held))
+        if "/opt" in roots:
             env["PILVI_LAMBDA_OPT"] = "/opt"  # the program inside is told, as it may lie elsewhere where nothing can be mounted
         if cloud.compute.isolation == "none":
             binds.append(Bind(self.pool.scratch(self.token), "/tmp", writable=True))
@@ -268,6 +276,37 @@ class Worker:
         self.journal.init_start()
         self._process = process = cloud.compute.launch(spec, self.journal.line)
         self.journal.measure = process.peak_memory_mib
+
+    def _compile_later(
+        self, environment: Environment, roots: dict[str, Path], packages: tuple[tuple[str, ...], ...], named: list[str]
+    ) -> None:
+        """The worker has said what it imported; called from compute's thread, which must not wait."""
+        # Not every claim is won: another worker may have been first with the code, or with the layers.
+        mine = {
+            root: path
+            for (root, path), held in zip(roots.items(), packages, strict=True)
+            if self.pool.unpacked.claim_compiling(held)
+        }
+        modules = modules_in(named, mine)
+        if modules:
+            threading.Thread(
+                target=self._compile, args=(environment, mine, packages, modules), name="lambda-compile", daemon=True
+            ).start()
+
+    def _compile(
+        self, environment: Environment, roots: dict[str, Path], packages: tuple[tuple[str, ...], ...], modules: dict[str, list[str]]
+    ) -> None:
+        token = f"{self.token}-modules"
+        held = [one for one in packages if self.pool.unpacked.hold(one)]
+        try:
+            scratch = self.pool.scratch(token)
+            compile_modules(self.pool.cloud.compute, environment, runtime_dir(), scratch, roots, modules)
+        except (PilviError, OSError) as error:
+            log.debug("modules of %s stay uncompiled: %s", self.target.name, error)
+        finally:
+            for one in held:
+                self.pool.unpacked.release(one)
+            self.pool.drop_scratch(token)
 
     def _hold(self, packages: tuple[str, ...]) -> Path:
         path = self.pool.unpacked.hold(packages)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from pilvi.runtimes.lambda_ import bootstrap
+from pilvi.runtimes.lambda_ import bootstrap, precompile
 
 
 def test_import_path_looks_into_layers_after_the_code():
@@ -20,3 +20,16 @@ def test_bootstrap_imports_nothing_of_pilvi():
     imported = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     imported += [str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert not [name for name in imported if name.startswith("pilvi")]
+
+
+def test_precompile_compiles_what_is_listed_and_skips_what_is_not_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(precompile.os, "nice", lambda _by: 0)
+    (tmp_path / "good.py").write_text("A = 1")
+    (tmp_path / "bad.py").write_text("A =")
+    (tmp_path / "list").write_text(f"{tmp_path}/bad.py\n{tmp_path}/none.py\n{tmp_path}/good.py\n")
+    precompile.main(str(tmp_path / "list"))
+    assert [path.name.split(".")[0] for path in (tmp_path / "__pycache__").iterdir()] == ["good"]
+
+
+def test_uncompiled_names_modules_below_the_roots():
+    assert bootstrap.uncompiled(("/nowhere/",)) == []

@@ -4,9 +4,13 @@ import io
 import json
 import urllib.request
 import zipfile
+from pathlib import Path
 
 import pytest
 from botocore.exceptions import ClientError
+
+from pilvi.services.lambda_.precompile import modules_in
+from pilvi.testing.server import eventually
 
 PACKAGE = {
     "python/greeting/__init__.py": "WORD = 'hello'",
@@ -151,3 +155,21 @@ def test_layers_are_shared_by_permission(lab, new_lab, greeting):
         lab.client.get_layer_version_policy(LayerName="greeting", VersionNumber=1)
     with pytest.raises(ClientError):
         other.create("borrowing-again", Layers=layers)
+
+
+def test_what_was_imported_is_compiled_for_later_workers(lab):
+    made = lab.client.publish_layer_version(
+        LayerName="compiled", Content={"ZipFile": lab.zipped({"python/slow_module.py": "A = 1"})}
+    )
+    code = "import os, helper, slow_module\ndef handler(event, context): return [os.path.exists(m.__cached__) for m in (helper, slow_module)]"
+    lab.create(
+        "compiling", Code={"ZipFile": lab.zipped({"index.py": code, "helper.py": ""})}, Layers=[made["LayerVersionArn"]], Timeout=20
+    )
+    assert lab.invoke("compiling") == [False, False]
+    eventually(lambda: lab.invoke("compiling") == [True, True])
+
+
+def test_modules_named_by_a_worker_are_only_its_packages():
+    roots = {"/var/task": Path("/data/one"), "/opt": Path("/data/two")}
+    named = ["/var/task/a.py", "/data/two/b.py", "/etc/passwd", "/opt/../etc/x.py", "/opt/c.so", "/var/task/d\n.py", "/opt/b.py"]
+    assert modules_in(named, roots) == {"/var/task": ["a.py"], "/opt": ["b.py"]}
