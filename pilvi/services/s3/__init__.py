@@ -16,6 +16,7 @@ from pilvi.services.s3 import (
 from pilvi.services.s3 import object as object_
 from pilvi.services.s3.access import access
 from pilvi.services.s3.errors import CODES
+from pilvi.services.s3.post_object import post_object
 
 service = Service(
     "s3",
@@ -32,4 +33,5 @@ service = Service(
     ownership.ops,
     errors=CODES,
     access=access,
+    sites={"post-object": post_object},
 )
