@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request, Response
+from pilvi.core.streams import ByteStream
 from pilvi.protocol import xml
+from pilvi.protocol.query import parse_query
 
 if TYPE_CHECKING:
     from pilvi.protocol.faults import Fault
-    from pilvi.protocol.models import Operation, ResponseEncoder
+    from pilvi.protocol.models import Operation, RequestDecoder, ResponseEncoder
 
 # -- errors the engine itself raises ------------------------------------------------------------------------------------
 
@@ -277,7 +280,30 @@ S3_STATUS: Mapping[str, int] = {
     "SlowDown": 503,
     "TemporaryRedirect": 307,
 }
+# Presigned URLs carry in the query string what would be headers: botocore's SigV2 form and other SDKs' SigV4 form do so.
+_HOISTED = (
+    "content-type",
+    "content-md5",
+    "content-encoding",
+    "content-disposition",
+    "content-language",
+    "cache-control",
+    "expires",
+)
 _S3_BODILESS = frozenset({304})
+
+
+def s3_request_headers(request: Request) -> Mapping[str, str]:
+    """The headers of a request, with those a presigned URL carries in its query string."""
+    query = request.query
+    if "ignature=" not in query:
+        return request.headers
+    values = {name.lower(): value[-1] for name, value in parse_query(query).items()}
+    is_old = "awsaccesskeyid" in values
+    kept = {name: value for name, value in values.items() if name.startswith("x-amz-") or (is_old and name in _HOISTED)}
+    if is_old:
+        kept.pop("expires", None)
+    return {**kept, **request.headers}
 
 
 def s3_headers(request_id: str) -> list[tuple[str, str]]:
@@ -299,6 +325,18 @@ def s3_error(fault: Fault, request_id: str, request: Request, elements: str) -> 
     tail = f"<RequestId>{request_id}</RequestId><HostId>{_host_id(request_id)}</HostId>"
     headers.append(("Content-Type", "application/xml"))
     return Response(fault.status, headers, f"{xml.DECLARATION}<Error>{elements}{resource}{tail}</Error>".encode())
+
+
+def s3_request(decode: RequestDecoder) -> RequestDecoder:
+    """S3 takes headers from presigned URLs, too."""
+
+    def decode_s3(request: Request, body: bytes | ByteStream, params: Mapping[str, str]) -> dict[str, Any]:
+        headers = s3_request_headers(request) if request.query else request.headers
+        if headers is not request.headers:
+            request = replace(request, headers=headers)
+        return decode(request, body, params)
+
+    return decode_s3
 
 
 def s3_response(operation: Operation, encode: ResponseEncoder) -> ResponseEncoder:

@@ -25,7 +25,9 @@ ReadBody = Callable[["bytes | ByteStream", dict[str, Any]], None]
 WriteBody = Callable[[Mapping[str, Any]], "tuple[bytes | ByteStream, str]"]
 """result -> body and its content type ('' for none)."""
 
+_UNFIT = re.compile("[\r\n\0\u0100-\U0010ffff]")
 _BREAKS = re.compile("[\r\n\0]")
+_WIDE = re.compile("[\u0100-\U0010ffff]")
 _OUTSIDE_REQUESTS = ("uri", "querystring", "header", "headers")
 _OUTSIDE_RESPONSES = ("header", "headers", "statusCode")
 
@@ -317,8 +319,13 @@ def headers_writer(shape: Shape) -> Callable[[Mapping[str, Any], list[tuple[str,
 
 
 def _one_line(text: str) -> str:
-    """A header may not hold line breaks: whoever wrote them wanted another header."""
-    return text if _BREAKS.search(text) is None else _BREAKS.sub(" ", text)
+    """A header may not hold line breaks: whoever wrote them wanted another header. What HTTP cannot carry goes as RFC 2047
+    has it, as S3 returns such metadata.
+    """
+    if _UNFIT.search(text) is None:
+        return text
+    text = _BREAKS.sub(" ", text)
+    return text if _WIDE.search(text) is None else f"=?UTF-8?B?{b64encode(text.encode()).decode()}?="
 
 
 def write_text(shape: Shape) -> WriteText:

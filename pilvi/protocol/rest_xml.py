@@ -31,7 +31,8 @@ def compile_request(operation: Operation) -> RequestDecoder:
     def read_events(shape: Shape) -> Any:
         return eventstream.compile_input(shape, reader, xml.parse)
 
-    return rest.compile_request(operation, read_document, read_members, read_events)
+    decode = rest.compile_request(operation, read_document, read_members, read_events)
+    return quirks.s3_request(decode) if operation.service == "s3" else decode
 
 
 def compile_response(operation: Operation) -> ResponseEncoder:

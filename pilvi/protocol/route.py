@@ -248,7 +248,8 @@ class Router:
         if self._s3_templates is None:
             self._s3_templates = S3Templates(model.raw["operations"], model.shapes)
         query = parse_query(request.query) if request.query else {}
-        fit = self._s3_templates.match(request.method, request.raw_path, query, request.headers, bucket)
+        headers = quirks.s3_request_headers(request) if query else request.headers
+        fit = self._s3_templates.match(request.method, request.raw_path, query, headers, bucket)
         if fit is None:
             return Match("s3", "rest-xml", error=quirks.unknown_operation("s3", "rest-xml", "", ""))
         name, labels = fit

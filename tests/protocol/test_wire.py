@@ -6,9 +6,12 @@ import gzip
 import json
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import urlsplit
 
+import boto3
 import msgspec
 import pytest
+from botocore.config import Config
 from oracle import parsed
 
 from pilvi.core.errors import ServiceError
@@ -16,6 +19,7 @@ from pilvi.core.http import Request, Response
 from pilvi.core.streams import ByteStream
 from pilvi.protocol import cbor
 from pilvi.protocol.models import Models, Operation, encode_error
+from pilvi.protocol.route import Router
 
 POST = Request("POST", "/", "", {})
 
@@ -128,6 +132,39 @@ def test_s3_errors_may_carry_headers(models: Models) -> None:
     error = ServiceError("PermanentRedirect", "x", _headers={"x-amz-bucket-region": "eu-west-1"})
     response = refused(models, "s3", "HeadBucket", error, Request("HEAD", "/b", "", {}))
     assert (response.status, dict(response.headers)["x-amz-bucket-region"]) == (301, "eu-west-1")
+
+
+@pytest.mark.parametrize("version", ["s3", "s3v4"])
+def test_s3_takes_headers_from_presigned_urls(models: Models, version: str) -> None:
+    """botocore's SigV2 form carries x-amz- headers in the query string; its SigV4 form leaves them to the caller."""
+    client = boto3.client(
+        "s3",
+        region_name="us-east-1",
+        aws_access_key_id="a",
+        aws_secret_access_key="b",
+        endpoint_url="http://127.0.0.1:1",
+        config=Config(signature_version=version),
+    )
+    params = {"Bucket": "b", "Key": "k", "ACL": "private", "Metadata": {"m": "v"}, "ContentType": "text/csv"}
+    url = urlsplit(client.generate_presigned_url("put_object", params))
+    given = {} if version == "s3" else {"x-amz-acl": "private", "x-amz-meta-m": "v", "content-type": "text/csv"}
+    request = Request("PUT", url.path, url.query, {"host": url.netloc, **given})
+    match = Router(models).route(request, None)
+    assert match.operation is not None
+    decoded = match.operation.decode(request, ByteStream(b"x"), match.path_params, match.protocol)
+    assert {name: decoded.get(name) for name in params} == params
+
+
+def test_s3_copies_by_presigned_urls(models: Models) -> None:
+    query = "x-amz-copy-source=%2Fa%2Fb&AWSAccessKeyId=a&Signature=s&Expires=1"
+    match = Router(models).route(Request("PUT", "/b/k", query, {}), None)
+    assert match.operation is operation(models, "s3", "CopyObject")
+    assert match.operation.decode(Request("PUT", "/b/k", query, {}), b"", match.path_params)["CopySource"] == "/a/b"
+
+
+def test_s3_metadata_beyond_latin_goes_encoded(models: Models) -> None:
+    response = encoded(models, "s3", "HeadObject", {"Metadata": {"a": "日", "b": "\xc3\xa4"}})
+    assert {("x-amz-meta-a", "=?UTF-8?B?5pel?="), ("x-amz-meta-b", "\xc3\xa4")} <= set(response.headers)
 
 
 def test_s3_decodes_lists_of_parts(models: Models) -> None:
