@@ -25,6 +25,8 @@ def authenticate(gateway: Gateway, call: Call) -> None:
         call.principal = ANONYMOUS
         if match.service != "s3" and not (match.operation is not None and match.operation.is_unsigned):
             raise AuthError("missing_token")
+        if call.body is None:
+            call.request.body = decoded(call.request.body, call.request, None, None)
         return
     identity = gateway.identities.find(claim.access_key_id, claim.session_token)
     if identity is None:
