@@ -39,6 +39,8 @@ class Call:
     resource: Mapping[str, Any] = field(default_factory=dict)
     method: Mapping[str, Any] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
+    api: Mapping[str, Any] = field(default_factory=dict)
+    """What the API as a whole holds for its methods: `_validators`, `_models`, `_authorizers`."""
     log: list[str] | None = None
     """Lines of a test invocation's log; None when nobody asked."""
 

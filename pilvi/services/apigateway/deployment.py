@@ -11,13 +11,14 @@ from pilvi.core.errors import Conflict, Invalid, NotFound, Unsupported
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.apigateway import patch
+from pilvi.services.apigateway.model import models_of
 from pilvi.services.apigateway.rest_api import find_api, page_size, whole_second
 from pilvi.services.apigateway.stage import check_stage, new_stage, stage_id, stages_of
 from pilvi.storage.records import Change, DeleteBody, Expect, PutBody
 
 ops = Operations()
 
-FROZEN = ("id", "name", "policy", "binaryMediaTypes", "disableExecuteApiEndpoint", "_resources", "_authorizers")
+FROZEN = ("id", "name", "policy", "binaryMediaTypes", "disableExecuteApiEndpoint", "_resources", "_authorizers", "_validators")
 RULES = {"/description": patch.optional()}
 
 
@@ -136,7 +137,7 @@ def check_complete(api: Mapping[str, Any]) -> None:
 
 def frozen(ctx: Context, api: Mapping[str, Any], body: str) -> bytes:
     """Sealed, because templates and URIs may carry what nobody else should read."""
-    kept = {key: api[key] for key in FROZEN if key in api}
+    kept = {key: api[key] for key in FROZEN if key in api} | {"_models": models_of(api)}
     return ctx.keyring.seal(msgspec.msgpack.encode(kept), body.encode())
 
 

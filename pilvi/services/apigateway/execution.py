@@ -13,6 +13,7 @@ from pilvi.services.apigateway.function import call_function, error_message
 from pilvi.services.apigateway.integration import MOST_TIMEOUT_MS
 from pilvi.services.apigateway.mapping import request_value, response_value
 from pilvi.services.apigateway.proxy import answer_of, event_of, header_text, safe_name, status_of
+from pilvi.services.apigateway.request_validator import check_request
 from pilvi.services.apigateway.selection import is_selected
 from pilvi.services.apigateway.template import TemplateError, render, render_response
 
@@ -39,6 +40,8 @@ async def run(ctx: Context, call: Call) -> Answer:
     call.note(f"Method request headers: {noted({name: values[-1] for name, values in call.headers.items()})}")
     call.note(f"Method request body before transformations: {call.text}")
     try:
+        if validator := call.method.get("requestValidatorId"):
+            check_request(call, call.api["_validators"][validator], call.api["_models"])
         if integration["type"] == "AWS_PROXY":
             answer = await proxied(ctx, call, integration)
         elif integration["type"] == "MOCK":

@@ -9,6 +9,7 @@ from pilvi.core.errors import Conflict, Invalid, NotFound, Unsupported
 from pilvi.core.service import Context, Operations
 from pilvi.services.apigateway import patch
 from pilvi.services.apigateway.model import check_models
+from pilvi.services.apigateway.request_validator import check_named
 from pilvi.services.apigateway.resource import find_resource
 from pilvi.services.apigateway.rest_api import change_api, find_api
 
@@ -31,9 +32,9 @@ RULES = {
 def put_method(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Add a verb to a resource; `ANY` stands for those that are not added by name.
 
-    req: authorizationType NONE or CUSTOM (with authorizerId), apiKeyRequired, operationName, requestParameters, requestModels (Empty, Error).
+    req: authorizationType NONE or CUSTOM (with authorizerId), apiKeyRequired, operationName, requestParameters, requestModels, requestValidatorId.
     Errors: ConflictException - it is there. BadRequestException - an unknown verb, type or model. NotFoundException - no such resource.
-    Differs: AWS_IAM, COGNITO_USER_POOLS and request validators are refused, since nothing would enforce them.
+    Differs: AWS_IAM and COGNITO_USER_POOLS are refused, since nothing would enforce them.
     """
     method = {
         "httpMethod": req["httpMethod"],
@@ -116,6 +117,5 @@ def check_enforceable(api: Mapping[str, Any], method: Mapping[str, Any]) -> None
             )
     elif method["authorizationType"] != "NONE":
         raise Unsupported(f"apigateway methods with authorizationType {method['authorizationType']} are not built.")
-    if method.get("requestValidatorId"):
-        raise Invalid("Invalid Request Validator identifier specified")
-    check_models(method.get("requestModels") or {})
+    check_named(api, method)
+    check_models(api, method.get("requestModels") or {})

@@ -21,15 +21,15 @@ RULES = {"/responseParameters/*": patch.entry(patch.flag), "/responseModels/*": 
 
 @ops
 def put_method_response(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Declare a status. req: responseParameters {"method.response.header.NAME": required?}, responseModels (Empty, Error).
+    """Declare a status. req: responseParameters {"method.response.header.NAME": required?}, responseModels.
 
     Errors: ConflictException - it is declared. BadRequestException - a parameter of another form. NotFoundException - no such method.
     """
     response = {"statusCode": req["statusCode"]}
     response |= {key: req[key] for key in ("responseParameters", "responseModels") if req.get(key)}
-    check(response)
 
     def changed(api: dict[str, Any]) -> None:
+        check(api, response)
         responses = find_method(api, req).setdefault("methodResponses", {})
         if req["statusCode"] in responses:
             raise Conflict("Response already exists for this resource")
@@ -52,7 +52,7 @@ def update_method_response(ctx: Context, req: Mapping[str, Any]) -> Mapping[str,
 
     def changed(api: dict[str, Any]) -> None:
         response = patch.patched(find_response(api, req), req.get("patchOperations"), RULES)
-        check(response)
+        check(api, response)
         find_method(api, req)["methodResponses"][req["statusCode"]] = response
         answer.clear()
         answer.update(response)
@@ -82,8 +82,8 @@ def find_response(api: Mapping[str, Any], req: Mapping[str, Any]) -> dict[str, A
     return response
 
 
-def check(response: Mapping[str, Any]) -> None:
+def check(api: Mapping[str, Any], response: Mapping[str, Any]) -> None:
     for name in response.get("responseParameters") or {}:
         if not HEADER.fullmatch(name):
             raise Invalid(f"Invalid mapping expression specified: {name}")
-    check_models(response.get("responseModels") or {})
+    check_models(api, response.get("responseModels") or {})

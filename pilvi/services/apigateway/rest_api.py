@@ -197,11 +197,11 @@ def root_only(ctx: Context) -> dict[str, Any]:
 
 
 def copied(ctx: Context, id: str) -> dict[str, Any]:
-    """Resources and authorizers of another API."""
+    """The drawing of another API."""
     source = ctx.records("RestApi").find(id)
     if source is None:
         raise no_such_api(ctx, {"restApiId": id})
-    return {key: source[key] for key in ("_resources", "_authorizers") if key in source}
+    return {key: source[key] for key in ("_resources", "_authorizers", "_models", "_validators") if key in source}
 
 
 def retyped(api: dict[str, Any], operation: Mapping[str, Any]) -> bool:

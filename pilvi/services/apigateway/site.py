@@ -56,7 +56,8 @@ class Served:
     policy: Mapping[str, Any] | None
     binary_types: tuple[str, ...]
     is_disabled: bool
-    authorizers: Mapping[str, Any]
+    api: Mapping[str, Any]
+    """Authorizers, validators and models, as frozen."""
 
 
 async def execute(ctx: Context, request: Request) -> Response:
@@ -82,7 +83,7 @@ async def answered(ctx: Context, request: Request, extended_id: str) -> Answer:
         raise missing_token()
     call.resource, call.method, call.parameters = route.resource, route.method, route.parameters
     if call.method["authorizationType"] == "CUSTOM":
-        await authorize(home, call, served.authorizers[call.method["authorizerId"]], remembered(ctx)["verdicts"])
+        await authorize(home, call, served.api["_authorizers"][call.method["authorizerId"]], remembered(ctx)["verdicts"])
     if call.method["apiKeyRequired"]:
         await admit(home.to("apigateway", ""), call, remembered(ctx)["keys"])
     call.body = await body_of(request)
@@ -140,7 +141,7 @@ def load_served(ctx: Context, api: str, stage: str) -> Served | None:
         json.loads(frozen["policy"]) if "policy" in frozen else None,
         tuple(frozen.get("binaryMediaTypes") or ()),
         bool(frozen.get("disableExecuteApiEndpoint")),
-        frozen.get("_authorizers") or {},
+        {key: frozen.get(key) or {} for key in ("_authorizers", "_validators", "_models")},
     )
 
 
@@ -168,6 +169,7 @@ def call_of(ctx: Context, request: Request, address: Address, served: Served, ex
         trace_id=trace_id,
         at=ctx.clock.now(),
         binary_types=served.binary_types,
+        api=served.api,
     )
 
 

@@ -10,6 +10,7 @@ from pilvi.services.apigateway.call import Call
 from pilvi.services.apigateway.execution import run
 from pilvi.services.apigateway.integration import find_integration
 from pilvi.services.apigateway.method import find_method
+from pilvi.services.apigateway.model import models_of
 from pilvi.services.apigateway.resource import find_resource
 from pilvi.services.apigateway.rest_api import find_api
 from pilvi.services.apigateway.routing import Router
@@ -54,6 +55,7 @@ async def test_invoke_method(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
         resource=resource,
         method=method,
         parameters=route.parameters if route else {},
+        api={"_validators": api.get("_validators") or {}, "_models": models_of(api)},
         log=lines,
     )
     answer = await run(ctx, call)
