@@ -1,13 +1,15 @@
 #!/bin/sh
 # System packages that make isolation strong and let the training toolkit compile. Installs what is missing when it may,
-# says what it would want when it may not; nothing here is needed for the server itself.
+# says what it would want when it may not; of these the server itself needs only Python's venv module.
 set -eu
 wanted=""
 command -v bwrap >/dev/null 2>&1 || wanted="$wanted bubblewrap"
 command -v cc >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
 command -v curl >/dev/null 2>&1 || wanted="$wanted curl"
-include=$("${PYTHON:-python3.11}" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
-[ -e "$include/Python.h" ] || wanted="$wanted python3-dev"
+python=${PYTHON:-python3.11}
+"$python" -c 'import ensurepip' >/dev/null 2>&1 || wanted="$wanted python3.11-venv"
+include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')
+[ -e "$include/Python.h" ] || wanted="$wanted python3.11-dev"
 [ -n "$wanted" ] || exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     echo "installing$wanted"
