@@ -94,7 +94,10 @@ def pilvi(folder: Path) -> Server:
     begun = time.perf_counter()
     with open(folder / "pilvi.log", "ab") as log:
         process = subprocess.Popen(
-            [program, "up", "--data-dir", str(data), "--port", str(port)], stdout=subprocess.PIPE, stderr=log, start_new_session=True
+            [program, "up", "--data-dir", str(data), "--port", str(port)],
+            stdout=subprocess.PIPE,
+            stderr=log,
+            start_new_session=True,
         )
     server = Server("Pilvi", f"http://127.0.0.1:{port}", process)
     assert process.stdout is not None
