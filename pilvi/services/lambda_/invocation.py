@@ -44,6 +44,7 @@ class Invocation:
         "status",
         "tail",
         "target",
+        "trace",
         "wants_tail",
     )
 
@@ -65,6 +66,8 @@ class Invocation:
         self.payload = payload
         self.client_context = client_context
         self.wants_tail = wants_tail
+        self.trace = ""
+        """What the runtime shows as _X_AMZN_TRACE_ID."""
         self.done: Future[Outcome | None] = loop.create_future()
         """None: the worker went before it took the invocation; try another."""
         self.is_delivered = False

@@ -68,6 +68,8 @@ def event(invocation: Invocation, now_s: float) -> Response:
         ("lambda-runtime-invoked-function-arn", invocation.arn),
         _JSON,
     ]
+    if invocation.trace:
+        headers.append(("lambda-runtime-trace-id", invocation.trace))
     if invocation.client_context:
         headers.append(("lambda-runtime-client-context", invocation.client_context))
     return Response(200, headers, invocation.payload)

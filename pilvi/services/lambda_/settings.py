@@ -90,7 +90,7 @@ def apply_settings(ctx: Context, record: dict[str, Any], req: Mapping[str, Any])
         variables = dict(req["Environment"].get("Variables") or {})
         check_variables(variables)
         record["_environment"] = ctx.keyring.seal(json.dumps(variables).encode(), ENVIRONMENT_CONTEXT) if variables else None
-    if "Environment" in req or "Role" in req:
+    if "Role" in req:
         check_role(ctx, record)
 
 

@@ -45,9 +45,15 @@ class Lab:
         settings.setdefault("Code", {"ZipFile": zipped({"index.py": code})})
         return self.client.create_function(FunctionName=name, **settings)
 
+    def raw(self, **request: Any) -> dict[str, Any]:
+        """The answer as it comes; its payload is read, so that the connection can be used again."""
+        answer = self.client.invoke(**request)
+        answer["Payload"] = io.BytesIO(answer["Payload"].read())
+        return answer
+
     def invoke(self, name: str, event: Any = None, **settings: Any) -> Any:
         """The decoded payload; fails when the function failed."""
-        answer = self.client.invoke(FunctionName=name, Payload=json.dumps(event), **settings)
+        answer = self.raw(FunctionName=name, Payload=json.dumps(event), **settings)
         payload = json.loads(answer["Payload"].read())
         assert "FunctionError" not in answer, payload
         return payload
@@ -59,7 +65,7 @@ class Lab:
 
     def failure(self, name: str, event: Any = None, **settings: Any) -> dict[str, Any]:
         """What a failing function answers."""
-        answer = self.client.invoke(FunctionName=name, Payload=json.dumps(event), **settings)
+        answer = self.raw(FunctionName=name, Payload=json.dumps(event), **settings)
         assert answer["FunctionError"] == "Unhandled"
         return json.loads(answer["Payload"].read())
 

@@ -334,7 +334,7 @@ def test_delete_function_takes_everything_with_it(lab):
     lab.invoke("doomed")
     assert lab.client.delete_function(FunctionName="doomed")["ResponseMetadata"]["HTTPStatusCode"] == 204
     with pytest.raises(ClientError):
-        lab.client.invoke(FunctionName="doomed")
+        lab.raw(FunctionName="doomed")
     lab.create("doomed")
     assert [item["Version"] for item in lab.client.list_versions_by_function(FunctionName="doomed")["Versions"]] == ["$LATEST"]
     assert lab.client.list_aliases(FunctionName="doomed")["Aliases"] == []

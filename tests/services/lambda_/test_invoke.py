@@ -73,7 +73,7 @@ def many(lab):
 
 def test_invoke_gives_back_what_the_handler_returns(lab, many):
     assert many("echo", {"a": [1, "ü", None]}) == {"a": [1, "ü", None]}
-    answer = lab.client.invoke(FunctionName="many", Payload=json.dumps({"do": "echo"}))
+    answer = lab.raw(FunctionName="many", Payload=json.dumps({"do": "echo"}))
     assert answer["StatusCode"] == 200
     assert answer["ExecutedVersion"] == "$LATEST"
     assert answer["Payload"].read() == b"null"
@@ -82,7 +82,7 @@ def test_invoke_gives_back_what_the_handler_returns(lab, many):
 
 def test_invoke_without_payload_gives_an_empty_event(lab):
     lab.create("empty")
-    assert json.loads(lab.client.invoke(FunctionName="empty")["Payload"].read()) == {}
+    assert json.loads(lab.raw(FunctionName="empty")["Payload"].read()) == {}
 
 
 def test_invoke_tells_the_handler_where_it_is(lab, many):
@@ -99,7 +99,8 @@ def test_invoke_tells_the_handler_where_it_is(lab, many):
     assert found["env"]["AWS_EXECUTION_ENV"] == "AWS_Lambda_python3.11"
     assert found["env"]["AWS_ACCESS_KEY_ID"].startswith("ASIA")
     assert found["env"]["_HANDLER"] == "index.dispatch"
-    answer = lab.client.invoke(FunctionName="many", Payload=json.dumps({"do": "facts"}))
+    assert found["env"]["_X_AMZN_TRACE_ID"].startswith("Root=1-")
+    answer = lab.raw(FunctionName="many", Payload=json.dumps({"do": "facts"}))
     assert json.loads(answer["Payload"].read())["id"] == answer["ResponseMetadata"]["RequestId"]
 
 
@@ -144,7 +145,7 @@ def test_invoke_tells_why_a_function_does_not_start(lab, code, handler, kind, wo
 
 def test_invoke_gives_the_tail_of_the_log(lab, many):
     many("echo")
-    answer = lab.client.invoke(FunctionName="many", Payload=json.dumps({"do": "speak"}), LogType="Tail")
+    answer = lab.raw(FunctionName="many", Payload=json.dumps({"do": "speak"}), LogType="Tail")
     request_id = answer["ResponseMetadata"]["RequestId"]
     lines = base64.b64decode(answer["LogResult"]).decode().split("\n")
     assert lines[0] == f"START RequestId: {request_id} Version: $LATEST"
@@ -154,21 +155,21 @@ def test_invoke_gives_the_tail_of_the_log(lab, many):
     assert lines[4:6] == ["lines", f"END RequestId: {request_id}"]
     assert lines[6].startswith(f"REPORT RequestId: {request_id}\tDuration: ")
     assert "\tMemory Size: 128 MB\tMax Memory Used: " in lines[6]
-    answer = lab.client.invoke(FunctionName="many", Payload=json.dumps({"do": "fail"}), LogType="Tail")
+    answer = lab.raw(FunctionName="many", Payload=json.dumps({"do": "fail"}), LogType="Tail")
     tail = base64.b64decode(answer["LogResult"]).decode()
     assert "[ERROR] KeyError: 'features'\nTraceback (most recent call last):" in tail
 
 
 def test_invoke_gives_no_more_than_four_kilobytes_of_log(lab):
     lab.create("chatty", "def handler(event, context):\n    for n in range(1000): print('line', n)")
-    tail = base64.b64decode(lab.client.invoke(FunctionName="chatty", LogType="Tail")["LogResult"])
+    tail = base64.b64decode(lab.raw(FunctionName="chatty", LogType="Tail")["LogResult"])
     assert len(tail) == 4096
     assert b"line 999\n" in tail
 
 
 def test_invoke_ends_what_takes_too_long(lab):
     lab.create("slow", MANY, Handler="index.sleep", Timeout=1)
-    answer = lab.client.invoke(FunctionName="slow", Payload=b"60", LogType="Tail")
+    answer = lab.raw(FunctionName="slow", Payload=b"60", LogType="Tail")
     found = json.loads(answer["Payload"].read())
     request_id = answer["ResponseMetadata"]["RequestId"]
     assert answer["FunctionError"] == "Unhandled"
@@ -185,7 +186,7 @@ def test_invoke_ends_what_takes_too_long(lab):
 
 def test_invoke_ends_what_takes_too_much_memory(lab):
     lab.create("hungry", MANY, Handler="index.hog", Timeout=30)
-    answer = lab.client.invoke(FunctionName="hungry", Payload=b"1")
+    answer = lab.raw(FunctionName="hungry", Payload=b"1")
     found = json.loads(answer["Payload"].read())
     assert found == {
         "errorType": "Runtime.ExitError",
@@ -201,11 +202,11 @@ def test_invoke_tells_that_the_runtime_left(lab):
 
 def test_invoke_limits_what_goes_in_and_out(lab, many):
     with pytest.raises(ClientError) as error:
-        lab.client.invoke(FunctionName="many", Payload=b'"' + b"x" * 6291556 + b'"')
+        lab.raw(FunctionName="many", Payload=b'"' + b"x" * 6291556 + b'"')
     assert error.value.response["Error"]["Code"] == "RequestEntityTooLargeException"
     assert error.value.response["ResponseMetadata"]["HTTPStatusCode"] == 413
     with pytest.raises(ClientError) as error:
-        lab.client.invoke(FunctionName="many", InvocationType="Event", Payload=b'"' + b"x" * 1048576 + b'"')
+        lab.raw(FunctionName="many", InvocationType="Event", Payload=b'"' + b"x" * 1048576 + b'"')
     assert "Request must be smaller than 1048576 bytes" in error.value.response["Error"]["Message"]
     assert len(many("large", 6_000_000)) == 6_000_000
     assert lab.failure("many", {"do": "large", "with": 7_000_000})["errorType"] == "Function.ResponseSizeTooLarge"
@@ -215,7 +216,7 @@ def test_invoke_limits_what_goes_in_and_out(lab, many):
 @pytest.mark.parametrize("payload", [b"<xml/>", b"{", b"{'a': 1}", b"\xff", b"NaN"])
 def test_invoke_refuses_what_is_no_json(lab, many, payload):
     with pytest.raises(ClientError) as error:
-        lab.client.invoke(FunctionName="many", Payload=payload)
+        lab.raw(FunctionName="many", Payload=payload)
     assert error.value.response["Error"]["Code"] == "InvalidRequestContentException"
     assert "Could not parse request body into json" in error.value.response["Error"]["Message"]
 
@@ -224,13 +225,13 @@ def test_invoke_of_what_is_missing(lab):
     arn = f"arn:aws:lambda:us-east-1:{lab.account.account}:function:nothing"
     for settings, found in (({}, arn), ({"Qualifier": "7"}, f"{arn}:7"), ({"Qualifier": "live"}, f"{arn}:live")):
         with pytest.raises(ClientError) as error:
-            lab.client.invoke(FunctionName="nothing", **settings)
+            lab.raw(FunctionName="nothing", **settings)
         assert error.value.response["Error"]["Code"] == "ResourceNotFoundException"
         assert error.value.response["Error"]["Message"] == f"Function not found: {found}"
 
 
 def test_invoke_dry_run_only_asks(lab, many):
-    answer = lab.client.invoke(FunctionName="many", InvocationType="DryRun", Payload=b"{}")
+    answer = lab.raw(FunctionName="many", InvocationType="DryRun", Payload=b"{}")
     assert answer["StatusCode"] == 204
     nobody = lab.account.user("nobody-may")
     with pytest.raises(ClientError) as error:
@@ -322,6 +323,26 @@ def handler(event, context):
 def test_invoke_async_accepts_events_in_the_old_way(lab, many):
     answer = lab.client.invoke_async(FunctionName="many", InvokeArgs=b'{"do": "echo"}')
     assert answer["Status"] == 202
+
+
+def test_invoke_with_response_stream_sends_pieces(lab, many):
+    answer = lab.client.invoke_with_response_stream(
+        FunctionName="many", Payload=json.dumps({"do": "large", "with": 100_000}), LogType="Tail"
+    )
+    events = list(answer["EventStream"])
+    assert b"".join(event["PayloadChunk"]["Payload"] for event in events[:-1]) == b'"' + b"x" * 100_000 + b'"'
+    assert len(events) == 3
+    assert b"REPORT" in base64.b64decode(events[-1]["InvokeComplete"]["LogResult"])
+    answer = lab.client.invoke_with_response_stream(FunctionName="many", Payload=json.dumps({"do": "fail"}))
+    (event,) = answer["EventStream"]
+    assert event["InvokeComplete"]["ErrorCode"] == "Unhandled"
+    assert json.loads(event["InvokeComplete"]["ErrorDetails"])["errorType"] == "KeyError"
+
+
+def test_many_invocations_at_once_share_few_workers(lab, many):
+    with ThreadPoolExecutor(16) as threads:
+        answers = list(threads.map(lambda number: many("echo", number), range(200)))
+    assert answers == list(range(200))
 
 
 def test_a_worker_answers_only_to_its_own_token(server):

@@ -109,7 +109,7 @@ def test_a_policy_may_name_one_function(lab):
     arn = f"arn:aws:lambda:us-east-1:{lab.account.account}:function:mine"
     policy = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "lambda:InvokeFunction", "Resource": arn}]}
     user = lab.account.user("one-function", policy).client("lambda")
-    assert user.invoke(FunctionName="mine")["StatusCode"] == 200
+    assert user.invoke(FunctionName="mine")["Payload"].read() == b"{}"
     with pytest.raises(ClientError) as error:
         user.invoke(FunctionName="not-mine")
     assert "is not authorized to perform: lambda:InvokeFunction on resource" in error.value.response["Error"]["Message"]

@@ -79,7 +79,7 @@ def test_create_alias_names_a_version(lab, staged):
         key: value for key, value in lab.client.get_alias(FunctionName=staged, Name="live").items() if key != "ResponseMetadata"
     } == {key: value for key, value in made.items() if key != "ResponseMetadata"}
     assert lab.invoke(staged, Qualifier="live")[0] == "1"
-    answer = lab.client.invoke(FunctionName=made["AliasArn"])
+    answer = lab.raw(FunctionName=made["AliasArn"])
     assert answer["ExecutedVersion"] == "1"
     with pytest.raises(ClientError) as error:
         lab.client.create_alias(FunctionName=staged, Name="live", FunctionVersion="1")
