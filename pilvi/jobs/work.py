@@ -130,7 +130,7 @@ class Work:
         output = JobLog(ctx, spec.log_group, stream, spec.metrics)
         process = self._launch(output)
         if process is None:
-            return Event.EXITED_BADLY, "", None
+            return (Event.SERVER_LOST, SERVER_LOST, None) if self._jobs.is_closed else (Event.EXITED_BADLY, "", None)
         deadline = None if spec.max_runtime_s is None else ctx.clock.time_s() + spec.max_runtime_s
         while (ended := process.wait(FLUSH_S)) is None:
             self._keep(ctx, output.flush())

@@ -327,8 +327,8 @@ def test_create_training_job_wants_the_right_to_pass_the_role(lab: Any) -> None:
     user = lab.aws.user("ann", allow)
     code, message = refusal(user.client("sagemaker").create_training_job, **lab.request("x", "exit 0"))
     assert code == "AccessDeniedException"
-    assert message == (
-        f'User: arn:aws:iam::{lab.aws.account}:user/ann is not authorized to perform: iam:PassRole on resource: "{lab.role}" '
+    assert message.replace('"', "") == (
+        f"User: arn:aws:iam::{lab.aws.account}:user/ann is not authorized to perform: iam:PassRole on resource: {lab.role} "
         "because no identity-based policy allows the iam:PassRole action"
     )
     condition = {"StringEquals": {"iam:PassedToService": "sagemaker.amazonaws.com"}}
