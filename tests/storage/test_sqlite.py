@@ -14,7 +14,7 @@ import pytest
 from pilvi.core.errors import AlreadyExists, Unavailable
 from pilvi.storage.records import Insert, Put, PutBody, Row, Table, new_body_name
 from pilvi.storage.records import sqlite_writer as writer_module
-from pilvi.storage.records.cache import ROW_BYTES, RowCache
+from pilvi.storage.records.cache import ROW_BYTES, RecordCache
 from pilvi.storage.records.sqlite import FORMAT, SqliteRecords
 
 PEOPLE = Table("123456789012", "us-east-1", "club", "Person")
@@ -149,7 +149,7 @@ def test_a_full_disk_fails_the_write_and_nothing_else(tmp_path: Path) -> None:
 
 
 def test_the_cache_is_bounded_and_refuses_stale_offers() -> None:
-    cache = RowCache()
+    cache: RecordCache[tuple[Table, str]] = RecordCache()
     for number in range(20_000):
         cache.offer((PEOPLE, str(number)), (1, bytes(ROW_BYTES)), cache.ticket)
     assert cache._bytes <= 8 << 20
@@ -164,6 +164,9 @@ def test_the_cache_is_bounded_and_refuses_stale_offers() -> None:
     assert cache.find((PEOPLE, "19999")) is None
     assert cache.find((PEOPLE, "19998")) == (0, b"")
     assert cache.find((PEOPLE, "19997")) == (2, b"x")
+    assert cache._bytes == sum(len(data) for _, data in cache._rows.values())
+    cache.forget([(PEOPLE, "19997"), (PEOPLE, "never")])
+    assert cache.find((PEOPLE, "19997")) is None
     assert cache._bytes == sum(len(data) for _, data in cache._rows.values())
 
 

@@ -1,4 +1,4 @@
-"""Rows read lately, still encoded, so that a look-up of a hot row touches no database. Also knows what is absent.
+"""Rows and small bodies read lately, still encoded, so that a look-up of what is hot touches no database. Also knows what is absent.
 
 Only for the one process that writes. The rule that keeps it true: a reader takes a ticket before it looks into the database and
 may leave what it found only if no batch was committed since; the writer brings every committed batch in before it wakes those
@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Generic, TypeVar
 
-from pilvi.storage.records.batch import Key
+K = TypeVar("K", bound=Hashable)
 
 Stored = tuple[int, bytes]
-"""Version and encoded value; version 0 is a row that is not there."""
+"""Version and encoded value; version 0 is what is not there."""
 
 ABSENT: Stored = (0, b"")
 ROWS = 8192
@@ -22,18 +23,18 @@ ROW_BYTES = 4096
 TOTAL_BYTES = 8 << 20
 
 
-class RowCache:
+class RecordCache(Generic[K]):
     """Bounded by number and by bytes; the oldest go first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: OrderedDict[Key, Stored] = OrderedDict()
+        self._rows: OrderedDict[K, Stored] = OrderedDict()
         self._bytes = 0
         self.find = self._rows.get
         """The row, or None when nothing is known of it."""
         self.ticket = 0
 
-    def offer(self, key: Key, stored: Stored, ticket: int) -> None:
+    def offer(self, key: K, stored: Stored, ticket: int) -> None:
         """What a reader found in the database after it took the ticket."""
         if len(stored[1]) > ROW_BYTES:
             return
@@ -46,7 +47,7 @@ class RowCache:
                 _, (_, dropped) = self._rows.popitem(last=False)
                 self._bytes -= len(dropped)
 
-    def committed(self, rows: Mapping[Key, Stored | None]) -> None:
+    def committed(self, rows: Mapping[K, Stored | None]) -> None:
         """What a batch has written (None: removed). Only what is known already is kept up to date."""
         with self._lock:
             self.ticket += 1
@@ -61,6 +62,14 @@ class RowCache:
                 else:
                     self._rows[key] = new
                     self._bytes += len(new[1]) - len(old[1])
+
+    def forget(self, keys: Iterable[K]) -> None:
+        """What a batch has changed, and nobody is expected to ask for soon."""
+        with self._lock:
+            self.ticket += 1
+            for key in keys:
+                if (old := self._rows.pop(key, None)) is not None:
+                    self._bytes -= len(old[1])
 
     def clear(self) -> None:
         with self._lock:

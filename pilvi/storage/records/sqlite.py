@@ -23,8 +23,8 @@ from typing import Any
 from pilvi.core.errors import NotFound, Unavailable
 from pilvi.storage.durable import sync_folder
 from pilvi.storage.records import BodyNames, Change, Row, Table, body_names
-from pilvi.storage.records.batch import decode, key_range, prepare
-from pilvi.storage.records.cache import ABSENT, RowCache
+from pilvi.storage.records.batch import Key, decode, key_range, prepare
+from pilvi.storage.records.cache import ABSENT, RecordCache
 from pilvi.storage.records.sqlite_writer import FIND_ADDRESS, PAGE_BYTES, Queue, Submission, Writer, settle
 
 FORMAT = 1
@@ -76,7 +76,8 @@ class SqliteRecords:
         self._handing: dict[asyncio.AbstractEventLoop, list[Submission]] = {}
         self._addresses: dict[Table, int] = {}
         self._generations: dict[str, int] = {}
-        self._cache = RowCache()
+        self._cache: RecordCache[Key] = RecordCache()
+        self._bodies: RecordCache[str] = RecordCache()
         _create(self._path)
         self._watch = _Watch(self._connect(64)) if shared else None
         self._queue: Queue = Queue()
@@ -84,7 +85,7 @@ class SqliteRecords:
             self._queue,
             self._connect,
             self._addresses,
-            None if shared else self._cache,
+            None if shared else (self._cache, self._bodies),
             self._generations,
             cache_kib=WRITER_CACHE_KIB,
         )
@@ -132,14 +133,20 @@ class SqliteRecords:
         return [Table(*names) for names in found]
 
     def body(self, name: str) -> bytes | None:
+        stored = self._bodies.find(name)
+        if stored is not None:
+            return stored[1]
         number = BodyNames.number(name)
-        reader = self._reader()
         statement, key = (BODY, name) if number is None else (SMALL_BODY, number)
+        ticket = self._bodies.ticket
+        reader = self._reader()
         found = reader.execute(statement, (key,)).fetchone()
         self._release(reader)
         if found is None:
             raise NotFound(f"Body {name} does not exist.")
         data: bytes | None = found[0]
+        if data is not None and not self._shared:
+            self._bodies.offer(name, (1, data), ticket)
         return data
 
     def body_names(self, *, blobs_only: bool = False) -> Iterator[str]:

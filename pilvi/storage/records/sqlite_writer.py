@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 from pilvi.core.errors import PilviError, Unavailable
 from pilvi.storage.records import BodyNames, Table
 from pilvi.storage.records.batch import Batch, Key, Prepared
-from pilvi.storage.records.cache import RowCache
+from pilvi.storage.records.cache import RecordCache
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -61,18 +61,19 @@ class Writer:
         queue: Queue,
         connect: Callable[[int], sqlite3.Connection],
         addresses: dict[Table, int],
-        cache: RowCache | None,
+        caches: tuple[RecordCache[Key], RecordCache[str]] | None,
         generations: dict[str, int],
         *,
         cache_kib: int,
     ) -> None:
-        """`cache` is None when other processes write too."""
+        """`caches`, of rows and of small bodies, are None when other processes write too."""
         self._queue = queue
         self._connection = connect(cache_kib)
         self._cursor = self._connection.cursor()
         self._addresses = addresses
         self._addresses.update(known_addresses(self._connection))
-        self._cache = cache
+        self._rows = caches[0] if caches is not None else None
+        self._bodies = caches[1] if caches is not None else None
         self._generations = generations
         self._checkpoint = Checkpoint(self._connection, connect)
 
@@ -141,23 +142,25 @@ class Writer:
         services = {table.service for table, _ in batch.rows}
         if clears:
             services |= {table.service for table in self._addresses}
-        if self._cache is None:
+        if self._rows is None:
             for service in services:
                 cursor.execute(
                     "INSERT INTO generation VALUES (?, 1) ON CONFLICT (service) DO UPDATE SET number = number + 1", (service,)
                 )
         cursor.execute("COMMIT")
-        if self._cache is not None:
+        if self._rows is not None and self._bodies is not None:
             if clears:
-                self._cache.clear()
-            self._cache.committed(batch.rows)
+                self._rows.clear()
+                self._bodies.clear()
+            self._rows.committed(batch.rows)
+            self._bodies.forget(batch.bodies)
         return services
 
     def _versions(self, keys: Iterable[Key]) -> dict[Key, int]:
         """What is there now: from the cache, else by one answer row with a column for each key."""
         versions: dict[Key, int] = {}
         unknown: list[Key] = []
-        find = self._cache.find if self._cache is not None else None
+        find = self._rows.find if self._rows is not None else None
         for key in keys:
             if find is not None and (stored := find(key)) is not None:
                 versions[key] = stored[0]
