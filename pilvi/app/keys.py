@@ -12,15 +12,15 @@ from pilvi.storage.records.sqlite import SqliteRecords
 from pilvi.storage.sealed import Keyring
 
 
-def root_key(data_dir: Path) -> tuple[str, str, str, str]:
-    """(account, region, access key id, secret) of the first account's root."""
+def root_key(data_dir: Path) -> tuple[str, str, str]:
+    """(account, access key id, secret) of the first account's root."""
     store = SqliteRecords(data_dir / "records.sqlite", shared=True)
     try:
         identities = Identities(store, Keyring(data_dir / "keys" / "master.key"), SystemClock(), Ids())
         for account in identities.accounts():
             key = identities.root_key(account)
             if key is not None:
-                return account, "us-east-1", key.access_key_id, key.secret
+                return account, key.access_key_id, key.secret
     finally:
         store.close()
     raise Unavailable(f"the accounts in {data_dir} have no active root key; make one with the AWS CLI (iam create-access-key)")

@@ -77,7 +77,8 @@ class Server:
             await workers.start(self.gateway.answer)
         self.gateway.is_ready = True
         state = self.config.data_dir / STATE_FILE
-        write_state(state, {"endpoint": self.endpoint, "pid": os.getpid(), "version": pilvi.__version__, "auth": self.config.auth})
+        facts = {"endpoint": self.endpoint, "region": self.config.region, "auth": self.config.auth}
+        write_state(state, facts | {"pid": os.getpid(), "version": pilvi.__version__})
         on_ready(self)
         try:
             await self._stop.wait()

@@ -17,8 +17,9 @@ WAIT_S = 10.0
 
 def exports(data_dir: Path) -> list[str]:
     """`export NAME=value` lines. Unavailable when no server runs on the directory."""
-    endpoint = wait_ready(data_dir)
-    account, region, key_id, secret = root_key(data_dir)
+    state = wait_ready(data_dir)
+    endpoint, region = str(state["endpoint"]), str(state["region"])
+    account, key_id, secret = root_key(data_dir)
     values = {
         "AWS_ENDPOINT_URL": endpoint,
         "AWS_ACCESS_KEY_ID": key_id,
@@ -32,13 +33,13 @@ def exports(data_dir: Path) -> list[str]:
     return [*lines, "unset AWS_SESSION_TOKEN AWS_PROFILE"]
 
 
-def wait_ready(data_dir: Path) -> str:
-    """The endpoint of the server on this directory, once it answers."""
+def wait_ready(data_dir: Path) -> dict[str, object]:
+    """What the server on this directory says of itself, once it answers."""
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         state = read_state(data_dir)
         if state is not None and is_healthy(str(state["endpoint"])):
-            return str(state["endpoint"])
+            return state
         time.sleep(0.05)
     raise Unavailable(f"no server runs on {data_dir}; start one with: pilvi up --data-dir {data_dir}")
 
