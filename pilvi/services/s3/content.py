@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream
-from pilvi.services.s3.digest import Buffer, Declared, Hash, Sums
+from pilvi.services.s3.digest import Buffer, Declared, Hash, Sums, sums_of
 from pilvi.storage.records import BodyNames, Change, DeleteBody, PutBody, new_body_name
 
 if TYPE_CHECKING:
@@ -104,9 +104,7 @@ async def take(ctx: Context, body: ByteStream, declared: Declared) -> Stored:
 
 def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared) -> Stored:
     md5 = hashlib.md5(data, usedforsecurity=False)
-    sums = Sums(declared)
-    sums.update(data)
-    kept, verified = sums.close(declared, md5.digest(), body)
+    kept, verified = sums_of(data, md5.digest(), body, declared)
     if not data:
         return Stored("", 0, md5.hexdigest(), *kept, verified, ())
     name = new_body_name()
@@ -349,8 +347,7 @@ def forgetting(names: Iterable[str]) -> list[Change]:
 
 async def release(ctx: Context, names: Sequence[str]) -> None:
     """Delete the files behind names that no row mentions any more, unless somebody still reads them."""
-    if any(is_file(name) for name in names):
-        await asyncio.get_running_loop().run_in_executor(None, release_now, ctx, names)
+    await asyncio.get_running_loop().run_in_executor(None, release_now, ctx, names)
 
 
 def is_file(name: str) -> bool:

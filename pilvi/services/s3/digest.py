@@ -132,6 +132,20 @@ class Declared(NamedTuple):
             raise bad_digest("Content-MD5", self.md5, b64encode(md5).decode())
 
 
+def sums_of(data: bytes, md5: bytes, body: ByteStream, declared: Declared) -> tuple[tuple[str, str], tuple[str, str]]:
+    """What `Sums.close` gives, for a body that is whole."""
+    if declared.kept is None or declared.kept is declared.algorithm:
+        running = declared.algorithm.new()
+        running.update(data)
+        sum_ = encoded(running.digest())
+        declared.verify(sum_, md5, body)
+        named = (declared.algorithm.name, sum_)
+        return named, named
+    sums = Sums(declared)
+    sums.update(data)
+    return sums.close(declared, md5, body)
+
+
 class Sums:
     """The running sums over a body: the declared one, and another to keep where they differ."""
 

@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 from pilvi.core.errors import AlreadyExists, Conflict, NotFound, ServiceError
 from pilvi.core.service import Context
 from pilvi.services.s3.catalog import Bucket, writable_bucket
-from pilvi.services.s3.content import Segment, forgetting, release, release_now
+from pilvi.services.s3.content import Segment, forgetting, is_file, release, release_now
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_key, no_such_version
 from pilvi.storage.records import Change, Delete, Expect, Insert, Put, Row, Table, Update
 
@@ -266,24 +266,29 @@ def drop_null(ctx: Context, bucket: Bucket, key: str, plan: Plan) -> None:
 
 # -- carrying out ---------------------------------------------------------------------------------------------------------
 
-_locks: WeakValueDictionary[tuple[str, str], asyncio.Lock] = WeakValueDictionary()
-"""Writers that met on one key queue here instead of racing again."""
-
 
 async def carry_out(ctx: Context, name: str, key: str, make: Callable[[Bucket], Plan]) -> Plan:
     """Plan and commit; again when somebody else changed the key or the bucket in between. `make` may raise to leave all as it was."""
     plan = await attempt(ctx, name, make)
     if plan is not None:
         return plan
-    lock = _locks.get((name, key))
-    if lock is None:
-        lock = _locks[(name, key)] = asyncio.Lock()
-    async with lock:
+    async with queue_for(ctx, name, key):
         for _ in range(ATTEMPTS):
             plan = await attempt(ctx, name, make)
             if plan is not None:
                 return plan
     raise aborted()
+
+
+def queue_for(ctx: Context, name: str, key: str) -> asyncio.Lock:
+    """Where writers that met on one key wait for each other instead of racing again; it goes with the last of them."""
+    queues: WeakValueDictionary[tuple[str, str], asyncio.Lock] | None = ctx.cloud.memory.get("s3:queues")
+    if queues is None:
+        queues = ctx.cloud.memory["s3:queues"] = WeakValueDictionary()
+    queue = queues.get((name, key))
+    if queue is None:
+        queue = queues[(name, key)] = asyncio.Lock()
+    return queue
 
 
 def carry_out_now(ctx: Context, name: str, make: Callable[[Bucket], Plan]) -> Plan:
@@ -310,6 +315,6 @@ async def attempt(ctx: Context, name: str, make: Callable[[Bucket], Plan]) -> Pl
             await ctx.store.commit([bucket.unchanged(), *plan.changes])
     except (Conflict, AlreadyExists, NotFound):
         return None
-    if plan.garbage:
+    if any(map(is_file, plan.garbage)):
         await release(ctx, plan.garbage)
     return plan

@@ -66,7 +66,8 @@ async def put_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     PreconditionFailed; MetadataTooLarge; InvalidTag; NotImplemented - object lock, SSE-C, ACL grants.
     Source: S3 API Reference, PutObject; default checksum CRC64NVME as since December 2024.
     Differs: `aws:kms` is accepted and echoed, but objects are sealed with this server's own keyring. x-amz-sdk-checksum-algorithm
-    without a checksum makes the server compute that checksum instead of refusing the request.
+    without a checksum makes the server compute that checksum instead of refusing the request. A body of unknown length is
+    taken, where S3 wants a Content-Length.
     """
     name, key = req["Bucket"], req["Key"]
     body: ByteStream = req.get("Body") or ByteStream(b"")

@@ -13,9 +13,16 @@ from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
-from pilvi.testing.server import Account
+from pilvi.testing.server import Account, TestServer
 
 _numbers = itertools.count(1)
+_accounts = itertools.count(300000000001)
+
+
+@pytest.fixture(scope="module")
+def aws(server: TestServer) -> Account:
+    """One account a file, because clients take long to make; files that look at whole accounts ask for fresh ones."""
+    return server.account(str(next(_accounts)))
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,6 +16,12 @@ from botocore.httpsession import URLLib3Session
 
 from pilvi.testing.server import Account
 from tests.services.s3.conftest import refused
+
+
+@pytest.fixture
+def aws(new_account: Callable[[], Account]) -> Account:
+    """A fresh account for every test."""
+    return new_account()
 
 
 def statement(bucket: str, principal: Any, *actions: str, effect: str = "Allow", path: str = "/*", **more: Any) -> dict[str, Any]:

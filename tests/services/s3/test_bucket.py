@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import concurrent.futures
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pilvi.testing.server import Account
 from tests.services.s3.conftest import code_of, refused
+
+
+@pytest.fixture
+def aws(new_account: Callable[[], Account]) -> Account:
+    """A fresh account for every test."""
+    return new_account()
 
 
 def test_create_bucket_makes_a_bucket(s3: Any, name: str) -> None:

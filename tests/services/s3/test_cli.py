@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from pilvi.testing.server import Account
+
+
+@pytest.fixture
+def aws(new_account: Callable[[], Account]) -> Account:
+    """A fresh account for every test."""
+    return new_account()
 
 
 def test_cli_copies_syncs_and_removes(aws: Account, tmp_path: Path, name: str) -> None:

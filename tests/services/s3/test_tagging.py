@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from pilvi.testing.server import Account
 from tests.services.s3.conftest import refused
+
+
+@pytest.fixture
+def aws(new_account: Callable[[], Account]) -> Account:
+    """A fresh account for every test."""
+    return new_account()
 
 
 def tag_set(**tags: str) -> dict[str, Any]:
