@@ -7,13 +7,13 @@ from typing import Any
 
 import msgspec
 
-from pilvi.core.errors import Conflict, Invalid, NotFound, Unsupported
+from pilvi.core.errors import Conflict, Invalid, NotFound
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.apigateway import patch
 from pilvi.services.apigateway.model import models_of
 from pilvi.services.apigateway.rest_api import find_api, page_size, whole_second
-from pilvi.services.apigateway.stage import check_stage, new_stage, stage_id, stages_of
+from pilvi.services.apigateway.stage import canary_of, check_stage, deployments_of, new_stage, stage_id, stages_of
 from pilvi.storage.records import Change, DeleteBody, Expect, PutBody
 
 ops = Operations()
@@ -28,10 +28,11 @@ def create_deployment(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
 
     req: stageName, stageDescription, description, variables.
     Errors: BadRequestException - no methods, or one with nothing behind it. NotFoundException - no such API.
-    Differs: caches, canaries and tracing answer NotImplemented.
+    With canarySettings {percentTraffic, stageVariableOverrides} the stage stays where it is and serves a share of its requests from here.
+    Differs: caches and tracing answer NotImplemented.
     """
-    if req.get("canarySettings"):
-        raise Unsupported("apigateway CreateDeployment with canarySettings is not built.")
+    if req.get("canarySettings") and not req.get("stageName"):
+        raise Invalid("Canary settings require a stage name")
     if req.get("stageName"):
         check_stage(req)
     while True:
@@ -93,7 +94,7 @@ def delete_deployment(ctx: Context, req: Mapping[str, Any]) -> None:
         row = ctx.records("Deployment").row(deployment_id(req))
         if row is None:
             continue
-        if any(stage["deploymentId"] == row.value["id"] for stage in stages_of(ctx, req["restApiId"])):
+        if any(row.value["id"] in deployments_of(stage) for stage in stages_of(ctx, req["restApiId"])):
             raise Invalid("Active stages pointing to this deployment must be moved or deleted")
         try:
             ctx.write(ctx.records("Deployment").deletion(row.id, row.version), DeleteBody(row.value["_body"]))
@@ -156,6 +157,12 @@ def stage_change(ctx: Context, req: Mapping[str, Any], deployment: str) -> Chang
     """The named stage, made or moved to the new deployment."""
     stages, id = ctx.records("Stage"), stage_id(req["restApiId"], req["stageName"])
     row = stages.row(id)
+    if canary := req.get("canarySettings"):
+        if row is None:
+            raise Invalid("Cannot create a canary deployment on a stage that does not exist")
+        return stages.revision(
+            id, row.value | {"canarySettings": canary_of(canary, deployment), "lastUpdatedDate": whole_second(ctx)}, row.version
+        )
     if row is None:
         return stages.insertion(id, new_stage(ctx, {**req, "description": req.get("stageDescription")}, deployment))
     moved = row.value | {"deploymentId": deployment, "lastUpdatedDate": whole_second(ctx)}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from pilvi.core.http import Request, Response
@@ -58,6 +58,8 @@ class Served:
     is_disabled: bool
     api: Mapping[str, Any]
     """Authorizers, validators and models, as frozen."""
+    canary: Served | None = None
+    canary_percent: float = 0.0
 
 
 async def execute(ctx: Context, request: Request) -> Response:
@@ -75,6 +77,8 @@ async def answered(ctx: Context, request: Request, extended_id: str) -> Answer:
     served = None if address is None else find_served(ctx, address.api, address.stage)
     if address is None or served is None or served.is_disabled:
         raise forbidden()
+    if served.canary is not None and int(ctx.ids.hex(8), 16) / 16**8 * 100 < served.canary_percent:
+        served = served.canary
     home = ctx.at(served.account, served.region)
     call = call_of(ctx, request, address, served, extended_id)
     check_policy(home, served, call)
@@ -129,14 +133,25 @@ def load_served(ctx: Context, api: str, stage: str) -> Served | None:
         return None
     home = ctx.at(address["account"], address["region"]).to("apigateway", "")
     found = home.records("Stage").find(f"{api}/{stage}")
-    deployment = None if found is None else home.records("Deployment").find(f"{api}/{found['deploymentId']}")
-    if found is None or deployment is None:
+    served = None if found is None else arranged(home, api, found)
+    if found is None or served is None or "canarySettings" not in found:
+        return served
+    settings = found["canarySettings"]
+    variables = (found.get("variables") or {}) | settings.get("stageVariableOverrides", {})
+    canary = arranged(home, api, {**found, "deploymentId": settings["deploymentId"], "variables": variables})
+    return replace(served, canary=canary, canary_percent=settings["percentTraffic"])
+
+
+def arranged(home: Context, api: str, stage: Mapping[str, Any]) -> Served | None:
+    """What a deployment serves under a stage's name and variables."""
+    deployment = home.records("Deployment").find(f"{api}/{stage['deploymentId']}")
+    if deployment is None:
         return None
     frozen = thawed(home, deployment)
     return Served(
-        address["account"],
-        address["region"],
-        found,
+        home.account,
+        home.region,
+        stage,
         Router(frozen["_resources"]),
         json.loads(frozen["policy"]) if "policy" in frozen else None,
         tuple(frozen.get("binaryMediaTypes") or ()),

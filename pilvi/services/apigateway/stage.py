@@ -16,26 +16,51 @@ ops = Operations()
 NAME = re.compile(r"[a-zA-Z0-9_-]{1,128}")
 VARIABLE_NAME = re.compile(r"[a-zA-Z0-9_]+")
 VARIABLE_VALUE = re.compile(r"[A-Za-z0-9\-._~:/?#&=,@*$+%!;()\[\]{} ]*")
-RULES = {"/deploymentId": patch.setting(), "/description": patch.optional(), "/variables/*": patch.entry()}
-NOT_BUILT = ("canarySettings", "cacheCluster", "tracingEnabled", "accessLogSettings", "clientCertificateId", "*")
+
+
+def percent(value: str) -> float:
+    try:
+        return float(value)
+    except ValueError:
+        raise Invalid(f"Invalid number {value}") from None
+
+
+RULES = {
+    "/deploymentId": patch.setting(),
+    "/description": patch.optional(),
+    "/variables/*": patch.entry(),
+    "/canarySettings": patch.Rule(("remove",), patch.text),
+    "/canarySettings/percentTraffic": patch.setting(percent),
+    "/canarySettings/deploymentId": patch.setting(),
+    "/canarySettings/useStageCache": patch.setting(patch.flag),
+}
+COPIES = {
+    ("/canarySettings/deploymentId", "/deploymentId"): ("deploymentId", "deploymentId"),
+    ("/canarySettings/stageVariableOverrides", "/variables"): ("stageVariableOverrides", "variables"),
+}
+"""How a canary is promoted: `copy` from its settings onto the stage's own. Source: Developer Guide, "Promote a canary release"."""
+NOT_BUILT = ("cacheCluster", "tracingEnabled", "accessLogSettings", "clientCertificateId", "*")
 
 
 @ops
 def create_stage(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Serve a deployment under a name.
 
-    req: stageName (1-128 of [a-zA-Z0-9_-]), deploymentId, description, variables, tags.
+    req: stageName (1-128 of [a-zA-Z0-9_-]), deploymentId, description, variables, canarySettings, tags.
     Errors: ConflictException - the stage is there. NotFoundException - no such API. BadRequestException - no such deployment, names.
-    Differs: caches, canaries and tracing answer NotImplemented.
+    Differs: caches and tracing answer NotImplemented.
     """
     find_api(ctx, req)
     check_stage(req)
-    if req.get("canarySettings"):
-        raise Unsupported("apigateway CreateStage with canarySettings is not built.")
     row = find_deployment_row(ctx, req["restApiId"], req["deploymentId"])
     stage = new_stage(ctx, req, req["deploymentId"])
+    guards = [row]
+    if req.get("canarySettings"):
+        stage["canarySettings"] = canary_of(req["canarySettings"], req["canarySettings"].get("deploymentId") or req["deploymentId"])
+        if stage["canarySettings"]["deploymentId"] != req["deploymentId"]:
+            guards.append(find_deployment_row(ctx, req["restApiId"], stage["canarySettings"]["deploymentId"]))
     try:
-        ctx.write(row, ctx.records("Stage").insertion(stage_id(req["restApiId"], req["stageName"]), stage))
+        ctx.write(*guards, ctx.records("Stage").insertion(stage_id(req["restApiId"], req["stageName"]), stage))
     except AlreadyExists:
         raise Conflict("Stage already exists") from None
     return stage
@@ -59,8 +84,9 @@ def get_stage(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
 def update_stage(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Move a stage to another deployment, or change its description or variables; requests see it at once.
 
-    req: patchOperations on /deploymentId, /description, /variables/NAME.
-    Differs: method settings (logging, throttling, caching), canaries and access logs answer NotImplemented.
+    req: patchOperations on /deploymentId, /description, /variables/NAME, /canarySettings/percentTraffic, /canarySettings/deploymentId;
+    remove /canarySettings; copy from /canarySettings/deploymentId to /deploymentId to promote a canary.
+    Differs: method settings (logging, throttling, caching) and access logs answer NotImplemented.
     """
     for operation in req.get("patchOperations") or ():
         path = operation.get("path", "")
@@ -71,12 +97,18 @@ def update_stage(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         row = ctx.records("Stage").row(stage_id(req["restApiId"], req["stageName"]))
         if row is None:
             raise NotFound("Invalid stage identifier specified")
-        stage = patch.patched(row.value, req.get("patchOperations"), RULES)
+        stage = row.value
+        for operation in req.get("patchOperations") or ():
+            stage = copied(stage, operation) if operation.get("op") == "copy" else patch.patched(stage, [operation], RULES)
         check_stage(stage)
         stage["lastUpdatedDate"] = whole_second(ctx)
-        kept = find_deployment_row(ctx, req["restApiId"], stage["deploymentId"])
+        served = {stage["deploymentId"]}
+        if "canarySettings" in stage:
+            stage["canarySettings"] = canary_of(stage["canarySettings"], stage["canarySettings"].get("deploymentId") or "")
+            served.add(stage["canarySettings"]["deploymentId"])
+        kept = [find_deployment_row(ctx, req["restApiId"], deployment) for deployment in served]
         try:
-            ctx.write(kept, ctx.records("Stage").revision(row.id, stage, row.version))
+            ctx.write(*kept, ctx.records("Stage").revision(row.id, stage, row.version))
         except Conflict:
             continue
         return stage
@@ -126,6 +158,22 @@ def new_stage(ctx: Context, req: Mapping[str, Any], deployment: str) -> dict[str
     return stage | {key: req[key] for key in ("description", "variables", "tags") if req.get(key)}
 
 
+def canary_of(settings: Mapping[str, Any], deployment: str) -> dict[str, Any]:
+    """A share of a stage's requests for another deployment, with variables of its own."""
+    share = settings.get("percentTraffic", 0.0)
+    if not 0 <= share <= 100:
+        raise Invalid("Percent of traffic to canary must be between 0.0 and 100.0")
+    canary = {"deploymentId": deployment, "percentTraffic": share, "useStageCache": bool(settings.get("useStageCache"))}
+    if settings.get("stageVariableOverrides"):
+        canary["stageVariableOverrides"] = dict(settings["stageVariableOverrides"])
+    return canary
+
+
+def deployments_of(stage: Mapping[str, Any]) -> set[str]:
+    """The deployments a stage serves: its own, and its canary's."""
+    return {stage["deploymentId"], (stage.get("canarySettings") or {}).get("deploymentId", stage["deploymentId"])}
+
+
 def check_stage(req: Mapping[str, Any]) -> None:
     """Names, variables, and nothing that would be ignored."""
     if not NAME.fullmatch(req["stageName"]):
@@ -154,3 +202,17 @@ def find_deployment_row(ctx: Context, api: str, deployment: str) -> Any:
     if row is None:
         raise Invalid("Deployment id does not exist")
     return table.revision(row.id, row.value, row.version)
+
+
+def copied(stage: Mapping[str, Any], operation: Mapping[str, Any]) -> dict[str, Any]:
+    """One step of a promotion."""
+    found = COPIES.get((operation.get("from") or "", operation.get("path") or ""))
+    canary = stage.get("canarySettings") or {}
+    if found is None:
+        raise Invalid(f"Invalid patch path  '{operation.get('path')}' specified for op 'copy'.")
+    source, target = found
+    if target == "variables":
+        return {**stage, "variables": {**(stage.get("variables") or {}), **canary.get(source, {})}}
+    if source not in canary:
+        raise Invalid("The stage has no canary")
+    return {**stage, target: canary[source]}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
+from botocore.exceptions import ClientError
 
 JSON_TYPE = {"Content-Type": "application/json"}
 
@@ -79,6 +80,43 @@ def test_changes_are_live_only_after_a_deployment(lab):
         restApiId=api.id, stageName="prod", patchOperations=[{"op": "replace", "path": "/deploymentId", "value": first}]
     )
     assert api.send("GET", "/")[2] == b"one"
+
+
+def test_a_canary_takes_its_share_until_it_is_promoted(lab):
+    api = lab.api()
+    at = api.method(api.root, "GET", type="MOCK", requestTemplates={"application/json": '{"statusCode": 200}'})
+    api.gateway.put_method_response(**at, statusCode="200")
+    api.gateway.put_integration_response(**at, statusCode="200", responseTemplates={"text/plain": "old $stageVariables.v"})
+    first = api.deploy(variables={"v": "1"})
+    api.gateway.update_integration_response(
+        **at,
+        statusCode="200",
+        patchOperations=[{"op": "replace", "path": "/responseTemplates/text~1plain", "value": "new $stageVariables.v"}],
+    )
+    second = api.deploy(canarySettings={"percentTraffic": 50, "stageVariableOverrides": {"v": "2"}})
+    stage = api.gateway.get_stage(restApiId=api.id, stageName="prod")
+    assert (stage["deploymentId"], stage["canarySettings"]["deploymentId"]) == (first, second)
+    assert {api.send("GET", "/")[2] for _ in range(60)} == {b"old 1", b"new 2"}
+
+    def update(*operations):
+        return api.gateway.update_stage(restApiId=api.id, stageName="prod", patchOperations=list(operations))
+
+    update({"op": "replace", "path": "/canarySettings/percentTraffic", "value": "0"})
+    assert {api.send("GET", "/")[2] for _ in range(10)} == {b"old 1"}
+    with pytest.raises(ClientError, match="Active stages"):
+        api.gateway.delete_deployment(restApiId=api.id, deploymentId=second)
+    promoted = update(
+        {"op": "copy", "from": "/canarySettings/stageVariableOverrides", "path": "/variables"},
+        {"op": "copy", "from": "/canarySettings/deploymentId", "path": "/deploymentId"},
+        {"op": "remove", "path": "/canarySettings"},
+    )
+    assert (promoted["deploymentId"], promoted["variables"]) == (second, {"v": "2"})
+    assert "canarySettings" not in promoted
+    assert {api.send("GET", "/")[2] for _ in range(10)} == {b"new 2"}
+    with pytest.raises(ClientError, match="does not exist"):
+        api.deploy("none", canarySettings={"percentTraffic": 1})
+    with pytest.raises(ClientError, match="Percent of traffic to canary"):
+        api.deploy(canarySettings={"percentTraffic": 101})
 
 
 # -- proxied ------------------------------------------------------------------------------------------------------------
