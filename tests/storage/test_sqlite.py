@@ -148,6 +148,16 @@ def test_a_full_disk_fails_the_write_and_nothing_else(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_fault_of_our_own_fails_the_write_and_not_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = SqliteRecords(tmp_path / "r.db")
+    with monkeypatch.context() as patch:
+        patch.setattr(store._writer, "_versions", lambda keys: 1 / 0)
+        with pytest.raises(Unavailable, match="division"):
+            store.write(Put(PEOPLE, "x", {}))
+    store.write(Insert(PEOPLE, "x", {}))
+    store.close()
+
+
 def test_the_cache_is_bounded_and_refuses_stale_offers() -> None:
     cache: RecordCache[tuple[Table, str]] = RecordCache()
     for number in range(20_000):

@@ -107,8 +107,8 @@ class Writer:
         """One transaction for all; when the disk refuses, all of them fail and nothing has happened."""
         try:
             services = self._transact(taken)
-        except sqlite3.Error as error:
-            log.error("records: %d submissions failed: %s", len(taken), error)
+        except Exception as error:  # whatever it is, those who wait must hear of it, and the next batch be tried
+            log.error("records: %d submissions failed: %s", len(taken), error, exc_info=not isinstance(error, sqlite3.Error))
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
             known = known_addresses(self._connection)
@@ -255,7 +255,7 @@ class Checkpoint:
                 self._copying.start()
         elif not self._copying.is_alive():
             self._copying = None
-            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+            checkpoint(self._connection)
 
     def close(self) -> None:
         if self._copying is not None:
@@ -263,12 +263,16 @@ class Checkpoint:
 
     def _copy(self) -> None:
         connection = self._connect(64)
-        try:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-        except sqlite3.Error as error:
-            log.error("records: checkpoint failed, the WAL grows on: %s", error)
-        finally:
-            connection.close()
+        checkpoint(connection)
+        connection.close()
+
+
+def checkpoint(connection: sqlite3.Connection) -> None:
+    """Copy what can be copied without waiting for anybody."""
+    try:
+        connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    except sqlite3.Error as error:
+        log.error("records: checkpoint failed, the WAL grows on: %s", error)
 
 
 def wake(taken: list[Submission]) -> None:
