@@ -16,6 +16,9 @@ from pilvi.core.http import Request
 from pilvi.protocol.models import Models, Operation
 from pilvi.protocol.route import Router
 
+MOST = 10
+"""Operations a service is asked here; their closures come from the same few compilers."""
+
 
 def bodies(operation: Operation, protocol: str, chance: random.Random) -> Iterator[tuple[Request, bytes]]:
     """A good request cut short, with bytes changed, and with values of other types."""
@@ -42,7 +45,8 @@ def bodies(operation: Operation, protocol: str, chance: random.Random) -> Iterat
 @pytest.mark.parametrize("service", SERVICES)
 def test_decode_and_check_answer_anything(service: str, models: Models) -> None:
     chance = random.Random(service)
-    for operation, protocol in each(models, service):
+    known = each(models, service)
+    for operation, protocol in chance.sample(known, min(len(known), MOST)):
         for request, body in bodies(operation, protocol, chance):
             try:
                 operation.check(operation.decode(request, body, {}, protocol))
