@@ -2,7 +2,18 @@
 
 from pilvi.core.errors import AlreadyExists, Conflict, Denied, InUse, Invalid, LimitExceeded, NotFound, Unavailable
 from pilvi.core.service import Service
-from pilvi.services.lambda_ import alias, concurrency, event_invoke_config, function, invoke, layer, permission, tag, version
+from pilvi.services.lambda_ import (
+    alias,
+    concurrency,
+    event_invoke_config,
+    function,
+    function_url,
+    invoke,
+    layer,
+    permission,
+    tag,
+    version,
+)
 from pilvi.services.lambda_.access import access
 from pilvi.services.lambda_.engine import close_engines
 from pilvi.services.lambda_.runtime_api import runtime_api
@@ -16,6 +27,7 @@ service = Service(
     permission.ops,
     concurrency.ops,
     event_invoke_config.ops,
+    function_url.ops,
     tag.ops,
     invoke.ops,
     errors={
@@ -29,6 +41,6 @@ service = Service(
         Unavailable: "ServiceException",
     },
     access=access,
-    sites={"runtime-api": runtime_api},
+    sites={"runtime-api": runtime_api, "function-url": function_url.function_url},
     close=close_engines,
 )

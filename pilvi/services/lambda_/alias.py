@@ -108,11 +108,14 @@ def update_alias(ctx: Context, req: t.UpdateAliasRequestTypeDef) -> Mapping[str,
 def delete_alias(ctx: Context, req: t.DeleteAliasRequestTypeDef) -> None:
     """Delete an alias with its permissions. Nothing happens when it is not there."""
     ref = _named(ctx, req)
-    changes = [
-        rows.deletion(f"{ref.name}/{req['Name']}")
-        for noun in ("Alias", "Policy", "EventInvokeConfig", "FunctionUrl")
-        if (rows := ctx.records(noun, account=ref.account)).find(f"{ref.name}/{req['Name']}") is not None
-    ]
+    row_id = f"{ref.name}/{req['Name']}"
+    changes = []
+    for noun in ("Alias", "Policy", "EventInvokeConfig", "FunctionUrl"):
+        rows = ctx.records(noun, account=ref.account)
+        if (found := rows.find(row_id)) is not None:
+            changes.append(rows.deletion(row_id))
+            if noun == "FunctionUrl":
+                changes.append(ctx.records("FunctionUrlId", account="", region="").deletion(found["_url_id"]))
     if changes:
         ctx.write(*changes)
 

@@ -151,7 +151,10 @@ def engine_of(cloud: Cloud) -> Engine:
 
 
 def resume_events(cloud: Cloud) -> None:
-    """After a restart: go on with events that wait, at the first call to Lambda. Nothing when not on the event loop."""
+    """After a restart, at the first call to Lambda: go on with events that wait, and remove working copies a crash left.
+
+    Nothing when not on the event loop.
+    """
     if cloud.memory.setdefault(_RESUMED, False):
         return
     try:
@@ -159,7 +162,7 @@ def resume_events(cloud: Cloud) -> None:
     except RuntimeError:
         return
     cloud.memory[_RESUMED] = True
-    if cloud.store.tables(service=SERVICE, noun="Event"):
+    if (cloud.config.data_dir / "lambda").exists() or cloud.store.tables(service=SERVICE, noun="Event"):
         engine_of(cloud)
 
 

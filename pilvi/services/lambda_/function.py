@@ -286,7 +286,11 @@ def _delete_all(ctx: Context, ref: FunctionRef) -> None:
         changes: list[Change] = [DeleteBody(blob) for blob in blobs]
         for noun in ("Version", "Alias", "Policy", "EventInvokeConfig", "FunctionUrl"):
             rows = at.records(noun)
-            changes += [rows.deletion(row.id) for row in rows.scan(prefix=f"{ref.name}/", limit=100_000)]
+            found = rows.scan(prefix=f"{ref.name}/", limit=100_000)
+            changes += [rows.deletion(row.id) for row in found]
+            if noun == "FunctionUrl":
+                ids = at.records("FunctionUrlId", account="", region="")
+                changes += [ids.deletion(row.value["_url_id"]) for row in found]
         try:
             at.write(at.records("Function").deletion(ref.name, latest.version), *changes)
         except Conflict:
