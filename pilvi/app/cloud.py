@@ -84,7 +84,7 @@ class Cloud:
 
     def reset(self) -> None:
         """Empty everything and begin again with one account (only offered in open mode)."""
-        self._stop_services()
+        self.stop_services()
         self.jobs.reset()
         self.store.clear()
         self.blobs.clear()
@@ -92,7 +92,7 @@ class Cloud:
         self.identities.create_account(self.config.account)
 
     def close(self) -> None:
-        self._stop_services()
+        self.stop_services()
         self.jobs.close()
         self.compute.close()
         self.dispatcher.threads.shutdown(wait=True, cancel_futures=True)
@@ -100,7 +100,8 @@ class Cloud:
         if self._lock is not None:
             self._lock.release()
 
-    def _stop_services(self) -> None:
+    def stop_services(self) -> None:
+        """End what services keep running, and with it the requests that wait for it."""
         for service in self.registry.loaded():
             if service.close is not None:
                 service.close()

@@ -88,6 +88,8 @@ class Server:
                 state.unlink()
             if workers is not None:
                 await workers.stop()
+            http.refuse_more()
+            await asyncio.to_thread(self.cloud.stop_services)
             await http.stop()
             await asyncio.to_thread(self.cloud.close)
             self.audit.close()

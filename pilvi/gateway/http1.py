@@ -81,8 +81,10 @@ class HttpServer:
             self._server = await self.loop.create_server(lambda: Connection(self), sock=sock, backlog=1024)
         self._sweep()
 
-    async def stop(self, grace_s: float = 10.0) -> None:
-        """Take no more connections, let running answers end, then close what is left."""
+    def refuse_more(self) -> None:
+        """Take no more connections and no more requests; what is being answered goes on."""
+        if self.is_stopping:
+            return
         self.is_stopping = True
         if self._sweeper is not None:
             self._sweeper.cancel()
@@ -90,6 +92,10 @@ class HttpServer:
             self._server.close()
         for connection in list(self.connections):
             connection.close_when_idle()
+
+    async def stop(self, grace_s: float = 10.0) -> None:
+        """Let running answers end, then close what is left."""
+        self.refuse_more()
         deadline = self.loop.time() + grace_s
         while (self.connections or self.tasks) and self.loop.time() < deadline:
             await asyncio.sleep(0.01)
