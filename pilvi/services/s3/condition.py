@@ -16,8 +16,6 @@ from pilvi.services.s3.errors import no_such_key, not_implemented, not_modified,
 _RANGE = re.compile(r"bytes=(\d*)-(\d*)\Z", re.ASCII)
 _COPY_RANGE = re.compile(r"bytes=(\d+)-(\d+)\Z", re.ASCII)
 
-READ_CONDITIONS = ("IfMatch", "IfNoneMatch", "IfModifiedSince", "IfUnmodifiedSince")
-
 
 def check_read(req: Mapping[str, Any], etag: str, mtime: int, *, prefix: str = "") -> None:
     """Errors: PreconditionFailed (412), NotModified (304; 412 for copies, whose members carry `prefix` CopySource)."""

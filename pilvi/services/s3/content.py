@@ -69,10 +69,6 @@ class Stored(NamedTuple):
     changes: tuple[Change, ...]
     """What the claiming transaction must contain."""
 
-    @property
-    def segments(self) -> list[Segment]:
-        return [Segment(self.name, self.size)] if self.name else []
-
 
 @dataclass(slots=True)
 class Holds:
