@@ -16,7 +16,7 @@ from pilvi.core.streams import ByteStream
 from pilvi.protocol import eventstream, scalars
 from pilvi.protocol.aws_json import body_bytes, error_members
 from pilvi.protocol.shapes import Malformed, Shape
-from pilvi.protocol.tree import Convert, Reader, TreeReader, TreeWriter, _refuse
+from pilvi.protocol.tree import Convert, Reader, TreeReader, TreeWriter, refusal_of
 
 if TYPE_CHECKING:
     from pilvi.protocol.faults import Fault
@@ -220,7 +220,7 @@ class CborReader(TreeReader):
 
     def scalar(self, shape: Shape) -> Reader:
         if shape.kind == "blob":
-            return Reader(bytes, None, _refuse(shape))
+            return Reader(bytes, None, refusal_of(shape))
         if shape.kind == "timestamp":
             return Reader(datetime, None, scalars.parse_timestamp)
         return super().scalar(shape)

@@ -26,7 +26,7 @@ class Ec2FormReader(query.FormReader):
 
     def list_(self, shape: Shape) -> query.ReadBranch:
         read = self.compile(shape.member)
-        return lambda branch: [read(item) for item in query._indexed(branch)]
+        return lambda branch: [read(item) for item in query.indexed(branch)]
 
 
 def compile_request(operation: Operation) -> RequestDecoder:

@@ -82,7 +82,7 @@ def branch_of(form: Mapping[str, str]) -> Branch:
     return root
 
 
-def _indexed(branch: Branch) -> list[Branch]:
+def indexed(branch: Branch) -> list[Branch]:
     """The items `1`, `2`, ... in order; gaps are allowed."""
     numbered = [(int(name), item) for name, item in branch.items() if name.isdecimal()]
     numbered.sort(key=lambda pair: pair[0])
@@ -153,7 +153,7 @@ class FormReader:
 
         def read_list(branch: Branch) -> list[Any]:
             below = branch if flat or inner not in branch else branch[inner]
-            return [read(item) for item in _indexed(below)]
+            return [read(item) for item in indexed(below)]
 
         return read_list
 
@@ -164,7 +164,7 @@ class FormReader:
 
         def read_map(branch: Branch) -> dict[str, Any]:
             below = branch if flat else branch.get("entry", {})
-            pairs = [item for item in _indexed(below) if key_name in item]
+            pairs = [item for item in indexed(below) if key_name in item]
             return {item[key_name].get("", ""): read(item.get(value_name, {})) for item in pairs}
 
         return read_map

@@ -3,6 +3,7 @@
     apigateway  execute-api    <api-id>.execute-api.*      /_aws/execute-api/<api-id>/<stage>/...   /restapis/<api-id>/<stage>/_user_request_/...
     lambda      function-url   <url-id>.lambda-url.*       /_aws/lambda-url/<url-id>/...
     lambda      runtime-api                                /_pilvi/lambda/<token>/...
+    sagemaker   notebook                                   /_aws/notebook/<kind>/...
     s3          preflight      OPTIONS on a bucket or object (CORS)
     s3          post-object    POST of a browser's form to a bucket
 
@@ -25,6 +26,7 @@ _BY_PATH = (
     ("/_aws/execute-api/", "apigateway", "execute-api", "api_id"),
     ("/_aws/lambda-url/", "lambda", "function-url", "url_id"),
     ("/_pilvi/lambda/", "lambda", "runtime-api", "token"),
+    ("/_aws/notebook/", "sagemaker", "notebook", "kind"),
 )
 _USER_REQUEST = "/_user_request_"
 

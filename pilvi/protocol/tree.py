@@ -30,7 +30,7 @@ class Reader(NamedTuple):
         return self.other(value)
 
 
-def _refuse(shape: Shape) -> Convert:
+def refusal_of(shape: Shape) -> Convert:
     wanted = _NAMES_OF_TYPES.get(shape.kind)
 
     def refuse(value: Any) -> Any:
@@ -64,27 +64,27 @@ class TreeReader:
             return Reader(_Never, None, _as_it_is)
         kind = shape.kind
         if kind == "structure":
-            return Reader(dict, self._structure(shape), _refuse(shape))
+            return Reader(dict, self._structure(shape), refusal_of(shape))
         if kind == "list":
-            return Reader(list, self._list(shape), _refuse(shape))
+            return Reader(list, self._list(shape), refusal_of(shape))
         if kind == "map":
-            return Reader(dict, self._map(shape), _refuse(shape))
+            return Reader(dict, self._map(shape), refusal_of(shape))
         return self.scalar(shape)
 
     def scalar(self, shape: Shape) -> Reader:
         """JSON's way; CBOR overrides blobs and timestamps."""
         kind = shape.kind
         if kind in ("integer", "long"):
-            return Reader(int, None, _whole_float(_refuse(shape)))
+            return Reader(int, None, _whole_float(refusal_of(shape)))
         if kind in ("float", "double"):
             return Reader(float, None, _read_float)
         if kind == "boolean":
-            return Reader(bool, None, _refuse(shape))
+            return Reader(bool, None, refusal_of(shape))
         if kind == "blob":
-            return Reader(str, scalars.parse_blob, _refuse(shape))
+            return Reader(str, scalars.parse_blob, refusal_of(shape))
         if kind == "timestamp":
             return Reader(int, scalars.parse_epoch, scalars.parse_timestamp)
-        return Reader(str, None, _refuse(shape))
+        return Reader(str, None, refusal_of(shape))
 
     def wire(self, shape: Shape, name: str) -> str:
         """The name a member has on the wire."""
