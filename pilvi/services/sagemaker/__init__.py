@@ -1,15 +1,18 @@
-"""SageMaker: training jobs, the first of the job kinds, and tags."""
+"""SageMaker: training jobs, the first of the job kinds, notebook instances, and tags."""
 
 from __future__ import annotations
 
 from pilvi.core.errors import AlreadyExists, InUse, Invalid, LimitExceeded, NotFound
 from pilvi.core.service import Service
-from pilvi.services.sagemaker import tag, training_job
+from pilvi.services.sagemaker import notebook_instance, tag, training_job
 from pilvi.services.sagemaker.access import needed
+from pilvi.services.sagemaker.notebook_door import door
+from pilvi.services.sagemaker.notebook_fleet import close_fleets
 
 service = Service(
     "sagemaker",
     training_job.ops,
+    notebook_instance.ops,
     tag.ops,
     errors={
         # Most operations answer a missing resource so; those with ResourceNotFound in practice say it themselves.
@@ -20,4 +23,6 @@ service = Service(
         LimitExceeded: "ResourceLimitExceeded",
     },
     access=needed,
+    sites={"notebook": door},
+    close=close_fleets,
 )

@@ -12,7 +12,7 @@ from pilvi.core.service import Access, Context
 
 PRINCIPAL = "sagemaker.amazonaws.com"
 
-_NAMES = {"TrainingJobName": "training-job"}
+_NAMES = {"TrainingJobName": "training-job", "NotebookInstanceName": "notebook-instance"}
 """Request member -> the resource type it names."""
 
 

@@ -81,22 +81,30 @@ class JobKind:
     def listed(self, ctx: Context, req: Mapping[str, Any]) -> Record:
         """One page of summaries, filtered and sorted as asked."""
         found = [(record, ctx.jobs.get(record["_job"])) for record in ctx.records(self.noun).all()]
-        kept = [self.summary(record, job) for record, job in found]
-        kept = [entry for entry in kept if _is_wanted(entry, req, self.noun)]
-        by = req.get("SortBy") or self.sort_default
-        is_descending = (req.get("SortOrder") or self.order_default) == "Descending"
-        member = {"Name": f"{self.noun}Name", "Status": f"{self.noun}Status"}.get(by, by)
-        kept.sort(key=lambda entry: _position(entry, member, self.noun), reverse=is_descending)
-        if token := req.get("NextToken"):
-            last = _last_position(token)
-            kept = [
-                entry
-                for entry in kept
-                if (_position(entry, member, self.noun) < last if is_descending else _position(entry, member, self.noun) > last)
-            ]
-        size = req.get("MaxResults") or 10
-        more = encode_token(json.dumps(_position(kept[size - 1], member, self.noun))) if len(kept) > size else None
-        return {f"{self.noun}Summaries": kept[:size], "NextToken": more}
+        entries = [self.summary(record, job) for record, job in found]
+        page, more = one_page(entries, req, self.noun, by=self.sort_default, order=self.order_default)
+        return {f"{self.noun}Summaries": page, "NextToken": more}
+
+
+def one_page(
+    entries: Sequence[Record], req: Mapping[str, Any], noun: str, *, by: str, order: str
+) -> tuple[list[Record], str | None]:
+    """The entries that a List request is after, sorted, and the token of its next page. by, order: when it does not say."""
+    kept = [entry for entry in entries if _is_wanted(entry, req, noun)]
+    by = req.get("SortBy") or by
+    is_descending = (req.get("SortOrder") or order) == "Descending"
+    member = {"Name": f"{noun}Name", "Status": f"{noun}Status"}.get(by, by)
+    kept.sort(key=lambda entry: _position(entry, member, noun), reverse=is_descending)
+    if token := req.get("NextToken"):
+        last = _last_position(token)
+        kept = [
+            entry
+            for entry in kept
+            if (_position(entry, member, noun) < last if is_descending else _position(entry, member, noun) > last)
+        ]
+    size = req.get("MaxResults") or 10
+    more = encode_token(json.dumps(_position(kept[size - 1], member, noun))) if len(kept) > size else None
+    return kept[:size], more
 
 
 def failure_reason(job: Job) -> str | None:

@@ -1,0 +1,61 @@
+"""What CreateNotebookInstance and UpdateNotebookInstance refuse, in AWS's words where they are known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pilvi.core.arn import Arn
+from pilvi.core.errors import Invalid, PilviError, ServiceError
+from pilvi.core.service import Context
+from pilvi.services.sagemaker.access import PRINCIPAL
+from pilvi.services.sagemaker.notebook_run import SESSION
+
+_NOT_BUILT = "is not supported by this server yet."
+_WITHDRAWN = ("notebook-al1-v1", "notebook-al2-v1")
+
+
+def check_members(req: Mapping[str, Any]) -> None:
+    """The request by itself. Raises Invalid, which is a ValidationException."""
+    if (platform := req.get("PlatformIdentifier")) in _WITHDRAWN:
+        raise Invalid(f"Platform identifier ({platform}) is not supported for this service.")
+    for member in ("KmsKeyId", "AcceleratorTypes", "DefaultCodeRepository", "AdditionalCodeRepositories", "LifecycleConfigName"):
+        if req.get(member):
+            raise Invalid(f"{member} {_NOT_BUILT}")
+
+
+def check_role(ctx: Context, role: str, arn: str) -> None:
+    """The role must be there, in this account, and let SageMaker in."""
+    if (parsed := Arn.parse(role)) is not None and parsed.account != ctx.account:
+        raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
+    try:
+        ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, SESSION)
+    except PilviError as error:
+        raise Invalid(
+            f"Could not assume role {role}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role."
+        ) from error
+
+
+def check_network(ctx: Context, req: Mapping[str, Any]) -> dict[str, Any]:
+    """SubnetId and SecurityGroups as the instance keeps them; a subnet's own network gives the group where none is named."""
+    subnet, groups = req.get("SubnetId"), list(req.get("SecurityGroupIds") or ())
+    if subnet is None:
+        if groups:
+            raise Invalid("SecurityGroupIds can only be given together with a SubnetId.")
+        if req.get("DirectInternetAccess") == "Disabled":
+            raise Invalid("DirectInternetAccess can only be Disabled when a SubnetId is given.")
+        return {}
+    try:
+        vpc = ctx.call("ec2", "DescribeSubnets", SubnetIds=[subnet])["Subnets"][0]["VpcId"]
+        if groups:
+            found = ctx.call("ec2", "DescribeSecurityGroups", GroupIds=groups)["SecurityGroups"]
+        else:
+            default = [{"Name": "vpc-id", "Values": [vpc]}, {"Name": "group-name", "Values": ["default"]}]
+            found = ctx.call("ec2", "DescribeSecurityGroups", Filters=default)["SecurityGroups"]
+    except ServiceError as error:
+        if error.code.endswith(".NotFound"):
+            raise Invalid(error.message) from error
+        raise
+    if foreign := [group["GroupId"] for group in found if group["VpcId"] != vpc]:
+        raise Invalid(f"The security group {foreign[0]} is not in the VPC {vpc} of the subnet {subnet}.")
+    return {"SubnetId": subnet, "SecurityGroups": groups or [group["GroupId"] for group in found]}
