@@ -44,7 +44,7 @@ class Cloud:
         self.keyring: Keyring = Keyring(config.data_dir / "keys" / "master.key")
         self.store: Records = SqliteRecords(config.data_dir / "records.sqlite", shared=config.workers > 1)
         files = FileBlobs(config.data_dir / "blobs")
-        self.blobs: Blobs = PlainBlobs(files) if config.at_rest == "disk" else SealedBlobs(files, self.keyring)
+        self.blobs: Blobs = PlainBlobs(files, self.keyring) if config.at_rest == "disk" else SealedBlobs(files, self.keyring)
         self.identities: IdentitiesPort = Identities(self.store, self.keyring, self.clock, self.ids)
         self.models = Models(config.data_dir / "cache")
         self.registry = Registry()
@@ -55,7 +55,7 @@ class Cloud:
 
     def prepare(self) -> None:
         """What a first start makes, and what a start after a crash puts in order."""
-        self.blobs.sweep(self.store.body_names())
+        self.blobs.sweep(self.store.body_names(blobs_only=True))
         if not self.identities.accounts():
             self.identities.create_account(self.config.account)
         self.jobs.recover()

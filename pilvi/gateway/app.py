@@ -14,6 +14,7 @@ from pilvi.protocol.route import Router
 
 if TYPE_CHECKING:
     from pilvi.app.cloud import Cloud
+    from pilvi.core.service import Service
     from pilvi.gateway.audit import Audit
     from pilvi.gateway.forward import Forwarder
 
@@ -40,6 +41,12 @@ class Gateway:
         if not call.is_forwarded:
             self.audit.add(call)
         return call.response
+
+    async def service(self, name: str) -> Service | None:
+        """A service, or None when it is not built; imported in a thread when it is asked for first."""
+        if self.registry.is_loaded(name):
+            return self.registry.find(name)
+        return await asyncio.to_thread(self.registry.find, name)
 
     async def _own(self, request: Request) -> Response:
         """The server's own few addresses."""

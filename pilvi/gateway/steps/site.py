@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from pilvi.core.errors import Unsupported
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 async def visit(gateway: Gateway, call: Call) -> None:
     match = call.match
     assert match is not None
-    service = await asyncio.to_thread(gateway.registry.find, match.service)
+    service = await gateway.service(match.service)
     site = service.sites.get(match.site) if service is not None else None
     if site is None:
         raise Unsupported(f"{match.service} serves no {match.site} here.")

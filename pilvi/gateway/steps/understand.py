@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from pilvi.core.service import Context
@@ -18,10 +17,7 @@ async def understand(gateway: Gateway, call: Call) -> None:
     assert match is not None
     operation = match.operation
     assert operation is not None
-    if gateway.registry.is_loaded(match.service):
-        service = gateway.registry.find(match.service)
-    else:
-        service = await asyncio.to_thread(gateway.registry.find, match.service)
+    service = await gateway.service(match.service)
     if service is None or operation.function not in service.handlers:
         raise not_built(operation)
     call.service = service
