@@ -30,7 +30,7 @@ def uncompiled(roots, limit=3000):
     for module in list(sys.modules.values()):
         path, cached = getattr(module, "__file__", None), getattr(module, "__cached__", None)
         is_ours = isinstance(path, str) and isinstance(cached, str) and path.endswith(".py") and path.startswith(roots)
-        if is_ours and not os.path.exists(cached):
+        if is_ours and not os.path.exists(str(cached)):
             found.append(path)
     return found[:limit]
 
@@ -40,6 +40,7 @@ def main(handler):
     from awslambdaric.lambda_runtime_client import LambdaRuntimeClient
 
     stdout = sys.stdout
+    wants_modules = os.environ.pop("PILVI_LAMBDA_MODULES", "") == "1"
 
     class Client(LambdaRuntimeClient):
         def call_rapid(self, http_method, endpoint, expected_http_code, payload=None, headers=None):
@@ -97,7 +98,6 @@ def main(handler):
     versions = [f"{sys.version_info.major}.{sys.version_info.minor}"]
     versions.append(os.environ.get("AWS_EXECUTION_ENV", "").removeprefix("AWS_Lambda_python") or versions[0])
     task_root, opt = os.environ["LAMBDA_TASK_ROOT"], os.environ.pop("PILVI_LAMBDA_OPT", "")
-    wants_modules = os.environ.pop("PILVI_LAMBDA_MODULES", "") == "1"
     sys.path[:0] = import_path(task_root, opt, versions)
     bootstrap.run(handler, Client(os.environ["AWS_LAMBDA_RUNTIME_API"], False))
 

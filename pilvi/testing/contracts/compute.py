@@ -185,7 +185,8 @@ def stop_asks_first(compute: Compute, _folder: Path) -> None:
 
 def stop_reaches_the_whole_group(compute: Compute, _folder: Path) -> None:
     heard = Heard()
-    script = "(trap 'echo child asked; exit' TERM; echo ready; while :; do sleep 0.05; done) & trap 'wait; exit 6' TERM; wait"
+    child = "trap 'echo child asked; exit' TERM; echo ready; while :; do sleep 0.05; done"
+    script = f"trap 'wait; exit 6' TERM; ({child}) & wait"
     process = compute.launch(shell(script), heard)
     heard.wait_for("ready")
     process.stop(PATIENCE_S)
