@@ -13,16 +13,26 @@ import time
 from typing import Any
 
 from jupyter_server.auth.identity import IdentityProvider, User
+from tornado.web import RequestHandler
 
 _KEY = os.environ.pop("PILVI_NOTEBOOK_KEY", "").encode()
 _OWNER = "owner-"
+
+
+class Closed(RequestHandler):  # type: ignore[misc]  # as below
+    """What Jupyter shows in place of a login page."""
+
+    def get(self) -> None:
+        self.set_status(403)
+        self.set_header("Content-Type", "text/plain; charset=utf-8")
+        self.finish("The session has ended. Ask for a new presigned URL.\n")
 
 
 class Sessions(IdentityProvider):  # type: ignore[misc]  # jupyter_server lies in the environment, not beside us
     """Sessions of the notebook's owner."""
 
     token = ""
-    login_available = False
+    login_handler_class = Closed
 
     async def get_user_token(self, handler: Any) -> User | None:
         """The owner, when the request brings an entry (`?token=`, or the Authorization header)."""
