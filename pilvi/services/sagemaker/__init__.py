@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pilvi.core.errors import AlreadyExists, InUse, Invalid, LimitExceeded, NotFound
 from pilvi.core.service import Service
-from pilvi.services.sagemaker import notebook_instance, tag, training_job
+from pilvi.services.sagemaker import notebook_instance, notebook_instance_lifecycle_config, tag, training_job
 from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.notebook_door import door
 from pilvi.services.sagemaker.notebook_fleet import close_fleets
@@ -13,6 +13,7 @@ service = Service(
     "sagemaker",
     training_job.ops,
     notebook_instance.ops,
+    notebook_instance_lifecycle_config.ops,
     tag.ops,
     errors={
         # Most operations answer a missing resource so; those with ResourceNotFound in practice say it themselves.

@@ -12,7 +12,11 @@ from pilvi.core.service import Access, Context
 
 PRINCIPAL = "sagemaker.amazonaws.com"
 
-_NAMES = {"TrainingJobName": "training-job", "NotebookInstanceName": "notebook-instance"}
+_NAMES = {
+    "TrainingJobName": "training-job",
+    "NotebookInstanceName": "notebook-instance",
+    "NotebookInstanceLifecycleConfigName": "notebook-instance-lifecycle-config",
+}
 """Request member -> the resource type it names."""
 
 

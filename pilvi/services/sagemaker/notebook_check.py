@@ -8,6 +8,7 @@ from typing import Any
 from pilvi.core.arn import Arn
 from pilvi.core.errors import Invalid, PilviError, ServiceError
 from pilvi.core.service import Context
+from pilvi.services.sagemaker import notebook_instance_lifecycle_config as lifecycle
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.notebook_run import SESSION
 
@@ -19,9 +20,16 @@ def check_members(req: Mapping[str, Any]) -> None:
     """The request by itself. Raises Invalid, which is a ValidationException."""
     if (platform := req.get("PlatformIdentifier")) in _WITHDRAWN:
         raise Invalid(f"Platform identifier ({platform}) is not supported for this service.")
-    for member in ("KmsKeyId", "AcceleratorTypes", "DefaultCodeRepository", "AdditionalCodeRepositories", "LifecycleConfigName"):
+    for member in ("KmsKeyId", "AcceleratorTypes", "DefaultCodeRepository", "AdditionalCodeRepositories"):
         if req.get(member):
             raise Invalid(f"{member} {_NOT_BUILT}")
+
+
+def check_lifecycle_config(ctx: Context, req: Mapping[str, Any]) -> None:
+    """The scripts must be there."""
+    name = req.get("LifecycleConfigName")
+    if name and ctx.records(lifecycle.NOUN).find(name.lower()) is None:
+        raise Invalid(f"Unable to find Notebook Instance Lifecycle Config '{lifecycle.arn_of(ctx, name)}'.")
 
 
 def check_role(ctx: Context, role: str, arn: str) -> None:

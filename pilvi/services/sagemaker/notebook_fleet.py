@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from pilvi.compute import Exit
 from pilvi.core.errors import Conflict, PilviError, Unavailable
 from pilvi.core.service import Context
+from pilvi.services.sagemaker import notebook_instance_lifecycle_config as lifecycle
 from pilvi.services.sagemaker.notebook_run import Run, context_for, identity_of
 from pilvi.services.sagemaker.notebook_ticket import Place, Tickets
 from pilvi.services.sagemaker.notebook_volume import Volume, claiming, folder_of, releasing
@@ -177,9 +178,24 @@ class Fleet:
             volume.drop_archive(archive)
         if self.is_closed:
             return ""
+        run.prepare()
+        self._run_scripts(place, run)
         run.start()
         rows.update(place.name, lambda value: value | self._changed("InService", Url=run.address, FailureReason=None))
         return _why(run.watch())
+
+    def _run_scripts(self, place: Place, run: Run) -> None:
+        """What the lifecycle configuration wants: OnCreate until it has succeeded once, OnStart each time."""
+        name = run.record.get(f"{lifecycle.NOUN}Name")
+        if name is None:
+            return
+        scripts = self._cloud.rows(place.account, place.region, "sagemaker", lifecycle.NOUN).find(name.lower())
+        for hook in lifecycle.HOOKS:
+            script = lifecycle.script_of(scripts, hook)
+            if script and not (hook == "OnCreate" and run.record.get("_is_made")):
+                run.perform(hook, script)
+            if hook == "OnCreate":
+                self._rows(place).update(place.name, lambda value: value | {"_is_made": True})
 
     def _put_away(self, place: Place, reason: str = "") -> None:
         """Seal the volume, and tell the end: Stopped when it was asked for, else Failed."""

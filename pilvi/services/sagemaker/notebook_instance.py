@@ -8,7 +8,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, Invalid, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record, one_page
-from pilvi.services.sagemaker.notebook_check import check_members, check_network, check_role
+from pilvi.services.sagemaker.notebook_check import check_lifecycle_config, check_members, check_network, check_role
 from pilvi.services.sagemaker.notebook_fleet import NOUN, STATUS, fleet_of
 from pilvi.services.sagemaker.notebook_ticket import SESSION_S, Place, presigned_url
 from pilvi.services.sagemaker.tag import tagging
@@ -21,14 +21,15 @@ def create_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
     """Make a notebook instance and start it: InService when its Jupyter answers.
 
     req: NotebookInstanceName (1-63, letters, digits, hyphens), InstanceType, RoleArn; SubnetId with SecurityGroupIds (at most 5),
-        VolumeSizeInGB (5-16384), DirectInternetAccess, RootAccess, PlatformIdentifier, Tags.
-    Errors: ValidationException - the name is taken, the role cannot be assumed, the subnet or a group is not there, or something
+        VolumeSizeInGB (5-16384), LifecycleConfigName, DirectInternetAccess, RootAccess, PlatformIdentifier, Tags.
+    Errors: ValidationException - the name is taken, the role cannot be assumed, the subnet, a group or the lifecycle
+            configuration is not there, or something
         is asked for that is not built. AccessDeniedException - the caller may not pass the role.
     Source: SageMaker API reference; messages as users of AWS report them.
     Differs: the instance type, the volume's size, RootAccess and DirectInternetAccess are recorded: the machine is this one, its
         user is no root, and the network of the subnet is this machine's. There is one environment (Python 3.11 with JupyterLab,
         pandas 2, scikit-learn, boto3), under the kernels python3 and conda_python3; packages installed from a notebook last until
-        it stops. Lifecycle configurations, code repositories, accelerators and KMS keys are refused. Files of the volume lie
+        it stops. Code repositories, accelerators and KMS keys are refused. Files of the volume lie
         unencrypted in the data directory while the instance runs, sealed while it is stopped. Instances of a server that ended
         are started again at the next request about notebook instances.
     """
@@ -39,11 +40,20 @@ def create_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
     if not name:
         raise Invalid("NotebookInstanceName must have a length of at least 1.")
     check_members(req)
+    check_lifecycle_config(ctx, req)
     if rows.find(name.lower()) is not None:
         raise taken
     check_role(ctx, req["RoleArn"], arn)
     network = check_network(ctx, req)
-    record = {**_defaults(ctx), **_kept(req), **network, f"{NOUN}Arn": arn, "_id": ctx.ids.lower(20), "_archive": None}
+    record = {
+        **_defaults(ctx),
+        **_kept(req),
+        **network,
+        f"{NOUN}Arn": arn,
+        "_id": ctx.ids.lower(20),
+        "_archive": None,
+        "_is_made": False,
+    }
     try:
         ctx.write(rows.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")))
     except AlreadyExists:
@@ -68,11 +78,13 @@ def list_notebook_instances(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
     """Notebook instances, a page at a time, filtered by name, status and times, sorted by Name, CreationTime or Status.
 
     Errors: ValidationException - a foreign token.
-    Differs: filters on lifecycle configurations and code repositories find nothing: no instance has one.
+    Differs: filters on code repositories find nothing: no instance has one.
     """
     fleet_of(ctx.cloud)
-    unknown = ("NotebookInstanceLifecycleConfigNameContains", "DefaultCodeRepositoryContains", "AdditionalCodeRepositoryEquals")
-    found = [] if any(req.get(member) for member in unknown) else ctx.records(NOUN).all()
+    has_repository = any(req.get(member) for member in ("DefaultCodeRepositoryContains", "AdditionalCodeRepositoryEquals"))
+    found = [] if has_repository else ctx.records(NOUN).all()
+    if part := req.get("NotebookInstanceLifecycleConfigNameContains"):
+        found = [record for record in found if part.lower() in (record.get(_SCRIPTS) or "").lower()]
     page, more = one_page(found, req, NOUN, by="Name", order="Ascending")
     return {"NotebookInstances": page, "NextToken": more}
 
@@ -81,7 +93,7 @@ def list_notebook_instances(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
 def update_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Change a stopped notebook instance; the next start has it.
 
-    req: InstanceType, RoleArn, VolumeSizeInGB (only more), RootAccess, PlatformIdentifier, IpAddressType.
+    req: InstanceType, RoleArn, VolumeSizeInGB (only more), LifecycleConfigName or DisassociateLifecycleConfig, RootAccess, PlatformIdentifier, IpAddressType.
     Errors: ValidationException - RecordNotFound, it is not stopped, the role cannot be assumed, the volume would shrink, or
         something is asked for that is not built.
     Differs: the change is made at once; the status Updating is not seen.
@@ -89,6 +101,7 @@ def update_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
     fleet_of(ctx.cloud)
     record = _found(ctx, req)
     check_members(req)
+    check_lifecycle_config(ctx, req)
     if role := req.get("RoleArn"):
         check_role(ctx, role, record[f"{NOUN}Arn"])
 
@@ -97,6 +110,8 @@ def update_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
         if (size := req.get("VolumeSizeInGB")) is not None and size < value["VolumeSizeInGB"]:
             raise Invalid(f"The volume size of a notebook instance can only be increased. It is {value['VolumeSizeInGB']} GB.")
         kept = {key: req[key] for key in _CHANGEABLE if req.get(key) is not None}
+        if (name := req.get("LifecycleConfigName")) or req.get("DisassociateLifecycleConfig"):
+            kept[_SCRIPTS] = name or None
         return {**value, **kept, "LastModifiedTime": ctx.clock.now()}
 
     ctx.records(NOUN).update(_id(req), changed)
@@ -165,6 +180,7 @@ TRANSITIONS = {
 }
 """What one may ask for, and from where. The other half is the fleet's."""
 
+_SCRIPTS = "NotebookInstanceLifecycleConfigName"
 _CHANGEABLE = (
     "InstanceType",
     "RoleArn",
@@ -212,7 +228,9 @@ def _place(ctx: Context, name: str) -> Place:
 
 
 def _kept(req: Mapping[str, Any]) -> Record:
-    return {key: value for key, value in req.items() if key not in ("Tags", "SecurityGroupIds") and value not in (None, [])}
+    left_out = ("Tags", "SecurityGroupIds", "LifecycleConfigName")
+    kept = {key: value for key, value in req.items() if key not in left_out and value not in (None, [])}
+    return {**kept, _SCRIPTS: req.get("LifecycleConfigName") or None}
 
 
 def _defaults(ctx: Context) -> Record:

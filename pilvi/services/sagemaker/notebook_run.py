@@ -11,6 +11,7 @@ import json
 import socket
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -36,6 +37,8 @@ SESSION = "SageMaker"
 START_S = 240.0
 """A machine that is busy with other things may take its time."""
 STOP_S = 10.0
+SCRIPT_S = 300.0
+"""How long a lifecycle script may take. Source: developer guide, "Customization of a SageMaker notebook instance using an LCC script"."""
 _FLUSH_S = 0.5
 _ASK_S = 0.2
 _PORTS = 3
@@ -44,6 +47,7 @@ _HOME = "/home/ec2-user"
 _FILES = f"{_HOME}/SageMaker"
 _SUPPORT = "/opt/pilvi"
 _METADATA = "/opt/ml/metadata"
+_LIFECYCLE = "/opt/lifecycle"
 _KERNEL = "conda_python3"
 """The name that notebooks written on AWS ask for."""
 
@@ -62,23 +66,48 @@ class Run:
         self._volume = volume
         self._log = JobLog(ctx, LOG_GROUP, f"{record['NotebookInstanceName']}/jupyter.log")
         self._last: list[str] = []
+        self._environment: Environment | None = None
         self._process: Process | None = None
         self._is_killed = False
 
     # -- life -------------------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Everything but the programs. Unavailable when the environment is not installed."""
+        self._environment = Environments(self.ctx.config.runtimes_dir).find(ENVIRONMENT)
+        if self._environment is None:
+            raise Unavailable(f"The runtime {ENVIRONMENT} is not installed. Install it with: pilvi runtimes install {ENVIRONMENT}")
+        self._lay_out(self._environment)
+
+    def perform(self, hook: str, script: str) -> None:
+        """Run a script of the lifecycle configuration to its end. Unavailable when it fails or takes too long."""
+        place = self._volume.run / "lifecycle" / hook
+        place.write_text(script)
+        place.chmod(0o755)
+        inside = f"{_LIFECYCLE}/{hook}"
+        output = JobLog(self.ctx, LOG_GROUP, f"{self.record['NotebookInstanceName']}/LifecycleConfig{hook}")
+        spec = self._spec((inside,) if script.startswith("#!") else ("/bin/bash", inside), cwd=_HOME)
+        process = self._launch(spec, output.add)
+        deadline = self.ctx.clock.time_s() + SCRIPT_S
+        while (how := process.wait(_ASK_S)) is None and self.ctx.clock.time_s() < deadline:
+            output.flush()
+        process.kill()
+        process.wait()
+        output.flush()
+        if how is None or how.code != 0:
+            trouble = f"took longer than {SCRIPT_S // 60:.0f} minutes" if how is None else f"failed with exit status {how.code}"
+            name, arn = self.record["NotebookInstanceLifecycleConfigName"], self.record["NotebookInstanceArn"]
+            raise Unavailable(
+                f"Notebook Instance Lifecycle Config '{name}' ({hook}) for Notebook Instance '{arn}' {trouble}. "
+                "Please check your CloudWatch logs for more details."
+            )
+
     def start(self) -> None:
         """Launch Jupyter and wait until it answers. Unavailable with a reason when it does not."""
-        environment = Environments(self.ctx.config.runtimes_dir).find(ENVIRONMENT)
-        if environment is None:
-            raise Unavailable(f"The runtime {ENVIRONMENT} is not installed. Install it with: pilvi runtimes install {ENVIRONMENT}")
-        self._lay_out(environment)
         for _ in range(_PORTS):
             port = _free_port()
             self.address = f"127.0.0.1:{port}"
-            self._process = process = self.ctx.compute.launch(self._spec(environment, port), self._add)
-            if self._is_killed:
-                process.kill()
+            process = self._launch(self._spec(self._jupyter(port), cwd=_FILES), self._add)
             how = self._until_answering(process)
             if how is None:
                 return
@@ -118,6 +147,12 @@ class Run:
 
     # -- private ----------------------------------------------------------------------------------------------------
 
+    def _launch(self, spec: ProcessSpec, on_line: Callable[[str], None]) -> Process:
+        self._process = process = self.ctx.compute.launch(spec, on_line)
+        if self._is_killed:
+            process.kill()
+        return process
+
     def _add(self, line: str) -> None:
         self._last = [*self._last[-4:], line.strip()]
         self._log.add(line)
@@ -149,7 +184,7 @@ class Run:
         """The folders of this run."""
         run = self._volume.run
         kernel = run / "home/.local/share/jupyter/kernels" / _KERNEL
-        for folder in (run / "home/SageMaker", run / "home/packages", run / "tmp", run / "metadata", kernel):
+        for folder in (*(run / name for name in ("home/SageMaker", "home/packages", "tmp", "metadata", "lifecycle")), kernel):
             folder.mkdir(parents=True)
         command = [str(environment.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
         (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": _KERNEL, "language": "python"}))
@@ -164,25 +199,32 @@ class Run:
         }
         (run / "metadata/resource-metadata.json").write_text(json.dumps(metadata))
 
-    def _spec(self, environment: Environment, port: int) -> ProcessSpec:
-        run = self._volume.run
+    def _jupyter(self, port: int) -> tuple[str, ...]:
+        assert self._environment is not None
+        return (str(self._environment.python), "-m", "jupyterlab", *_options(port))
+
+    def _spec(self, command: tuple[str, ...], cwd: str) -> ProcessSpec:
+        """A program in this instance's surroundings."""
+        run, environment = self._volume.run, self._environment
+        assert environment is not None
         support = Path(str(importlib.resources.files("pilvi.runtimes") / "notebook"))
         return ProcessSpec(
-            command=(str(environment.python), "-m", "jupyterlab", *_options(port)),
-            env=self._environment(environment),
+            command=command,
+            env=self._variables(environment),
             binds=(
                 *environment.binds,
                 Bind(support, _SUPPORT),
                 Bind(run / "metadata", _METADATA),
+                Bind(run / "lifecycle", _LIFECYCLE),
                 Bind(run / "tmp", "/tmp", writable=True),
                 Bind(run / "home", _HOME, writable=True),
                 Bind(self._volume.files, _FILES, writable=True),
             ),
-            cwd=_FILES,
+            cwd=cwd,
             hostname=f"ip-172-31-0-{int(self.id[:2], 16) % 250 + 4}",
         )
 
-    def _environment(self, environment: Environment) -> dict[str, str]:
+    def _variables(self, environment: Environment) -> dict[str, str]:
         return {
             "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
             "HOME": _HOME,

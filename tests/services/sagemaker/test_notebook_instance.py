@@ -145,7 +145,7 @@ def test_create_notebook_instance_in_a_subnet(aws: Account, role: str) -> None:
     "member",
     [
         {"KmsKeyId": "key"}, {"AcceleratorTypes": ["ml.eia1.medium"]}, {"DefaultCodeRepository": "https://example.org/repo.git"},
-        {"AdditionalCodeRepositories": ["https://example.org/repo.git"]}, {"LifecycleConfigName": "setup"},
+        {"AdditionalCodeRepositories": ["https://example.org/repo.git"]}, {"LifecycleConfigName": "missing"},
         {"PlatformIdentifier": "notebook-al2-v1"}, {"InstanceType": "ml.unknown"},
     ],
 )  # fmt: skip
