@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -110,9 +111,17 @@ def run(config: Config, on_ready: Callable[[Server], None]) -> None:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
+        settle_memory()
         await server.serve(on_ready)
 
     uvloop.run(main())
+
+
+def settle_memory() -> None:
+    """What was loaded stays: keep the garbage collector from walking it, and let it look less often at what requests make."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 50)
 
 
 def write_state(path: Path, state: dict[str, object]) -> None:

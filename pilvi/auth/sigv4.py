@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 from datetime import datetime
+from functools import lru_cache
 from hashlib import sha256
 
 from pilvi.auth import canonical, presign
@@ -26,6 +27,8 @@ __all__ = ["MAX_SKEW_S", "AuthError", "Claim", "known_region", "read_claim", "un
 
 MAX_SKEW_S = 900
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_SIGNATURE_LAST = "Signature="
+_Scope = tuple[str, str, str, str, tuple[str, ...]]
 _HEADER_MALFORMED = "The authorization header is malformed; "
 _CREDENTIAL_FORM = 'the Credential is mal-formed; expecting "<YOUR-AKID>/YYYYMMDD/REGION/SERVICE/aws4_request".'
 
@@ -53,6 +56,38 @@ def read_claim(request: Request) -> Claim | None:
 
 
 def _read_header(request: Request, header: str) -> Claim:
+    head, last, signature = header.rpartition(_SIGNATURE_LAST)
+    if last and signature.isalnum():
+        key_id, date, region, service, signed_headers = _read_scope(head)
+    else:
+        (key_id, date, region, service, signed_headers), signature = _read_parts(header)
+    headers = request.headers
+    timestamp = headers.get("x-amz-date") or canonical.stamp_of_http_date(headers.get("date", ""))
+    payload_hash = headers.get("x-amz-content-sha256", "")
+    return Claim(
+        "header",
+        key_id,
+        signature,
+        date,
+        region,
+        service,
+        signed_headers,
+        timestamp,
+        headers.get("x-amz-security-token") or headers.get("x-amz-s3session-token", ""),
+        None,
+        payload_hash,
+        STREAMING_MODES.get(payload_hash, ""),
+    )
+
+
+@lru_cache(maxsize=1024)
+def _read_scope(head: str) -> _Scope:
+    """All but the signature, which clients send last: the same for every request that a client signs on one day."""
+    return _read_parts(f"{head}{_SIGNATURE_LAST}0")[0]
+
+
+def _read_parts(header: str) -> tuple[_Scope, str]:
+    """(key id, date, Region, service, signed headers) and the signature, in whatever order they come."""
     credential = signed = signature = ""
     for part in header[len(_ALGORITHM) :].replace(",", " ").split():
         name, _, value = part.partition("=")
@@ -62,7 +97,6 @@ def _read_header(request: Request, header: str) -> Claim:
             signed = value
         elif name == "Signature":
             signature = value
-    headers = request.headers
     if not (credential and signed and signature):
         raise _incomplete_header(header, credential, signed, signature)
     scope = credential.split("/")
@@ -77,22 +111,7 @@ def _read_header(request: Request, header: str) -> Claim:
             plain=f"Credential should be scoped with a valid terminator: 'aws4_request', not '{terminator}'.",
             service=service,
         )
-    timestamp = headers.get("x-amz-date") or canonical.stamp_of_http_date(headers.get("date", ""))
-    payload_hash = headers.get("x-amz-content-sha256", "")
-    return Claim(
-        "header",
-        key_id,
-        signature,
-        date,
-        region,
-        service,
-        tuple(signed.split(";")),
-        timestamp,
-        headers.get("x-amz-security-token") or headers.get("x-amz-s3session-token", ""),
-        None,
-        payload_hash,
-        STREAMING_MODES.get(payload_hash, ""),
-    )
+    return (key_id, date, region, service, tuple(signed.split(";"))), signature
 
 
 def verify(

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CONTENT_TYPE = "text/xml"
 _MAX_DEPTH = 64
+_SHORT_FORM = 64
+"""Bytes; calls without parameters are shorter than this, and nothing secret is."""
 _MAX_MEMBERS = 100_000
 
 Branch = dict[str, Any]
@@ -44,8 +46,12 @@ def _decoded(text: str) -> str:
     return text.replace("+", " ") if "+" in text else text
 
 
-def parse_form(body: bytes) -> dict[str, str]:
+def parse_form(body: bytes) -> Mapping[str, str]:
     """A form's values by name; the last of a repeated name counts."""
+    return _known_form(body) if len(body) <= _SHORT_FORM else _parse_form(body)
+
+
+def _parse_form(body: bytes) -> dict[str, str]:
     try:
         text = body.decode("ascii") if body.isascii() else body.decode()
     except UnicodeDecodeError:
@@ -58,7 +64,10 @@ def parse_form(body: bytes) -> dict[str, str]:
     return found
 
 
-def form_of(request: Request, body: bytes) -> dict[str, str]:
+_known_form = lru_cache(maxsize=512)(_parse_form)
+
+
+def form_of(request: Request, body: bytes) -> Mapping[str, str]:
     """All parameters of a query request: of the query string, then of the body."""
     form = parse_form(body)
     if not request.query:
@@ -188,6 +197,10 @@ def compile_form(operation: Operation, reader: FormReader) -> RequestDecoder:
 
 def action_of(form: bytes, query: str) -> tuple[str, str]:
     """Action and Version, without decoding the rest."""
+    return _known_action(form, query) if len(form) + len(query) <= _SHORT_FORM else _find_action(form, query)
+
+
+def _find_action(form: bytes, query: str) -> tuple[str, str]:
     action, version = "", ""
     for text in (query, form.decode("utf-8", "replace")):
         for part in text.strip().split("&"):
@@ -196,6 +209,10 @@ def action_of(form: bytes, query: str) -> tuple[str, str]:
             elif part.startswith("Version="):
                 version = unquote(part[8:])
     return action, version
+
+
+_known_action = lru_cache(maxsize=512)(_find_action)
+"""Short forms are few and come again and again: calls without parameters."""
 
 
 def headers(request_id: str) -> list[tuple[str, str]]:

@@ -51,7 +51,8 @@ def compile_request(operation: Operation, read_document: Any, read_members: Any,
     shape = operation.input
     if shape is None:
         return lambda _request, _body, _params: {}
-    binds = [bind for name, member in shape.members.items() if (bind := _bind(name, member, operation)) is not None]
+    binds = [bind for name, member in _located(shape, "uri", "headers") if (bind := _bind(name, member, operation)) is not None]
+    asked = [bind for name, member in _located(shape, "querystring") if (bind := _bind(name, member, operation)) is not None]
     headers = _header_table(shape)
     read_body = _body_reader(shape, read_document, read_members, read_events)
 
@@ -59,6 +60,9 @@ def compile_request(operation: Operation, read_document: Any, read_members: Any,
         out: dict[str, Any] = {}
         for bind in binds:
             bind(request, params, out)
+        if request.query:
+            for bind in asked:
+                bind(request, params, out)
         if headers:
             for wire, value in request.headers.items():
                 entry = headers.get(wire)
@@ -69,6 +73,10 @@ def compile_request(operation: Operation, read_document: Any, read_members: Any,
         return out
 
     return decode
+
+
+def _located(shape: Shape, *places: str) -> list[tuple[str, Shape]]:
+    return [(name, member) for name, member in shape.members.items() if member.location in places]
 
 
 def _header_table(shape: Shape) -> dict[str, tuple[str, ReadText | None]]:
@@ -110,8 +118,6 @@ def _bind_query(name: str, wire: str, member: Shape, operation: Operation) -> Bi
     read = read_text(member.member if is_list else member, "iso8601")
 
     def bind(request: Request, _params: Mapping[str, str], out: dict[str, Any]) -> None:
-        if not request.query:
-            return
         values = parse_query(request.query).get(wire)
         if values is not None:
             out[name] = [read(value) for value in values] if is_list else read(values[-1])
