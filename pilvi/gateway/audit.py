@@ -49,13 +49,13 @@ class Audit:
         self._second = (0, "")
         self._wake = threading.Event()
         self._ended = False
-        self._thread: threading.Thread | None = None
+        self._writing: threading.Thread | None = None
 
     def start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._pack_and_drop(self._day(self._clock.time_s()))
-        self._thread = threading.Thread(target=self._run, name="audit", daemon=True)
-        self._thread.start()
+        self._writing = threading.Thread(target=self._run, name="audit", daemon=True)
+        self._writing.start()
 
     def add(self, call: Call) -> None:
         """Note a finished call."""
@@ -79,8 +79,8 @@ class Audit:
         """Write what is left and stop."""
         self._ended = True
         self._wake.set()
-        if self._thread is not None:
-            self._thread.join()
+        if self._writing is not None:
+            self._writing.join()
 
     def _run(self) -> None:
         while not self._ended:
