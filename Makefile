@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 
-.PHONY: setup runtimes demo test check format unit bench serve docs requirements clean new-service new-noun
+.PHONY: setup runtimes demo test check format unit bench wheel test-compiled serve docs requirements clean new-service new-noun
 
 setup: $(STAMP)
 
@@ -32,6 +32,13 @@ format: setup
 
 unit: runtimes
 	$(BIN)/python -m pytest
+
+wheel: setup         ## the package as users install it, its hot path compiled, in .venv-wheel
+	PYTHON=$(PYTHON) sh scripts/wheel.sh
+
+test-compiled: wheel ## the tests of the compiled rooms, against the wheel
+	PYTHONPATH=$$(echo $(CURDIR)/.venv-wheel/lib/python3*/site-packages) $(BIN)/pytest tests/auth tests/gateway tests/protocol \
+		tests/services/s3 tests/services/iam tests/services/sts tests/storage
 
 bench: setup         ## speed and memory, beside peers, with ratios
 	sh benchmarks/run.sh

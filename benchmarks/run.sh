@@ -21,4 +21,12 @@ for tool in wrk nginx; do
         fi
     fi
 done
+if command -v cc >/dev/null 2>&1; then
+    sh scripts/wheel.sh
+    PILVI_PROGRAM=.venv-wheel/bin/pilvi
+else
+    echo "there is no C compiler: measuring the sources as Python, not the wheel with its compiled hot path"
+    PILVI_PROGRAM=.venv/bin/pilvi
+fi
+export PILVI_PROGRAM
 exec .venv/bin/python benchmarks/bench.py "$@"

@@ -90,7 +90,7 @@ def answers(url: str) -> bool:
 def pilvi(folder: Path) -> Server:
     """Default settings: strict signatures, policies, audit, encryption at rest, every write synced."""
     port, data = free_port(), folder / "pilvi"
-    program = str(ROOT / ".venv" / "bin" / "pilvi")
+    program = str(ROOT / os.environ.get("PILVI_PROGRAM", ".venv/bin/pilvi"))
     begun = time.perf_counter()
     with open(folder / "pilvi.log", "ab") as log:
         process = subprocess.Popen(

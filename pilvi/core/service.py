@@ -145,22 +145,25 @@ class Cloud(Protocol):
     def check(self, ctx: Context, access: Access) -> PilviError | None: ...
 
 
+CONTEXT_FIELDS = (
+    "account",
+    "cloud",
+    "identity",
+    "operation",
+    "principal",
+    "region",
+    "request_id",
+    "secure",
+    "service",
+    "source_ip",
+    "user_agent",
+)
+
+
 class Context:
     """One call: who makes it, in which account and Region, and the ports it may use."""
 
-    __slots__ = (
-        "account",
-        "cloud",
-        "identity",
-        "operation",
-        "principal",
-        "region",
-        "request_id",
-        "secure",
-        "service",
-        "source_ip",
-        "user_agent",
-    )
+    __slots__ = CONTEXT_FIELDS
 
     def __init__(
         self,
@@ -300,5 +303,5 @@ class Context:
         return self._copy(principal=principal, account=principal.account, identity=identity)
 
     def _copy(self, **changed: Any) -> Context:
-        kept: dict[str, Any] = {name: getattr(self, name) for name in self.__slots__}
+        kept: dict[str, Any] = {name: getattr(self, name) for name in CONTEXT_FIELDS}
         return Context(**(kept | changed))
