@@ -35,7 +35,7 @@ class Overlay:
     def __init__(self, below: Mapping[str, Any] | Facts | None, top: Mapping[str, Any], owner: str = "") -> None:
         """owner: the account the resource belongs to, for aws:ResourceAccount."""
         self._owner = owner
-        self._below: Facts | None = Overlay(None, below) if isinstance(below, Mapping) else below
+        self._below: Facts | None = Overlay(None, below) if type(below) is dict or isinstance(below, Mapping) else below
         self._given = top
         self._top: dict[str, Value] | None = None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from pilvi.core.http import Request, Response
@@ -17,27 +16,29 @@ if TYPE_CHECKING:
     from pilvi.protocol.route import Match
 
 
-@dataclass(slots=True)
 class Call:
-    request: Request
-    request_id: str
-    started: float
-    """Seconds since 1970."""
-    claim: Claim | None = None
-    match: Match | None = None
-    body: bytes | None = None
-    """The buffered body; None when it streams."""
-    identity: Identity | None = None
-    principal: Principal = ANONYMOUS
-    region: str = ""
-    params: Mapping[str, Any] = field(default_factory=dict)
-    access: tuple[Access, ...] = ()
-    result: Any = None
-    error_code: str = ""
-    is_forwarded: bool = False
-    """The first process answers it, and audits it."""
-    response: Response = field(default_factory=Response)
-    service: Service = field(init=False)
-    operation: Operation = field(init=False)
-    context: Context = field(init=False)
-    """These three are known once the request is understood; earlier steps do not touch them."""
+    """Written out, not a dataclass: one is made for every request, and a plain class compiles."""
+
+    def __init__(self, request: Request, request_id: str, started: float) -> None:
+        """started: seconds since 1970."""
+        self.request = request
+        self.request_id = request_id
+        self.started = started
+        self.claim: Claim | None = None
+        self.match: Match | None = None
+        self.body: bytes | None = None
+        """The buffered body; None when it streams."""
+        self.identity: Identity | None = None
+        self.principal: Principal = ANONYMOUS
+        self.region = ""
+        self.access: tuple[Access, ...] = ()
+        self.result: Any = None
+        self.error_code = ""
+        self.is_forwarded = False
+        """The first process answers it, and audits it."""
+        self.response: Response
+        self.params: Mapping[str, Any]
+        self.service: Service
+        self.operation: Operation
+        self.context: Context
+        """The last four are known once the request is understood; earlier steps do not touch them."""

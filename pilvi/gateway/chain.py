@@ -6,6 +6,7 @@ import logging
 from typing import TYPE_CHECKING
 
 from pilvi.core.errors import PilviError
+from pilvi.core.http import Response
 from pilvi.gateway.call import Call
 from pilvi.gateway.steps.authenticate import authenticate
 from pilvi.gateway.steps.authorize import authorize
@@ -42,6 +43,7 @@ async def answer(gateway: Gateway, call: Call) -> None:
         refuse(gateway, call, error)
     except ConnectionError as error:
         call.error_code = "ClientDisconnected"
+        call.response = Response(400)  # nobody is there to read it
         log.debug("request %s: %s", call.request_id, error)
     except Exception:
         log.exception("request %s failed", call.request_id)
