@@ -52,8 +52,14 @@ class Identities(Protocol):
         tags: Mapping[str, str] | None = None,
         external_id: str | None = None,
         source_identity: str | None = None,
+        transitive_tags: Sequence[str] = (),
+        calling: Identity | None = None,
+        facts: Any = None,
     ) -> Identity:
         """Temporary credentials of a role. Denied when it is missing or its trust policy does not let `caller` in.
+
+        transitive_tags: names of the tags that chained sessions inherit. calling: the session that calls, whose transitive tags
+        and source identity live on. facts: what is known of the request (pilvi.auth.context.global_context).
 
         Checks the trust policy only; whether the caller's own policies allow sts:AssumeRole is the gateway's business.
         Nothing is stored: the session token itself carries the sealed session.
@@ -61,6 +67,24 @@ class Identities(Protocol):
 
     def session_token(self, caller: Principal, *, duration_s: int = 43200) -> Identity:
         """Temporary credentials of a user or the root (GetSessionToken)."""
+
+    def federation_token(
+        self,
+        caller: Principal,
+        name: str,
+        *,
+        duration_s: int,
+        policy: str | None = None,
+        policy_arns: Sequence[str] = (),
+        tags: Mapping[str, str] | None = None,
+    ) -> Identity:
+        """Temporary credentials that may do what both `caller` and the session policies allow (GetFederationToken)."""
+
+    def trust_policy(self, role_arn: str) -> Mapping[str, Any] | None:
+        """The trust policy of a role in any account; None when there is no such role."""
+
+    def account_of_key(self, access_key_id: str) -> str | None:
+        """The account an access key id carries, whether or not the key exists."""
 
     def create_account(self, account: str) -> Identity:
         """Make an account with its root user and one access key, durably; AlreadyExists when it is there."""

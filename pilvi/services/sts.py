@@ -4,53 +4,13 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import Any
 
+from pilvi.auth.identity import Identity
 from pilvi.auth.policy import GlobalContext, MalformedPolicy, global_context, parse
 from pilvi.core.arn import Arn
 from pilvi.core.errors import Denied, Invalid, ServiceError, Unsupported
 from pilvi.core.service import Access, Context, Operations, Service
-
-if TYPE_CHECKING:
-    from pilvi.auth import identity
-    from pilvi.auth.identity import Identity
-    from pilvi.core.principal import Principal
-
-    class Identities(identity.Identities, Protocol):
-        """What STS asks of the identities beyond the port that everybody uses."""
-
-        def assume_role(
-            self,
-            caller: Principal,
-            role_arn: str,
-            session_name: str,
-            *,
-            duration_s: int = 3600,
-            policy: str | None = None,
-            policy_arns: Sequence[str] = (),
-            tags: Mapping[str, str] | None = None,
-            external_id: str | None = None,
-            source_identity: str | None = None,
-            transitive_tags: Sequence[str] = (),
-            calling: Identity | None = None,
-            facts: Any = None,
-        ) -> Identity: ...
-
-        def federation_token(
-            self,
-            caller: Principal,
-            name: str,
-            *,
-            duration_s: int,
-            policy: str | None = None,
-            policy_arns: Sequence[str] = (),
-            tags: Mapping[str, str] | None = None,
-        ) -> Identity: ...
-
-        def trust_policy(self, role_arn: str) -> Mapping[str, Any] | None: ...
-
-        def account_of_key(self, access_key_id: str) -> str | None: ...
-
 
 ROOT_SESSION_LIMIT_S = 3600
 PACKED_POLICY_BYTES = 2048
@@ -87,7 +47,7 @@ def assume_role(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     if missing := [key for key in req.get("TransitiveTagKeys", ()) if key not in tags]:
         raise Invalid(f"The specified transitive tag key must be included in the requested tags: {', '.join(missing)}")
     packed = packed_size(req)
-    identity = identities(ctx).assume_role(
+    identity = ctx.cloud.identities.assume_role(
         ctx.principal,
         req["RoleArn"],
         req["RoleSessionName"],
@@ -139,7 +99,7 @@ def get_federation_token(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, A
     duration_s = req.get("DurationSeconds", 43200)
     if ctx.principal.kind == "root":
         duration_s = min(duration_s, ROOT_SESSION_LIMIT_S)
-    identity = identities(ctx).federation_token(
+    identity = ctx.cloud.identities.federation_token(
         ctx.principal,
         req["Name"],
         duration_s=duration_s,
@@ -161,7 +121,7 @@ def get_access_key_info(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
     Errors: ValidationError - the id is not of the form that carries an account.
     Source: STS API reference, GetAccessKeyInfo.
     """
-    account = identities(ctx).account_of_key(req["AccessKeyId"])
+    account = ctx.cloud.identities.account_of_key(req["AccessKeyId"])
     if account is None:
         raise Invalid(f"Invalid Access Key ID: {req['AccessKeyId']}")
     return {"Account": account}
@@ -188,7 +148,7 @@ def role_access(ctx: Context, req: Mapping[str, Any]) -> Sequence[Access]:
     parts = Arn.parse(role_arn)
     if parts is None or ctx.principal.kind == "root":
         return ()  # refused by the operation itself, in AWS's words
-    trust = identities(ctx).trust_policy(role_arn)
+    trust = ctx.cloud.identities.trust_policy(role_arn)
     context: dict[str, Any] = {"sts:RoleSessionName": req["RoleSessionName"]}
     if "ExternalId" in req:
         context["sts:ExternalId"] = req["ExternalId"]
@@ -206,10 +166,6 @@ def role_access(ctx: Context, req: Mapping[str, Any]) -> Sequence[Access]:
 
 
 # -- parts of requests and answers --------------------------------------------------------------------------------------
-
-
-def identities(ctx: Context) -> Identities:
-    return cast("Identities", ctx.cloud.identities)
 
 
 def facts_of(ctx: Context) -> GlobalContext:
