@@ -15,7 +15,7 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/setup.sh $(wildcard pilvi/
 runtimes: setup      ## the environments that jobs and functions run in
 	$(BIN)/pilvi runtimes install scikit-learn lambda-python notebook
 
-demo: runtimes       ## the Titanic story, told by unmodified clients
+demo: setup          ## the Titanic story, told by unmodified clients
 	$(BIN)/python demo/titanic.py
 
 test: setup check unit   ## every check and every test

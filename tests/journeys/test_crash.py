@@ -12,10 +12,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
 from pilvi.compute.environments import Environments
-from pilvi.core.config import Config
+from pilvi.core.config import Config as Settings
 from pilvi.testing.server import Account, eventually
 from pilvi.testing.up import Up
 
@@ -32,7 +33,7 @@ def body_of(number: int) -> bytes:
 
 
 def put_all(server: Up, acknowledged: set[int], begun: threading.Event) -> None:
-    s3 = server.root.client("s3")
+    s3 = server.root.client("s3", config=Config(max_pool_connections=PUTS, retries={"total_max_attempts": 1}))
 
     def put(number: int) -> None:
         try:
@@ -43,7 +44,7 @@ def put_all(server: Up, acknowledged: set[int], begun: threading.Event) -> None:
         if len(acknowledged) >= PUTS // 4:
             begun.set()
 
-    with ThreadPoolExecutor(32) as pool:
+    with ThreadPoolExecutor(PUTS) as pool:
         list(pool.map(put, range(PUTS)))
     begun.set()
 
@@ -89,7 +90,7 @@ def running_programs(word: str) -> list[str]:
 
 
 @pytest.mark.skipif(
-    Environments(Config.runtimes_dir_default()).find("scikit-learn") is None, reason="needs: pilvi runtimes install scikit-learn"
+    Environments(Settings.runtimes_dir_default()).find("scikit-learn") is None, reason="needs: pilvi runtimes install scikit-learn"
 )
 def test_kill_during_puts_and_training_loses_nothing_acknowledged(up: Callable[..., Up]) -> None:
     server = up()
