@@ -57,7 +57,7 @@ def settings() -> str:
         "| `PILVI_DATA_DIR` | default of `--data-dir` |\n"
         "| `PILVI_RUNTIMES_DIR` | default of `--runtimes-dir` |\n"
     )
-    return "".join(lines).replace(str(Path.home()), "~").replace(sys.prefix, "<installation>")
+    return "".join(lines)
 
 
 def coverage_page() -> str:
@@ -89,9 +89,8 @@ def changelog() -> str:
 
 
 def main() -> int:
-    os.environ["COLUMNS"] = "120"
-    os.environ.pop("PILVI_DATA_DIR", None)
-    os.environ.pop("PILVI_RUNTIMES_DIR", None)
+    # The pages must not depend on where they are written: not on the width of a terminal, nor on the length of a path.
+    os.environ |= {"COLUMNS": "120", "PILVI_DATA_DIR": "~/.local/share/pilvi", "PILVI_RUNTIMES_DIR": "INSTALLATION/pilvi-runtimes"}
     pages = {
         "docs/parity.md": parity(),
         "docs/settings.md": settings(),
