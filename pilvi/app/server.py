@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,9 @@ from pilvi.gateway.audit import Audit
 
 if TYPE_CHECKING:
     from pilvi.core.clock import Clock
+
+IO_THREADS = 32
+"""Large bodies being hashed, sealed, written or read at the same time; threads are made when first needed."""
 
 STATE_FILE = "server.json"
 """In the data directory while a server runs: endpoint, pid, version. `pilvi env` and `pilvi status` read it."""
@@ -69,6 +73,7 @@ class Server:
 
         self._stop = asyncio.Event()
         self._loop = self.cloud.dispatcher.loop = asyncio.get_running_loop()
+        self._loop.set_default_executor(ThreadPoolExecutor(IO_THREADS, "io"))
         self.audit.start()
         self.cloud.prepare()
         http = HttpServer(self.gateway.answer)
