@@ -12,15 +12,18 @@ HOT_PATH = """
 pilvi/auth/canonical.py pilvi/auth/claim.py pilvi/auth/conditions.py pilvi/auth/context.py pilvi/auth/pattern.py
 pilvi/auth/policy.py pilvi/auth/presign.py pilvi/auth/principals.py pilvi/auth/region.py pilvi/auth/sigv4.py
 pilvi/core/arn.py pilvi/core/clock.py pilvi/core/http.py pilvi/core/ids.py pilvi/core/principal.py pilvi/core/service.py
-pilvi/gateway/audit.py pilvi/gateway/call.py pilvi/gateway/steps/authenticate.py pilvi/gateway/steps/authorize.py
-pilvi/gateway/steps/reply.py pilvi/gateway/steps/route.py
+pilvi/gateway/app.py pilvi/gateway/audit.py pilvi/gateway/call.py pilvi/gateway/chain.py pilvi/gateway/dispatch.py
+pilvi/gateway/steps/authenticate.py pilvi/gateway/steps/authorize.py pilvi/gateway/steps/perform.py
+pilvi/gateway/steps/receive.py pilvi/gateway/steps/reply.py pilvi/gateway/steps/route.py pilvi/gateway/steps/site.py
+pilvi/gateway/steps/understand.py
 pilvi/protocol/aws_json.py pilvi/protocol/check.py pilvi/protocol/hosts.py pilvi/protocol/models.py pilvi/protocol/paths.py
 pilvi/protocol/query.py pilvi/protocol/quirks.py pilvi/protocol/rest.py pilvi/protocol/rest_json.py pilvi/protocol/rest_xml.py
 pilvi/protocol/route.py pilvi/protocol/s3_paths.py pilvi/protocol/scalars.py pilvi/protocol/shapes.py pilvi/protocol/sites.py
 pilvi/protocol/tree.py
 pilvi/services/s3/access.py pilvi/services/s3/attributes.py pilvi/services/s3/catalog.py pilvi/services/s3/condition.py
 pilvi/services/s3/digest.py pilvi/services/s3/encryption.py pilvi/services/s3/history.py
-pilvi/storage/records/batch.py pilvi/storage/records/cache.py
+pilvi/storage/records/batch.py pilvi/storage/records/cache.py pilvi/storage/records/sqlite.py
+pilvi/storage/records/sqlite_writer.py
 """.split()  # noqa: SIM905 - a table reads better than fifty quoted strings
 
 extensions = []

@@ -89,8 +89,8 @@ class SqliteRecords:
             self._generations,
             cache_kib=WRITER_CACHE_KIB,
         )
-        self._thread = threading.Thread(target=writer.run, name="records-writer", daemon=True)
-        self._thread.start()
+        self._writing = threading.Thread(target=writer.run, name="records-writer", daemon=True)
+        self._writing.start()
         self._avoid_earlier_names()
 
     # -- reading ----------------------------------------------------------------------------------------------------
@@ -194,7 +194,7 @@ class SqliteRecords:
                 return
             self._closed = True
             self._queue.put(None)
-        self._thread.join()
+        self._writing.join()
         while self._readers:
             self._readers.pop().connection.close()
         if self._watch is not None:
