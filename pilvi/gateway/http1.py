@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import types
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -24,6 +23,7 @@ import httptools
 
 from pilvi.core.http import Request, Response
 from pilvi.core.streams import ByteStream
+from pilvi.gateway.resume import go_on, pieces_of
 
 Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -168,25 +168,32 @@ class Incoming:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    async def read(self) -> AsyncIterator[bytes]:
-        """The body's pieces; ConnectionResetError when the client goes away in the middle."""
+    def take(self) -> bytes | None:
+        """The next piece that has arrived, if any; lets the client send on."""
+        if not self.pieces:
+            return None
+        piece = self.pieces.popleft()
+        self.buffered -= len(piece)
+        if self.buffered < READ_AHEAD_BYTES:
+            self._connection.resume_reading()
+        return piece
+
+    def invite(self) -> None:
+        """Somebody wants the body: let a client go on that waits to be asked."""
         if self.expects and not self.done and not self.pieces:
             self._connection.send_continue()
         self.expects = False
-        while True:
-            while self.pieces:
-                piece = self.pieces.popleft()
-                self.buffered -= len(piece)
-                if self.buffered < READ_AHEAD_BYTES:
-                    self._connection.resume_reading()
-                yield piece
-            if self.done:
-                return
-            if self._failed:
-                raise ConnectionResetError("the client went away in the middle of its request")
-            self._waiter = self._connection.server.loop.create_future()
-            await self._waiter
-            self._waiter = None
+
+    async def more(self) -> bool:
+        """Wait until there is more; False at the end. ConnectionResetError when the client goes away in the middle."""
+        if self.done:
+            return False
+        if self._failed:
+            raise ConnectionResetError("the client went away in the middle of its request")
+        self._waiter = self._connection.server.loop.create_future()
+        await self._waiter
+        self._waiter = None
+        return True
 
 
 class Connection(asyncio.Protocol):
@@ -309,7 +316,7 @@ class Connection(asyncio.Protocol):
         incoming.is_old = parser.get_http_version() == "1.0"
         self._incoming = incoming
         if length is None or length > SMALL_BYTES:
-            request.body = ByteStream(source=incoming.read(), length=length)
+            request.body = ByteStream(source=pieces_of(incoming), length=length)
             self._enter(incoming)
         elif self._running is None:
             self._invite(incoming)
@@ -527,19 +534,3 @@ class Connection(asyncio.Protocol):
         self._closing = True
         if self._transport is not None:
             self._transport.abort()
-
-
-@types.coroutine
-def go_on(story: Coroutine[Any, Any, None], waits_for: Any) -> Generator[Any, Any, None]:
-    """Carry a coroutine on that has run up to its first wait."""
-    while True:
-        try:
-            value = yield waits_for
-        except BaseException as error:  # noqa: BLE001 - whatever ends the wait belongs to the coroutine
-            failure: BaseException | None = error
-        else:
-            failure = None
-        try:
-            waits_for = story.send(value) if failure is None else story.throw(failure)
-        except StopIteration:
-            return
