@@ -1,5 +1,6 @@
 """Compiles the hot path into C when asked to: `PILVI_COMPILE=1 pip wheel .` (see decisions/0006-compiled-hot-path.md).
 
+A class that somebody inherits from compiles only together with its heirs: Python's classes cannot inherit from compiled ones.
 Everything else about the package stands in pyproject.toml. The sources stay what they are: without a compiler the same files run
 as Python.
 """
@@ -11,12 +12,12 @@ from setuptools import setup
 HOT_PATH = """
 pilvi/auth/canonical.py pilvi/auth/claim.py pilvi/auth/conditions.py pilvi/auth/context.py pilvi/auth/pattern.py
 pilvi/auth/policy.py pilvi/auth/presign.py pilvi/auth/principals.py pilvi/auth/region.py pilvi/auth/sigv4.py
-pilvi/core/arn.py pilvi/core/clock.py pilvi/core/http.py pilvi/core/ids.py pilvi/core/principal.py pilvi/core/service.py
+pilvi/core/arn.py pilvi/core/clock.py pilvi/core/http.py pilvi/core/ids.py pilvi/core/service.py
 pilvi/gateway/app.py pilvi/gateway/audit.py pilvi/gateway/call.py pilvi/gateway/chain.py pilvi/gateway/dispatch.py pilvi/gateway/http1.py
 pilvi/gateway/steps/authenticate.py pilvi/gateway/steps/authorize.py pilvi/gateway/steps/perform.py
 pilvi/gateway/steps/receive.py pilvi/gateway/steps/reply.py pilvi/gateway/steps/route.py pilvi/gateway/steps/site.py
 pilvi/gateway/steps/understand.py
-pilvi/protocol/aws_json.py pilvi/protocol/check.py pilvi/protocol/hosts.py pilvi/protocol/models.py pilvi/protocol/paths.py
+pilvi/protocol/aws_json.py pilvi/protocol/cbor.py pilvi/protocol/check.py pilvi/protocol/ec2.py pilvi/protocol/hosts.py pilvi/protocol/models.py pilvi/protocol/paths.py
 pilvi/protocol/query.py pilvi/protocol/quirks.py pilvi/protocol/rest.py pilvi/protocol/rest_json.py pilvi/protocol/rest_xml.py
 pilvi/protocol/route.py pilvi/protocol/s3_paths.py pilvi/protocol/scalars.py pilvi/protocol/shapes.py pilvi/protocol/sites.py
 pilvi/protocol/tree.py

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from types import TracebackType
+from types import ModuleType, TracebackType
 from typing import Any
 
 from pilvi.app.server import Server
@@ -159,6 +159,11 @@ class Account:
         """Run the AWS CLI: `aws.cli("s3", "ls")`."""
         command: Sequence[str] = (str(Path(sys.executable).with_name("aws")), *arguments)
         return subprocess.run(command, env=self.environ(), cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
+
+
+def is_compiled(module: ModuleType) -> bool:
+    """Whether a module runs as C (decisions/0006): tests that reach into one cannot run against it."""
+    return not str(module.__file__).endswith(".py")
 
 
 @cache
