@@ -51,7 +51,8 @@ docs: setup          ## write the generated pages again
 
 requirements:        ## compile the pins again (needs network)
 	$(BIN)/python -m pip install --quiet uv
-	for f in base dev; do $(BIN)/uv pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
+	for f in requirements/*.in pilvi/runtimes/environments/*.in; do $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate $$f -o $${f%.in}.txt; done
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info

@@ -14,13 +14,7 @@ NOUN = '''"""{title}: what it is, in a line."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
-from pilvi.core.service import Context, Operations
-
-if TYPE_CHECKING:
-    import types_boto3_{service}.type_defs as t
+from pilvi.core.service import Operations
 
 ops = Operations()
 '''
@@ -76,7 +70,7 @@ def main(arguments: list[str]) -> None:
         case ["noun", service, noun] if service in known:
             module = module_of(service)
             title = noun.replace("_", " ").capitalize()
-            write(ROOT / "pilvi/services" / module / f"{noun}.py", NOUN.format(service=module, title=title))
+            write(ROOT / "pilvi/services" / module / f"{noun}.py", NOUN.format(title=title))
             write(ROOT / "tests/services" / module / f"test_{noun}.py", TEST.format(name=service, title=title))
         case _:
             raise SystemExit(f"{__doc__}\nservices are named as botocore names them")

@@ -9,6 +9,10 @@ from typing import BinaryIO
 CHUNK_BYTES = 1 << 20
 
 
+class ClientGone(ConnectionResetError):
+    """The client went away in the middle of its request: nobody is left to answer. No other broken connection is this."""
+
+
 class ByteStream:
     """A body that is read once, in order.
 

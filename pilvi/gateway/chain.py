@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pilvi.core.errors import PilviError
 from pilvi.core.http import Response
+from pilvi.core.streams import ClientGone
 from pilvi.gateway.call import Call
 from pilvi.gateway.steps.authenticate import authenticate
 from pilvi.gateway.steps.authorize import authorize
@@ -41,7 +42,7 @@ async def answer(gateway: Gateway, call: Call) -> None:
         reply(gateway, call)
     except PilviError as error:
         refuse(gateway, call, error)
-    except ConnectionError as error:
+    except ClientGone as error:
         call.error_code = "ClientDisconnected"
         call.response = Response(400)  # nobody is there to read it
         log.debug("request %s: %s", call.request_id, error)

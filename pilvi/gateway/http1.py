@@ -22,7 +22,7 @@ from typing import Any
 import httptools
 
 from pilvi.core.http import Request, Response
-from pilvi.core.streams import ByteStream
+from pilvi.core.streams import ByteStream, ClientGone
 from pilvi.gateway.resume import go_on, pieces_of
 
 Answer = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -185,11 +185,11 @@ class Incoming:
         self.expects = False
 
     async def more(self) -> bool:
-        """Wait until there is more; False at the end. ConnectionResetError when the client goes away in the middle."""
+        """Wait until there is more; False at the end. ClientGone when the client goes away in the middle."""
         if self.done:
             return False
         if self._failed:
-            raise ConnectionResetError("the client went away in the middle of its request")
+            raise ClientGone("the client went away in the middle of its request")
         self._waiter = self._connection.server.loop.create_future()
         await self._waiter
         self._waiter = None
