@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -60,6 +61,15 @@ class Cloud:
             self.identities.create_account(self.config.account)
         self.jobs.recover()
 
+    async def resume(self) -> None:
+        """After a start: services go on where an earlier server stopped."""
+        for name in sorted({table.service for table in await asyncio.to_thread(self.store.tables)}):
+            if (resume := await asyncio.to_thread(self.registry.resumption, name)) is not None:
+                try:
+                    await resume(self)
+                except Exception:  # the server stands; the other services must go on
+                    log.exception("%s could not go on where it stopped", name)
+
     def context(self, principal: Principal, service: str, *, region: str = "", account: str = "") -> Context:
         """A context made by hand, for the rim and for tests."""
         return Context(
@@ -104,7 +114,7 @@ class Cloud:
         """End what services keep running, and with it the requests that wait for it."""
         for service in self.registry.loaded():
             if service.close is not None:
-                service.close()
+                service.close(self)
 
 
 def url_host(host: str) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import keyword
 import pkgutil
 import threading
+from collections.abc import Awaitable, Callable
 
 import pilvi.services
-from pilvi.core.service import Service
+from pilvi.core.service import Cloud, Service
 
 
 def module_of(service: str) -> str:
@@ -43,6 +45,14 @@ class Registry:
 
     def loaded(self) -> list[Service]:
         return [service for service in self._loaded.values() if service is not None]
+
+    def resumption(self, service: str) -> Callable[[Cloud], Awaitable[None]] | None:
+        """What a service does after a start, or None when it has nothing to go on with."""
+        name = f"pilvi.services.{module_of(service)}"
+        if module_of(service) not in self._modules or importlib.util.find_spec(f"{name}.resume") is None:
+            return None
+        found: Callable[[Cloud], Awaitable[None]] = importlib.import_module(f"{name}.resume").resume
+        return found
 
     def _load(self, service: str) -> Service | None:
         module = module_of(service)

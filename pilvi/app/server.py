@@ -86,9 +86,11 @@ class Server:
         facts = {"endpoint": self.endpoint, "region": self.config.region, "auth": self.config.auth}
         write_state(state, facts | {"pid": os.getpid(), "version": pilvi.__version__})
         on_ready(self)
+        resuming = self._loop.create_task(self.cloud.resume())
         try:
             await self._stop.wait()
         finally:
+            resuming.cancel()
             self.gateway.is_ready = False
             with suppress(FileNotFoundError):
                 state.unlink()

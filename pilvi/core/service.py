@@ -96,11 +96,14 @@ class Service:
         errors: Mapping[type[PilviError], str] | None = None,
         access: AccessRule | None = None,
         sites: Mapping[str, Site] | None = None,
-        close: Callable[[], None] | None = None,
+        close: Callable[[Cloud], None] | None = None,
     ) -> None:
         """name: as botocore names it. errors: plain error -> this service's code. access: which permissions a call needs
         (default: `<iam prefix>:<Operation>` on '*'). sites: raw HTTP by site name (pilvi.protocol.route lists the names).
-        close: called when the server stops, to end what the service keeps running.
+        close: called when the server stops, to end what the service keeps running there.
+
+        A service that has something to go on with after a restart has a module `resume.py` beside this one, with
+        `async def resume(cloud)`: called on the event loop, once after a start, when the service has any records.
         """
         self.name = name
         self.handlers: dict[str, Handler] = {}

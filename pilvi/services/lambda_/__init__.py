@@ -15,7 +15,7 @@ from pilvi.services.lambda_ import (
     version,
 )
 from pilvi.services.lambda_.access import access
-from pilvi.services.lambda_.engine import close_engines
+from pilvi.services.lambda_.engine import close_engine
 from pilvi.services.lambda_.runtime_api import runtime_api
 
 service = Service(
@@ -42,5 +42,5 @@ service = Service(
     },
     access=access,
     sites={"runtime-api": runtime_api, "function-url": function_url.function_url},
-    close=close_engines,
+    close=close_engine,
 )

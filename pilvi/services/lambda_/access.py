@@ -7,7 +7,6 @@ from typing import Any
 
 from pilvi.core.service import Access, Context
 from pilvi.services.lambda_.catalog import catalog_of
-from pilvi.services.lambda_.engine import resume_events
 from pilvi.services.lambda_.layer import layer_policy
 from pilvi.services.lambda_.names import function_ref, layer_ref
 
@@ -21,7 +20,6 @@ _EVERYTHING = {"ListFunctions", "ListLayers", "ListLayerVersions", "GetAccountSe
 
 def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
     """One permission, on the function, the version or alias, the layer, or everything."""
-    resume_events(ctx.cloud)
     action = f"lambda:{_ACTIONS.get(operation, operation)}"
     if operation in _EVERYTHING:
         return (Access(action),)

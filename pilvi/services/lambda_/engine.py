@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pilvi.core.errors import NotFound, ServiceError
 from pilvi.services.lambda_.catalog import Catalog, Target, catalog_of
-from pilvi.services.lambda_.event_queue import SERVICE, EventQueue
+from pilvi.services.lambda_.event_queue import EventQueue
 from pilvi.services.lambda_.invocation import Invocation, Outcome
 from pilvi.services.lambda_.journal import LogWriter
 from pilvi.services.lambda_.names import FunctionRef
@@ -23,13 +22,9 @@ ACCOUNT_CONCURRENCY = 1000
 """Source: Lambda quotas, "Concurrent executions"."""
 
 _KEY = "lambda"
-_RESUMED = "lambda-resumed"
 _TAIL_WAIT_S = 1.0
 _ATTEMPTS = 5
 """Workers an invocation tries when each goes before it took the work."""
-
-_engines: list[Engine] = []
-_making = threading.Lock()
 
 
 class Engine:
@@ -144,26 +139,8 @@ def engine_of(cloud: Cloud) -> Engine:
         return found
     engine = Engine(cloud, asyncio.get_running_loop())
     cloud.memory[_KEY] = engine
-    with _making:
-        _engines.append(engine)
     engine.events.resume()
     return engine
-
-
-def resume_events(cloud: Cloud) -> None:
-    """After a restart, at the first call to Lambda: go on with events that wait, and remove working copies a crash left.
-
-    Nothing when not on the event loop.
-    """
-    if cloud.memory.setdefault(_RESUMED, False):
-        return
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    cloud.memory[_RESUMED] = True
-    if (cloud.config.data_dir / "lambda").exists() or cloud.store.tables(service=SERVICE, noun="Event"):
-        engine_of(cloud)
 
 
 def running_engine(cloud: Cloud) -> Engine | None:
@@ -179,9 +156,7 @@ def retire_workers(cloud: Cloud, arn: str, version: str | None = None) -> None:
         engine.retire(arn, version)
 
 
-def close_engines() -> None:
+def close_engine(cloud: Cloud) -> None:
     """The server stops."""
-    with _making:
-        engines, _engines[:] = list(_engines), []
-    for engine in engines:
+    if (engine := running_engine(cloud)) is not None:
         engine.close()

@@ -7,7 +7,7 @@ from pilvi.core.service import Service
 from pilvi.services.sagemaker import notebook_instance, notebook_instance_lifecycle_config, tag, training_job
 from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.notebook_door import door
-from pilvi.services.sagemaker.notebook_fleet import close_fleets
+from pilvi.services.sagemaker.notebook_fleet import close_fleet
 
 service = Service(
     "sagemaker",
@@ -25,5 +25,5 @@ service = Service(
     },
     access=needed,
     sites={"notebook": door},
-    close=close_fleets,
+    close=close_fleet,
 )

@@ -37,7 +37,6 @@ _KEY = "sagemaker-notebooks"
 _CLOSE_S = 10.0
 _REASON_CHARACTERS = 1024
 
-_fleets: list[Fleet] = []
 _making = threading.Lock()
 
 
@@ -250,16 +249,15 @@ def fleet_of(cloud: Cloud) -> Fleet:
         fleet = Fleet(cloud)
         fleet.recover()
         cloud.memory[_KEY] = fleet
-        _fleets.append(fleet)
         return fleet
 
 
-def close_fleets() -> None:
+def close_fleet(cloud: Cloud) -> None:
     """The server stops."""
     with _making:
-        fleets, _fleets[:] = list(_fleets), []
-    for fleet in fleets:
-        fleet.close()
+        found = cloud.memory.get(_KEY)
+    if isinstance(found, Fleet):
+        found.close()
 
 
 def _why(how: Exit) -> str:

@@ -1,0 +1,13 @@
+"""What goes on after a restart: notebook instances that ran."""
+
+from __future__ import annotations
+
+import asyncio
+
+from pilvi.core.service import Cloud
+from pilvi.services.sagemaker.notebook_fleet import fleet_of
+
+
+async def resume(cloud: Cloud) -> None:
+    """Run again what ran when the server stopped."""
+    await asyncio.to_thread(fleet_of, cloud)
