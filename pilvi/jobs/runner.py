@@ -12,10 +12,12 @@ import os
 import shutil
 import threading
 from collections import deque
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import Conflict, NotFound
+from pilvi.jobs.changes import Changes
 from pilvi.jobs.record import JOBS, OPEN, advanced, new_record
 from pilvi.jobs.spec import JobSpec, spec_from_record
 from pilvi.jobs.states import SERVER_LOST, Do, Event
@@ -40,6 +42,7 @@ class Jobs:
         self._queue: deque[str] = deque()
         self._working: dict[str, Work] = {}
         self._threads: set[threading.Thread] = set()
+        self._changes = Changes()
         self._lock = threading.Lock()
         self._is_closed = False
 
@@ -62,6 +65,14 @@ class Jobs:
     def stop(self, id: str, *changes: Change) -> None:
         """Ask a job to end; nothing happens when it has ended already. NotFound when there is none."""
         self._perform(id, self.apply(id, Event.STOP, changes=changes))
+
+    def wait_changes(self, ids: Collection[str], timeout_s: float, after: int | None = None) -> int:
+        """Block until one of these jobs has a new state or metric points, time is over, or the server stops (see `is_closed`).
+
+        `seen = jobs.wait_changes(ids, 30, seen)` in a loop, starting with 0, looking at the jobs after each return, misses nothing;
+        without `after` only what happens during the call counts.
+        """
+        return self._changes.wait(ids, timeout_s, after)
 
     def forgetting(self, id: str) -> Change:
         """The change that forgets an ended job, for the service's own transaction."""
@@ -89,6 +100,7 @@ class Jobs:
         self._end_all()
         for work in list(self._working.values()):
             work.give_up()
+        self._changes.reopen()
         self._is_closed = False
 
     def close(self) -> None:
@@ -100,6 +112,10 @@ class Jobs:
     @property
     def is_closed(self) -> bool:
         return self._is_closed
+
+    def tell(self, id: str) -> None:
+        """The job has new metric points."""
+        self._changes.tell(id)
 
     def apply(
         self, id: str, event: Event, reason: str = "", facts: dict[str, Any] | None = None, changes: tuple[Change, ...] = ()
@@ -117,6 +133,7 @@ class Jobs:
                 self._cloud.store.write(Update(JOBS, id, record, row.version), *done, *changes)
             except Conflict:
                 continue
+            self._changes.tell(id, is_end=bool(done))
             return instructions
 
     # -- private ------------------------------------------------------------------------------------------------------
@@ -169,6 +186,7 @@ class Jobs:
             self._is_closed = True
             self._queue.clear()
             threads = list(self._threads)
+        self._changes.close()
         for work in list(self._working.values()):
             work.give_up()
         deadline = self._cloud.clock.time_s() + _CLOSE_S

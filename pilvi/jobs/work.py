@@ -279,6 +279,8 @@ class Work:
     def _keep(self, ctx: Context, points: list[dict[str, Any]]) -> None:
         """The latest value of each metric; all of them go to CloudWatch where that is built."""
         self._metrics |= {point["MetricName"]: point for point in points}
+        if points:
+            self._jobs.tell(self._spec.id)
         if not points or not self._has_cloudwatch:
             return
         dimensions = [{"Name": name, "Value": value} for name, value in self._spec.metric_dimensions.items()]

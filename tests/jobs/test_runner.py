@@ -190,3 +190,16 @@ def test_spec_comes_back_from_its_record() -> None:
         files={"a": "b"},
     )
     assert spec_from_record(spec_to_record(made)) == made
+
+
+def test_wait_changes_tells_states_and_metric_points(jobs: Jobs, cloud: Cloud) -> None:
+    script = "echo loss=1; while [ ! -e /opt/ml/go ]; do sleep 0.02; done; echo loss=2"
+    jobs.submit(spec("watched", script, metrics=(("loss", "loss=(.*)"),)))
+    seen, found = 0, []
+    while not found or found[-1] != ("Completed", 2.0):
+        seen = jobs.wait_changes(["watched"], 30, seen)
+        record = jobs.get("watched")
+        found.append((record["status"], record["metrics"][0]["Value"] if record.get("metrics") else None))
+        if found[-1] == ("Running", 1.0):
+            (cloud.config.data_dir / "jobs" / "watched" / "root" / "go").touch()
+    assert ("Running", 1.0) in found
