@@ -9,19 +9,30 @@ from typing import Any, Literal
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """Objects of S3 to be put into a folder before the program starts."""
+    """Objects of S3 that the program gets: as files before it starts, or as a stream while it runs."""
 
     path: str
-    """Folder inside the job, below `JobSpec.root`."""
+    """Folder inside the job, below `JobSpec.root`; the stem of the FIFOs' names for a pipe."""
     uri: str
     """s3://bucket/prefix, or the manifest's own address."""
-    kind: Literal["prefix", "manifest"] = "prefix"
+    kind: Literal["prefix", "manifest", "augmented"] = "prefix"
+    """augmented: the objects are the lines of a JSON Lines manifest, `attributes` of each in turn."""
     is_gzipped: bool = False
     """Objects are unpacked on the way; a name's ending .gz goes."""
     shard: tuple[int, int] | None = None
     """(which, of how many): every n-th object only."""
     is_optional: bool = False
     """Nothing there is fine (checkpoints of an earlier run)."""
+    is_sharded: bool = False
+    """Each member gets its share of the objects, by key: disjoint, and together all."""
+    mode: Literal["file", "pipe"] = "file"
+    record_wrapper: Literal["", "recordio"] = ""
+    """recordio: each object (or attribute) is framed as one record. For pipes."""
+    attributes: tuple[str, ...] = ()
+    shuffle_seed: int | None = None
+    """Objects come in an order of chance that this number fixes; in a pipe in a new one each epoch."""
+    members: tuple[str, ...] = ()
+    """Host names of the members that get it; () is all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,31 @@ class Output:
     """The outcomes that bring it; Failed may be one."""
     if_empty: bool = False
     """Whether an archive of nothing is brought too."""
+    mode: Literal["end", "continuous"] = "end"
+    """continuous: new and changed files go to S3 while the program runs, too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What one member needs of the machine. 0 is: no particular wish."""
+
+    cpus: float = 0
+    memory_mib: int = 0
+    gpus: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One host of a job: a process of its own, with its own root folder, address and log."""
+
+    hostname: str
+    env: Mapping[str, str] = field(default_factory=dict)
+    """On top of the job's."""
+    files: Mapping[str, str] = field(default_factory=dict)
+    """On top of the job's."""
+    log_stream: str = ""
+    resources: Resources | None = None
+    """Where it needs other things than the job's other members (instance groups)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +97,8 @@ class JobSpec:
     runtime: str
     """The environment it runs in; '' for the bare interpreter."""
     command: tuple[str, ...]
+    image: str = ""
+    """The user's own image, instead of a runtime: its reference in ECR, read under the role."""
     root: str = "/opt/ml"
     """Where the job's own folder appears inside."""
     cwd: str = "/"
@@ -78,6 +116,10 @@ class JobSpec:
     """Where a program may leave words about its failure."""
     hostname: str = "localhost"
     hosts: Mapping[str, str] = field(default_factory=dict)
+    members: tuple[Member, ...] = ()
+    """The hosts of a job on several of them; () is one, of `hostname` and `log_stream`."""
+    resources: Resources = Resources()
+    """What each member needs."""
     log_group: str = ""
     log_stream: str = ""
     """`{started}` stands for the second in which the program starts."""
@@ -88,8 +130,21 @@ class JobSpec:
     network: bool = True
     """False: the program reaches nothing but itself, and gets no credentials."""
     memory_mib: int | None = None
+    """The most memory of a member, where it is not its reservation."""
+    disk_mib: int | None = None
+    """The most that a member may keep in its folders."""
     max_runtime_s: int | None = None
+    max_wait_s: int | None = None
+    """The longest from its creation to its end, waiting and interruptions included."""
     grace_s: int = 120
+    is_interruptible: bool = False
+    """May be interrupted by `Jobs.interrupt`, and runs again from the start (of its checkpoints) then and after a lost server."""
+    restarts: int = 0
+    """How many times it runs again after a failure that is not its own."""
+
+    @property
+    def all_members(self) -> tuple[Member, ...]:
+        return self.members or (Member(self.hostname, log_stream=self.log_stream),)
 
 
 def spec_to_record(spec: JobSpec) -> dict[str, Any]:
@@ -97,12 +152,33 @@ def spec_to_record(spec: JobSpec) -> dict[str, Any]:
 
 
 def spec_from_record(record: Mapping[str, Any]) -> JobSpec:
-    """The spec again; members a newer server added take their defaults."""
-    known = {member.name for member in fields(JobSpec)}
-    values = {name: value for name, value in record.items() if name in known}
+    """The spec again; members a newer server added take their defaults, those of a newer server are left out."""
+    values = _known(JobSpec, record)
     values["command"] = tuple(values["command"])
     values["folders"] = tuple(values.get("folders", ()))
     values["metrics"] = tuple((name, regex) for name, regex in values.get("metrics", ()))
-    values["inputs"] = tuple(Input(**{**entry, "shard": entry["shard"] and tuple(entry["shard"])}) for entry in values["inputs"])
-    values["outputs"] = tuple(Output(**{**entry, "after": tuple(entry["after"])}) for entry in values["outputs"])
+    values["inputs"] = tuple(_input(entry) for entry in values["inputs"])
+    values["outputs"] = tuple(Output(**{**_known(Output, entry), "after": tuple(entry["after"])}) for entry in values["outputs"])
+    values["members"] = tuple(_member(entry) for entry in values.get("members", ()))
+    values["resources"] = Resources(**_known(Resources, values.get("resources", {})))
     return JobSpec(**values)
+
+
+def _input(record: Mapping[str, Any]) -> Input:
+    values = _known(Input, record)
+    values["shard"] = values["shard"] and tuple(values["shard"])
+    for name in ("attributes", "members"):
+        values[name] = tuple(values.get(name, ()))
+    return Input(**values)
+
+
+def _member(record: Mapping[str, Any]) -> Member:
+    values = _known(Member, record)
+    if (resources := values.get("resources")) is not None:
+        values["resources"] = Resources(**_known(Resources, resources))
+    return Member(**values)
+
+
+def _known(kind: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    names = {member.name for member in fields(kind)}
+    return {name: value for name, value in record.items() if name in names}
