@@ -1,16 +1,32 @@
-"""Image URIs: which runtime answers for an image.
+"""Image URIs: what stands here for an image that a request names.
 
-Accounts and Regions of AWS's own images differ from Region to Region, so repository and tag alone decide.
+    811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:latest
+    -- account and Region --------------------- / repository : tag
+
+AWS's own images lie under other accounts in other Regions, so the repository tells which one is meant; the version in the tag is
+told to the job, which says in its log what really runs. Everything else in an ECR registry is the user's own image.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
-from pilvi.core.errors import Invalid
+from pilvi.core.errors import Invalid, PilviError
+from pilvi.core.service import Context
 
 _URI = re.compile(r"(?:(?P<host>[^/]+)/)?(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>.+))?")
+_ECR_HOST = re.compile(
+    r"(?P<account>\d{12})\.dkr[.-]ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?:amazonaws\.com(?:\.cn)?|on\.(?:aws|amazonwebservices\.com\.cn))"
+)
+# 0.23-1-cpu-py3 -> 0.23-1; 2.5.1-transformers4.49.0-gpu-py311 -> 2.5.1
+_VERSION = re.compile(r"\d+(?:\.\d+)*(?:-\d+(?=-|$))?")
+
+SCRIPT = ("train",)
+SUPPORT = "pilvi.runtimes.training"
+BUILTIN = "pilvi.runtimes.builtin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,29 +35,143 @@ class Runtime:
 
     environment: str
     """Name of the environment; '' for the bare interpreter."""
-    command: tuple[str, ...] = ("train",)
+    command: tuple[str, ...] = SCRIPT
     """What it runs when the request names no entry point."""
     training_module: str = ""
     """The framework's own module for the training toolkit."""
+    support: str = SUPPORT
+    """The package of pilvi.runtimes that jobs see below /opt/pilvi."""
+    framework: str = ""
+    """Name of the package that makes the framework, as installed."""
+    repository: str = ""
+    tag: str = ""
+    image: str = ""
+    """The user's own image: its whole URI. Then nothing above counts."""
 
+    @property
+    def version(self) -> str:
+        """The framework version that the tag asks for; '' where it names none."""
+        match = _VERSION.match(self.tag)
+        return match[0] if match and self.framework else ""
+
+    @property
+    def env(self) -> dict[str, str]:
+        """What a job's environment says of its image."""
+        env = {"PILVI_IMAGE": f"{self.repository}:{self.tag}" if self.tag else self.repository} if self.repository else {}
+        if self.framework:
+            env["PILVI_FRAMEWORK"] = self.framework
+        if self.training_module:
+            env["SAGEMAKER_TRAINING_MODULE"] = self.training_module
+        return env
+
+
+def _script(environment: str, framework: str) -> Runtime:
+    return Runtime(environment, SCRIPT, "pilvi_script_mode:main", framework=framework)
+
+
+def _builtin(repository: str, environment: str = "algorithms") -> Runtime:
+    return Runtime(environment, ("python3", "-m", "pilvi_algorithms.main", repository, "train"), support=BUILTIN)
+
+
+_TABULAR = ("linear-learner", "kmeans", "knn", "pca", "randomcutforest", "factorization-machines", "ipinsights", "lda")
+_DEEP = (
+    "blazingtext", "forecasting-deepar", "image-classification", "ntm", "object-detection", "object2vec", "semantic-segmentation", "seq2seq",
+)  # fmt: skip
+XGBOOST = _builtin("xgboost")
+XGBOOST_SCRIPT = _script("algorithms", "xgboost-cpu")
+"""The algorithms' environment holds all that scripts find in AWS's container: one folder, one installation for both."""
 
 RUNTIMES = {
-    "sagemaker-scikit-learn": Runtime("scikit-learn", training_module="pilvi_script_mode:main"),
+    "sagemaker-scikit-learn": _script("scikit-learn", "scikit-learn"),
+    "sagemaker-xgboost": XGBOOST_SCRIPT,
+    "xgboost": XGBOOST,
+    "pytorch-training": _script("pytorch", "torch"),
+    "pytorch-training-graviton": _script("pytorch", "torch"),
+    "sagemaker-pytorch": _script("pytorch", "torch"),
+    "smdistributed-modelparallel": _script("pytorch", "torch"),
+    "huggingface-pytorch-training": _script("pytorch", "torch"),
+    "tensorflow-training": _script("tensorflow", "tensorflow"),
+    "sagemaker-tensorflow-scriptmode": _script("tensorflow", "tensorflow"),
+    "huggingface-tensorflow-training": _script("tensorflow", "tensorflow"),
+    "mxnet-training": _script("mxnet", "mxnet"),
+    "sagemaker-mxnet": _script("mxnet", "mxnet"),
     "sagemaker-base-python": Runtime(""),
+    "sagemaker-spark-processing": Runtime("spark", ("smspark-submit",), framework="pyspark"),
+    **{name: _builtin(name) for name in _TABULAR},
+    **{name: _builtin(name, "pytorch") for name in _DEEP},
 }
 """By repository. Every tag runs on the one installed version of the framework."""
 
+NOT_BUILT = {
+    "sagemaker-clarify-processing": "SageMaker Clarify",
+    "sagemaker-model-monitor-analyzer": "SageMaker Model Monitor",
+    "sagemaker-debugger-rules": "SageMaker Debugger",
+    "detailed-profiler-processing": "SageMaker Debugger's profiler",
+    "sagemaker-data-wrangler-container": "SageMaker Data Wrangler",
+    "sagemaker-sparkml-serving": "serving of Spark ML models",
+    "sagemaker-tritonserver": "the Triton server",
+    "sagemaker-chainer": "Chainer, which ended in 2019",
+    "sagemaker-rl-mxnet": "reinforcement learning containers",
+    "sagemaker-rl-tensorflow": "reinforcement learning containers",
+    "sagemaker-rl-coach-container": "reinforcement learning containers",
+    "sagemaker-rl-ray-container": "reinforcement learning containers",
+    "sagemaker-rl-vw-container": "reinforcement learning containers",
+    "sagemaker-tensorflow": "TensorFlow before script mode (1.10 and older)",
+    "autogluon-training": "AutoGluon",
+    "autogluon-inference": "AutoGluon",
+    "djl-inference": "the Deep Java Library's server",
+    "pytorch-training-neuron": "Neuron devices",
+    "pytorch-training-neuronx": "Neuron devices",
+    "huggingface-pytorch-training-neuronx": "Neuron devices",
+    "pytorch-trcomp-training": "the Training Compiler",
+    "huggingface-pytorch-trcomp-training": "the Training Compiler",
+    "huggingface-tensorflow-trcomp-training": "the Training Compiler",
+    "sagemaker-distribution-prod": "the SageMaker Distribution image",
+    "sagemaker-geospatial-v1-0": "geospatial processing",
+}
+"""Images of AWS's that nothing stands for yet -> what they are."""
 
-def runtime_for(uri: str) -> Runtime:
+
+def runtime_for(uri: str, hyperparameters: Mapping[str, str] | None = None, *, account: str = "") -> Runtime:
     """The runtime of an image; Invalid when there is none.
 
-    Differs: the framework version in the tag is not chosen: one version of each framework is installed.
+    hyperparameters: the job's; with sagemaker_program the XGBoost image runs a script, else it is the built-in algorithm.
+    account: whose request it is: a repository of theirs is theirs, whatever its name.
+    Differs: the framework version in the tag is not chosen: one version of each framework is installed, and the job's log says which.
     """
     match = _URI.fullmatch(uri)
-    repository = match["repository"] if match else ""
-    if (runtime := RUNTIMES.get(repository)) is not None:
-        return runtime
-    raise Invalid(
+    if match is None:
+        raise _unknown(uri, "")
+    repository, tag, host = match["repository"], match["tag"] or "", _ECR_HOST.fullmatch(match["host"] or "")
+    is_own = host is not None and host["account"] == account
+    if not is_own and (runtime := RUNTIMES.get(repository)) is not None:
+        if runtime is XGBOOST_SCRIPT and "sagemaker_program" not in (hyperparameters or {}):
+            runtime = XGBOOST
+        return replace(runtime, repository=repository, tag=tag)
+    if not is_own and repository in NOT_BUILT:
+        raise Invalid(f"The image {repository} ({NOT_BUILT[repository]}) is not supported by this server yet.")
+    if host is not None:
+        return Runtime("", repository=repository, tag=tag, image=uri)
+    raise _unknown(uri, repository)
+
+
+def check_image(ctx: Context, runtime: Runtime) -> None:
+    """The user's own image is there, and whom `ctx` acts for may see it. Invalid otherwise."""
+    if not runtime.image:
+        return
+    match = _URI.fullmatch(runtime.image)
+    host = match and _ECR_HOST.fullmatch(match["host"])
+    assert match
+    assert host
+    image: dict[str, Any] = {"imageDigest": match["digest"]} if match["digest"] else {"imageTag": match["tag"] or "latest"}
+    try:
+        ctx.call("ecr", "DescribeImages", registryId=host["account"], repositoryName=runtime.repository, imageIds=[image])
+    except PilviError as error:
+        raise _unknown(runtime.image, runtime.repository) from error
+
+
+def _unknown(uri: str, repository: str) -> Invalid:
+    return Invalid(
         f"Cannot find repository: {repository} in registry ID: {uri.split('.', 1)[0]} Please check if your ECR repository exists. "
         f"This server has runtimes for: {', '.join(sorted(RUNTIMES))}."
     )

@@ -10,7 +10,7 @@ from pilvi.core.arn import Arn
 from pilvi.core.errors import Invalid, PilviError, ServiceError
 from pilvi.core.service import Context
 from pilvi.services.sagemaker.access import PRINCIPAL
-from pilvi.services.sagemaker.image import runtime_for
+from pilvi.services.sagemaker.image import check_image, runtime_for
 from pilvi.services.sagemaker.job_kind import duplicates
 from pilvi.services.sagemaker.training_spec import SESSION
 
@@ -21,7 +21,7 @@ def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
     """The request by itself. Raises Invalid, which is a ValidationException."""
     if (arn := Arn.parse(req["RoleArn"])) is not None and arn.account != ctx.account:
         raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
-    _check_algorithm(req["AlgorithmSpecification"])
+    _check_algorithm(ctx, req)
     _check_resources(req.get("ResourceConfig"))
     _check_stopping(req)
     _check_output(req["OutputDataConfig"])
@@ -38,6 +38,7 @@ def check_surroundings(ctx: Context, req: Mapping[str, Any], arn: str) -> None:
         raise Invalid(
             f"Could not assume role {role}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role."
         ) from error
+    check_image(as_role, runtime_for(req["AlgorithmSpecification"]["TrainingImage"], account=ctx.account))
     for channel in req.get("InputDataConfig") or ():
         source = channel["DataSource"]["S3DataSource"]
         if source["S3DataType"] == "S3Prefix":
@@ -58,14 +59,15 @@ def _check_objects(ctx: Context, uri: str, role: str) -> None:
         )
 
 
-def _check_algorithm(algorithm: Mapping[str, Any]) -> None:
+def _check_algorithm(ctx: Context, req: Mapping[str, Any]) -> None:
+    algorithm = req["AlgorithmSpecification"]
     if algorithm.get("AlgorithmName"):
         raise Invalid(f"AlgorithmName {_NOT_BUILT} Please give a TrainingImage.")
     if not algorithm.get("TrainingImage"):
         raise Invalid("You must provide either a TrainingImage or an AlgorithmName in AlgorithmSpecification.")
     if algorithm["TrainingInputMode"] == "Pipe":
         raise Invalid(f"Input mode Pipe {_NOT_BUILT}")
-    runtime_for(algorithm["TrainingImage"])
+    runtime_for(algorithm["TrainingImage"], req.get("HyperParameters"), account=ctx.account)
     definitions = algorithm.get("MetricDefinitions") or ()
     if twice := duplicates([definition["Name"] for definition in definitions]):
         raise Invalid(f"Metric names must be unique: {', '.join(twice)}.")

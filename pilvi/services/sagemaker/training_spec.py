@@ -25,7 +25,7 @@ _GROUP = "homogeneousCluster"
 def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec:
     """The job that carries out a request."""
     name, algorithm = req["TrainingJobName"], req["AlgorithmSpecification"]
-    runtime = runtime_for(algorithm["TrainingImage"])
+    runtime = runtime_for(algorithm["TrainingImage"], req.get("HyperParameters"), account=ctx.account)
     stopping = req.get("StoppingCondition") or {}
     return JobSpec(
         id=id,
@@ -39,13 +39,14 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         role_arn=req["RoleArn"],
         session_name=SESSION,
         runtime=runtime.environment,
+        image=runtime.image,
         command=command_for(algorithm, runtime),
         root=_ROOT,
         cwd=_ROOT,
         env=_environment(req, arn, runtime),
         # Without namespaces there is no /etc/hosts of the job's own, and the toolkit would wait for algo-1 to resolve.
         open_env={"SM_STUDIO_LOCAL_MODE": "True"},
-        support="pilvi.runtimes.training",
+        support=runtime.support,
         folders=("input/config", "input/data", "model", "output/data", "output/metrics/sagemaker", "checkpoints", "code"),
         files={f"input/config/{file}": json.dumps(content) for file, content in config_files(req).items()},
         inputs=(*_channels(req), *_restored_checkpoints(req)),
@@ -112,9 +113,7 @@ def _environment(req: Mapping[str, Any], arn: str, runtime: Runtime) -> dict[str
         "SAGEMAKER_METRICS_DIRECTORY": f"{_ROOT}/output/metrics/sagemaker",
         "SAGEMAKER_BASE_DIR": _ROOT,
     }
-    if runtime.training_module:
-        env["SAGEMAKER_TRAINING_MODULE"] = runtime.training_module
-    return {**env, **(req.get("Environment") or {})}
+    return {**env, **runtime.env, **(req.get("Environment") or {})}
 
 
 # -- in and out -----------------------------------------------------------------------------------------------------------
