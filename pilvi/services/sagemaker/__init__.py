@@ -1,10 +1,10 @@
-"""SageMaker: training jobs, the first of the job kinds, notebook instances, and tags."""
+"""SageMaker: training and processing jobs, notebook instances, and tags."""
 
 from __future__ import annotations
 
 from pilvi.core.errors import AlreadyExists, InUse, Invalid, LimitExceeded, NotFound
 from pilvi.core.service import Service
-from pilvi.services.sagemaker import notebook_instance, notebook_instance_lifecycle_config, tag, training_job
+from pilvi.services.sagemaker import notebook_instance, notebook_instance_lifecycle_config, processing_job, tag, training_job
 from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.notebook_door import door
 from pilvi.services.sagemaker.notebook_fleet import close_fleet
@@ -12,6 +12,7 @@ from pilvi.services.sagemaker.notebook_fleet import close_fleet
 service = Service(
     "sagemaker",
     training_job.ops,
+    processing_job.ops,
     notebook_instance.ops,
     notebook_instance_lifecycle_config.ops,
     tag.ops,

@@ -14,6 +14,7 @@ PRINCIPAL = "sagemaker.amazonaws.com"
 
 _NAMES = {
     "TrainingJobName": "training-job",
+    "ProcessingJobName": "processing-job",
     "NotebookInstanceName": "notebook-instance",
     "NotebookInstanceLifecycleConfigName": "notebook-instance-lifecycle-config",
 }

@@ -1,0 +1,154 @@
+"""A processing request as a job: the layout of /opt/ml, what goes in and what comes out.
+
+Source: SageMaker Developer Guide, "How Amazon SageMaker Processing Configures Your Processing Container" and "How Amazon SageMaker
+Processing Configures Input and Output For Your Processing Container".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from pilvi.core.service import Context
+from pilvi.jobs import Input, JobSpec, Output
+from pilvi.services.sagemaker.access import PRINCIPAL
+from pilvi.services.sagemaker.image import Runtime, runtime_for
+
+SESSION = "SageMaker"
+"""The role session's name inside processing jobs."""
+LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
+LONGEST_S = 86400
+"""How long a job may run when it does not say."""
+_ROOT = "/opt/ml"
+_KEPT = ("Completed", "Stopped", "TimedOut")
+"""The outcomes after which outputs are brought to S3. Source: what jobs that failed leave on AWS: EndOfJob outputs are not there."""
+
+
+def recorded(req: Mapping[str, Any]) -> dict[str, Any]:
+    """The request as Describe gives it back, with what AWS fills in."""
+    record: dict[str, Any] = {key: value for key, value in req.items() if key != "Tags"}
+    record["ProcessingResources"] = {"ClusterConfig": _cluster(req["ProcessingResources"]["ClusterConfig"])}
+    record["StoppingCondition"] = req.get("StoppingCondition") or {"MaxRuntimeInSeconds": LONGEST_S}
+    if req.get("ProcessingInputs"):
+        record["ProcessingInputs"] = [_input(source) for source in req["ProcessingInputs"]]
+    if req.get("ProcessingOutputConfig"):
+        outputs = [{"AppManaged": False, **target} for target in req["ProcessingOutputConfig"]["Outputs"]]
+        record["ProcessingOutputConfig"] = {**req["ProcessingOutputConfig"], "Outputs": outputs}
+    return record
+
+
+def _cluster(cluster: Mapping[str, Any]) -> Mapping[str, Any]:
+    """With the type that is taken of those preferred: the first, as there is always room for it in time."""
+    if not (preferences := cluster.get("InstancePreferences")):
+        return cluster
+    first = preferences[0]
+    count = first.get("InstanceCount") or cluster.get("InstanceCount") or 1
+    return {**cluster, "SelectedInstanceType": first["InstanceType"], "SelectedInstanceCount": count}
+
+
+def _input(source: Mapping[str, Any]) -> Mapping[str, Any]:
+    filled = {"S3InputMode": "File", "S3DataDistributionType": "FullyReplicated", "S3CompressionType": "None", **source["S3Input"]}
+    return {"AppManaged": False, **source, "S3Input": filled}
+
+
+def spec_for(ctx: Context, record: Mapping[str, Any], arn: str, id: str) -> JobSpec:
+    """The job that carries out a request, as `recorded` completes it."""
+    name, app = record["ProcessingJobName"], record["AppSpecification"]
+    runtime = runtime_for(app["ImageUri"])
+    hosts = hosts_of(record)
+    return JobSpec(
+        id=id,
+        kind="processing",
+        name=name,
+        account=ctx.account,
+        region=ctx.region,
+        service="sagemaker",
+        principal=PRINCIPAL,
+        arn=arn,
+        role_arn=record["RoleArn"],
+        session_name=SESSION,
+        runtime=runtime.environment,
+        command=command_for(app, runtime),
+        root=_ROOT,
+        cwd=_ROOT,
+        env=_environment(record, arn),
+        support="pilvi.runtimes.training",
+        folders=("config", "processing", "output", *(target["S3Output"]["LocalPath"] for target in _managed_outputs(record))),
+        files={f"config/{file}": json.dumps(content) for file, content in config_files(record, arn, hosts[0], hosts).items()},
+        inputs=_inputs(record),
+        outputs=_outputs(record),
+        failure_file="output/message",
+        hostname=hosts[0],
+        log_group=LOG_GROUP,
+        log_stream=f"{name}/{hosts[0]}-{{started}}",
+        network=not (record.get("NetworkConfig") or {}).get("EnableNetworkIsolation"),
+        max_runtime_s=record["StoppingCondition"]["MaxRuntimeInSeconds"],
+    )
+
+
+def hosts_of(record: Mapping[str, Any]) -> list[str]:
+    cluster = record["ProcessingResources"]["ClusterConfig"]
+    return [f"algo-{number}" for number in range(1, (cluster.get("SelectedInstanceCount") or cluster["InstanceCount"]) + 1)]
+
+
+def command_for(app: Mapping[str, Any], runtime: Runtime) -> tuple[str, ...]:
+    """The entry point with its arguments. An image of AWS's whose own program trains and serves has none for processing."""
+    entry = app.get("ContainerEntrypoint") or (() if runtime.command == ("train",) else runtime.command)
+    return (*entry, *(app.get("ContainerArguments") or ()))
+
+
+def config_files(record: Mapping[str, Any], arn: str, host: str, hosts: list[str]) -> dict[str, Any]:
+    """What stands in /opt/ml/config."""
+    job = {
+        "ProcessingJobArn": arn,
+        **{
+            member: record.get(member)
+            for member in (
+                "ProcessingJobName",
+                "AppSpecification",
+                "Environment",
+                "ProcessingInputs",
+                "ProcessingOutputConfig",
+                "ProcessingResources",
+                "NetworkConfig",
+                "RoleArn",
+                "StoppingCondition",
+                "ExperimentConfig",
+            )
+        },
+    }
+    return {"processingjobconfig.json": job, "resourceconfig.json": {"current_host": host, "hosts": hosts}}
+
+
+def _environment(record: Mapping[str, Any], arn: str) -> dict[str, str]:
+    """The container's environment; what the request gives stands above ours."""
+    return {"PROCESSING_JOB_NAME": record["ProcessingJobName"], "PROCESSING_JOB_ARN": arn, **(record.get("Environment") or {})}
+
+
+# -- in and out -----------------------------------------------------------------------------------------------------------
+
+
+def _inputs(record: Mapping[str, Any]) -> tuple[Input, ...]:
+    return tuple(
+        Input(
+            path=source["S3Input"]["LocalPath"],
+            uri=source["S3Input"]["S3Uri"],
+            kind="manifest" if source["S3Input"]["S3DataType"] == "ManifestFile" else "prefix",
+            is_gzipped=source["S3Input"]["S3CompressionType"] == "Gzip",
+        )
+        for source in record.get("ProcessingInputs") or ()
+        if not source["AppManaged"]
+    )
+
+
+def _managed_outputs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Those that the server brings to S3."""
+    outputs = (record.get("ProcessingOutputConfig") or {}).get("Outputs") or ()
+    return [target for target in outputs if not target["AppManaged"]]
+
+
+def _outputs(record: Mapping[str, Any]) -> tuple[Output, ...]:
+    return tuple(
+        Output(target["S3Output"]["LocalPath"], target["S3Output"]["S3Uri"], after=_KEPT) for target in _managed_outputs(record)
+    )
