@@ -13,6 +13,7 @@ from pilvi.services.sagemaker.job_kind import Job, JobKind, Record, Words, failu
 from pilvi.services.sagemaker.tag import tagging, untagging
 from pilvi.services.sagemaker.training_check import check_request, check_surroundings
 from pilvi.services.sagemaker.training_spec import model_uri, spec_for
+from pilvi.storage.records import Change
 
 ops = Operations()
 
@@ -33,23 +34,7 @@ def create_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
         Spot training is never interrupted. A runtime has one version of its framework, whatever the image's tag says.
         Data is unpacked by name: a Gzip channel's file loses the ending .gz.
     """
-    name, arn = req["TrainingJobName"], ctx.arn(f"training-job/{req['TrainingJobName'].lower()}")
-    check_request(ctx, req)
-    jobs = ctx.records("TrainingJob")
-    taken = AlreadyExists(
-        "Training job names must be unique within an AWS account and region, and a training job with this name already exists "
-        f"({arn})"
-    )
-    if jobs.find(name.lower()) is not None:
-        raise taken
-    check_surroundings(ctx, req, arn)
-    spec = spec_for(ctx, req, arn, ctx.ids.lower(20))
-    record = {**recorded(req), "TrainingJobArn": arn, "CreationTime": ctx.clock.now(), "_job": spec.id}
-    try:
-        ctx.jobs.submit(spec, jobs.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")))
-    except AlreadyExists:
-        raise taken from None
-    return {"TrainingJobArn": arn}
+    return {"TrainingJobArn": start(ctx, req)}
 
 
 @ops
@@ -130,6 +115,30 @@ WORDS = {
     Status.STOPPED: Words("Stopped", "Stopped", "Training job stopped"),
     Status.TIMED_OUT: Words("Stopped", "MaxRuntimeExceeded", "Training job runtime exceeded MaxRuntimeInSeconds provided"),
 }
+
+
+def start(ctx: Context, req: Mapping[str, Any], *changes: Change, **more: Any) -> str:
+    """Take a training job, with all checks; gives its ARN. For whoever starts jobs of its own, as tuning does.
+
+    changes: of the same transaction. more: further members of the record (TuningJobArn).
+    """
+    name, arn = req["TrainingJobName"], ctx.arn(f"training-job/{req['TrainingJobName'].lower()}")
+    check_request(ctx, req)
+    jobs = ctx.records("TrainingJob")
+    taken = AlreadyExists(
+        "Training job names must be unique within an AWS account and region, and a training job with this name already exists "
+        f"({arn})"
+    )
+    if jobs.find(name.lower()) is not None:
+        raise taken
+    check_surroundings(ctx, req, arn)
+    spec = spec_for(ctx, req, arn, ctx.ids.lower(20))
+    record = {**recorded(req), **more, "TrainingJobArn": arn, "CreationTime": ctx.clock.now(), "_job": spec.id}
+    try:
+        ctx.jobs.submit(spec, jobs.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")), *changes)
+    except AlreadyExists:
+        raise taken from None
+    return arn
 
 
 def recorded(req: Mapping[str, Any]) -> Record:
