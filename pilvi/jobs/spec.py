@@ -58,6 +58,12 @@ class Resources:
     cpus: float = 0
     memory_mib: int = 0
     gpus: int = 0
+    gpu_memory_mib: int = 0
+    """Of each GPU: several jobs share one that has more."""
+    label: str = ""
+    """What the wish is called where it comes from (an instance type), for words in logs."""
+    extra: str = ""
+    """What else belongs to it and is never had here, in words."""
 
 
 @dataclass(frozen=True, slots=True)
