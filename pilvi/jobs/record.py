@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +17,9 @@ JOBS = Table("", "", "jobs", "Job")
 OPEN = Table("", "", "jobs", "Open")
 """The ids of jobs that have not ended, so that a start need not look at all that ever were."""
 
+_OF_A_RUN = frozenset({"exit_code", "exit_reason", "failure_text", "broke_at", "is_internal", "peak_memory_mib"})
+"""Facts of one run, which the next one must not find."""
+
 
 def new_record(spec: JobSpec, now: datetime) -> dict[str, Any]:
     return {
@@ -24,6 +28,7 @@ def new_record(spec: JobSpec, now: datetime) -> dict[str, Any]:
         "outcome": None,
         "has_run": False,
         "reason": "",
+        "restarts_left": spec.restarts,
         "created": now,
         "modified": now,
         "transitions": [{"status": str(Status.QUEUED), "start": now}],
@@ -32,7 +37,14 @@ def new_record(spec: JobSpec, now: datetime) -> dict[str, Any]:
 
 def progress_of(record: dict[str, Any]) -> Progress:
     outcome = record["outcome"]
-    return Progress(Status(record["status"]), outcome and Status(outcome), record["has_run"], record["reason"])
+    return Progress(
+        Status(record["status"]),
+        outcome and Status(outcome),
+        record["has_run"],
+        record["reason"],
+        is_interruptible=record["spec"].get("is_interruptible", False),
+        restarts_left=record.get("restarts_left", 0),
+    )
 
 
 def advanced(
@@ -43,26 +55,34 @@ def advanced(
     after, instructions = step(before, event, reason)
     if after == before and not facts:
         return record, instructions
+    earlier = {key: value for key, value in record.items() if key not in _OF_A_RUN} if event is Event.BEGIN else record
     new = {
-        **record,
+        **earlier,
         **(facts or {}),
         "status": str(after.status),
         "outcome": after.outcome and str(after.outcome),
         "has_run": after.has_run,
         "reason": after.reason,
+        "restarts_left": after.restarts_left,
         "modified": now,
     }
     if after.status is not before.status:
-        *earlier, last = record["transitions"]
-        new["transitions"] = [*earlier, {**last, "end": now}, {"status": str(after.status), "start": now}]
+        *before_last, last = record["transitions"]
+        new["transitions"] = [*before_last, {**last, "end": now}, {"status": str(after.status), "start": now}]
         if after.status is Status.DOWNLOADING:
-            new["started"] = now
-        if event is Event.BROKE:
+            new.setdefault("started", now)
+        if event in (Event.BROKE, Event.FAULT):
             new["broke_at"] = str(before.status)
         if after.status in TERMINAL:
             new["transitions"][-1]["end"] = now
             new["ended"] = now
     return new, instructions
+
+
+def seconds_in(record: dict[str, Any], statuses: Collection[Status], now: datetime) -> float:
+    """How long a job has been in these states so far, all its runs together."""
+    spans = [(entry["start"], entry.get("end") or now) for entry in record["transitions"] if entry["status"] in statuses]
+    return float(sum((end - start).total_seconds() for start, end in spans))
 
 
 def service_context(cloud: Any, spec: JobSpec) -> Context:

@@ -66,6 +66,24 @@ class Jobs:
         """Ask a job to end; nothing happens when it has ended already. NotFound when there is none."""
         self._perform(id, self.apply(id, Event.STOP, changes=changes))
 
+    def interrupt(self, id: str) -> None:
+        """Take away what a job runs on (a spot instance's reclaim): SIGTERM, its grace, and back into the queue.
+
+        Conflict when the job may not be interrupted or is not on an instance; NotFound when there is none.
+        """
+        instructions = self.apply(id, Event.INTERRUPT)
+        if not instructions:
+            raise Conflict(f"Job {id} cannot be interrupted: it is no interruptible job, or it has no instance now.")
+        self._perform(id, instructions)
+
+    def points(self, id: str) -> list[dict[str, Any]]:
+        """The metric points so far, by time: MetricName, Value, Timestamp; the last 500 of each metric. NotFound for no job."""
+        row = self._cloud.store.get(JOBS, id)
+        if row is None:
+            raise NotFound(f"Job {id} does not exist.")
+        work = self._working.get(id)
+        return list(row.value.get("points", ())) if work is None else work.points()
+
     def wait_changes(self, ids: Collection[str], timeout_s: float, after: int | None = None) -> int:
         """Block until one of these jobs has a new state or metric points, time is over, or the server stops (see `is_closed`).
 
@@ -163,17 +181,22 @@ class Jobs:
         row = self._cloud.store.get(JOBS, id)
         if row is None:
             return
-        work = Work(self._cloud, self, spec_from_record(row.value["spec"]))
+        work = Work(self._cloud, self, spec_from_record(row.value["spec"]), row.value)
+        runs_again = False
         self._working[id] = work
         try:
             instructions = deque(self.apply(id, Event.BEGIN))
             while instructions:
-                event, reason, facts = work.perform(instructions.popleft())
+                instruction = instructions.popleft()
+                runs_again = instruction is Do.QUEUE
+                event, reason, facts = work.perform(instruction)
                 if event is not None:
                     instructions += self.apply(id, event, reason, facts)
         finally:
             work.clean()
             del self._working[id]
+        if runs_again:
+            self._enqueue(id)
 
     def _perform(self, id: str, instructions: tuple[Do, ...]) -> None:
         """What somebody other than the job's own thread has to do."""

@@ -4,6 +4,9 @@
                   |            |            |           ^
                   +------------+-----> Stopping --------+   (straight to Stopped when the program never ran)
 
+    a step or the program interrupted -> Interrupted -+
+    a failure that is not the job's   -> Restarting  -+-> Starting again, when its turn comes
+
 Nothing here waits, writes or calls: the runner writes the new state down and then does what the instruction says.
 """
 
@@ -20,13 +23,21 @@ class Status(StrEnum):
     RUNNING = "Running"
     STOPPING = "Stopping"
     UPLOADING = "Uploading"
+    INTERRUPTED = "Interrupted"
+    """What it ran on was taken away; it waits to run again."""
+    RESTARTING = "Restarting"
+    """It failed for no reason of its own and waits to run again."""
     COMPLETED = "Completed"
     FAILED = "Failed"
     STOPPED = "Stopped"
     TIMED_OUT = "TimedOut"
+    WAITED_OUT = "WaitedOut"
+    """It took longer than its owner is willing to wait."""
 
 
-TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED, Status.TIMED_OUT})
+TERMINAL = frozenset({Status.COMPLETED, Status.FAILED, Status.STOPPED, Status.TIMED_OUT, Status.WAITED_OUT})
+WAITING = frozenset({Status.QUEUED, Status.INTERRUPTED, Status.RESTARTING})
+"""In the queue (an interrupted job only after its program has ended)."""
 SERVER_LOST = "the server stopped while the job was running"
 """The reason of jobs that were running then."""
 LIVE = frozenset(Status) - TERMINAL
@@ -43,6 +54,10 @@ class Progress:
     """Whether the program was started: only then is there anything to upload."""
     reason: str = ""
     """Why it failed, in the words of who knows."""
+    is_interruptible: bool = False
+    """Runs again after an interruption, and after a lost server."""
+    restarts_left: int = 0
+    """How many more times it runs again after a failure that is not its own."""
 
 
 class Event(StrEnum):
@@ -57,8 +72,14 @@ class Event(StrEnum):
     """Somebody asked."""
     DEADLINE = "Deadline"
     """The longest allowed run time is over."""
+    WAITED = "Waited"
+    """The longest allowed time since its creation is over."""
+    INTERRUPT = "Interrupt"
+    """What it runs on is wanted back."""
     BROKE = "Broke"
     """A step could not be done."""
+    FAULT = "Fault"
+    """A step could not be done, and the job has no part in that."""
     SERVER_LOST = "ServerLost"
     """The server ended while the job was there."""
 
@@ -80,9 +101,12 @@ class Do(StrEnum):
 _S, _E = Status, Event
 _FORWARD: dict[tuple[Status, Event], tuple[Status, Do]] = {
     (_S.QUEUED, _E.BEGIN): (_S.STARTING, Do.PREPARE),
+    (_S.RESTARTING, _E.BEGIN): (_S.STARTING, Do.PREPARE),
+    (_S.INTERRUPTED, _E.BEGIN): (_S.STARTING, Do.PREPARE),
     (_S.STARTING, _E.PREPARED): (_S.DOWNLOADING, Do.DOWNLOAD),
     (_S.DOWNLOADING, _E.DOWNLOADED): (_S.RUNNING, Do.RUN),
 }
+_BEFORE_END = frozenset({_S.STARTING, _S.DOWNLOADING, _S.RUNNING})
 
 
 def step(progress: Progress, event: Event, reason: str = "") -> tuple[Progress, tuple[Do, ...]]:
@@ -90,34 +114,63 @@ def step(progress: Progress, event: Event, reason: str = "") -> tuple[Progress, 
     status = progress.status
     if status in TERMINAL:
         return progress, ()
-    if (forward := _FORWARD.get((status, event))) is not None:
+    if (forward := _FORWARD.get((status, event))) is not None and not (status is _S.INTERRUPTED and progress.has_run):
         return replace(progress, status=forward[0], has_run=forward[1] is Do.RUN), (forward[1],)
-    if event is _E.SERVER_LOST:
-        return (progress, (Do.QUEUE,)) if status is _S.QUEUED else _end(progress, _S.FAILED, reason)
+    if event in (_E.SERVER_LOST, _E.FAULT):
+        return _lose(progress, event, reason)
     if event is _E.BROKE:
         # Somebody who asked for the end gets it, even when a step broke on the way there.
         return _end(progress, progress.outcome if status is _S.STOPPING and progress.outcome else _S.FAILED, reason)
     if event is _E.STOP:
-        return _stop(progress)
+        return _stop(progress, _S.STOPPED)
+    if event is _E.WAITED:
+        return _stop(progress, _S.WAITED_OUT) if progress.outcome is None else (progress, ())
     if event is _E.DEADLINE and status is _S.RUNNING:
         return replace(progress, status=_S.STOPPING, outcome=_S.TIMED_OUT), (Do.TERMINATE,)
-    if status is _S.STOPPING and event in (_E.PREPARED, _E.DOWNLOADED):
-        return _end(progress, _S.STOPPED)
-    if status in (_S.RUNNING, _S.STOPPING) and event in (_E.EXITED_WELL, _E.EXITED_BADLY) and progress.has_run:
-        outcome = progress.outcome or (_S.COMPLETED if event is _E.EXITED_WELL else _S.FAILED)
-        return replace(progress, status=_S.UPLOADING, outcome=outcome, reason=reason), (Do.UPLOAD,)
+    if event is _E.INTERRUPT and status in _BEFORE_END and progress.is_interruptible:
+        return replace(progress, status=_S.INTERRUPTED), (Do.TERMINATE,)
+    if event in (_E.PREPARED, _E.DOWNLOADED) and status is _S.STOPPING:
+        return _end(progress, progress.outcome or _S.STOPPED)
+    if event in (_E.PREPARED, _E.DOWNLOADED) and status is _S.INTERRUPTED and not progress.has_run:
+        return progress, (Do.QUEUE,)
+    if event in (_E.EXITED_WELL, _E.EXITED_BADLY) and progress.has_run:
+        return _exit(progress, event, reason)
     if status is _S.UPLOADING and event is _E.UPLOADED:
         return _end(progress, progress.outcome or _S.FAILED, progress.reason)
     return progress, ()
 
 
-def _stop(progress: Progress) -> tuple[Progress, tuple[Do, ...]]:
-    if progress.status is Status.QUEUED:
-        return _end(progress, Status.STOPPED)
-    if progress.status in (Status.STARTING, Status.DOWNLOADING, Status.RUNNING):
-        return replace(progress, status=Status.STOPPING, outcome=Status.STOPPED), (Do.TERMINATE,)
-    if progress.status is Status.UPLOADING and progress.outcome is Status.COMPLETED:
-        return replace(progress, outcome=Status.STOPPED), ()
+def _exit(progress: Progress, event: Event, reason: str) -> tuple[Progress, tuple[Do, ...]]:
+    """The program has ended."""
+    if progress.status is _S.INTERRUPTED:
+        return replace(progress, has_run=False), (Do.QUEUE,)
+    if progress.status in (_S.RUNNING, _S.STOPPING):
+        outcome = progress.outcome or (_S.COMPLETED if event is _E.EXITED_WELL else _S.FAILED)
+        return replace(progress, status=_S.UPLOADING, outcome=outcome, reason=reason), (Do.UPLOAD,)
+    return progress, ()
+
+
+def _lose(progress: Progress, event: Event, reason: str) -> tuple[Progress, tuple[Do, ...]]:
+    """What it ran on is gone: it runs again where it may, unless somebody asked for its end."""
+    status = progress.status
+    is_wanted = status is not _S.STOPPING and progress.outcome in (None, _S.COMPLETED)
+    if status in WAITING and event is _E.SERVER_LOST:
+        return replace(progress, has_run=False), (Do.QUEUE,)
+    if progress.is_interruptible and event is _E.SERVER_LOST and is_wanted:
+        return replace(progress, status=_S.INTERRUPTED, outcome=None, has_run=False), (Do.QUEUE,)
+    if progress.restarts_left > 0 and is_wanted:
+        left = progress.restarts_left - 1
+        return replace(progress, status=_S.RESTARTING, outcome=None, has_run=False, restarts_left=left), (Do.QUEUE,)
+    return _end(progress, _S.FAILED, reason)
+
+
+def _stop(progress: Progress, outcome: Status) -> tuple[Progress, tuple[Do, ...]]:
+    if progress.status in WAITING and not progress.has_run:
+        return _end(progress, outcome)
+    if progress.status in _BEFORE_END or progress.status is _S.INTERRUPTED:
+        return replace(progress, status=_S.STOPPING, outcome=outcome), (Do.TERMINATE,)
+    if progress.status is _S.UPLOADING and progress.outcome is _S.COMPLETED and outcome is _S.STOPPED:
+        return replace(progress, outcome=outcome), ()
     return progress, ()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import os
 import tarfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -17,6 +18,7 @@ from pilvi.core.streams import CHUNK_BYTES, ByteStream
 from pilvi.jobs.spec import Input, Output
 
 _PART_BYTES = 512 << 20
+_COPY_BYTES = 1 << 30
 _SINGLE_BYTES = 5 << 30
 """Source: S3 User Guide: one PutObject takes at most 5 GiB."""
 
@@ -40,19 +42,26 @@ def split_uri(uri: str) -> tuple[str, str]:
 # -- in -------------------------------------------------------------------------------------------------------------------
 
 
-def download(ctx: Context, source: Input, folder: Path, check: Callable[[], None]) -> int:
-    """Put the objects of an input into a folder; gives their number. `check` may raise Cancelled at any time."""
-    folder.mkdir(parents=True, exist_ok=True)
+def download(ctx: Context, source: Input, folders: Sequence[Path], check: Callable[[], None]) -> int:
+    """Put the objects of an input into folders, one for each host; gives their number. `check` may raise Cancelled at any time.
+
+    Every host gets all objects (fetched once, then copied), or each its own share of them where the input is sharded.
+    """
+    for folder in folders:
+        folder.mkdir(parents=True, exist_ok=True)
     bucket = split_uri(source.uri)[0]
+    number = 0
     try:
-        found = _named_in_manifest(ctx, source.uri) if source.kind == "manifest" else _below_prefix(ctx, source.uri)
-        number = 0
-        for position, (bucket, key, name) in enumerate(found):
+        for position, (bucket, key, name) in enumerate(objects(ctx, source)):
             check()
             if source.shard is not None and position % source.shard[1] != source.shard[0]:
                 continue
+            folder = folders[position % len(folders)] if source.is_sharded else folders[0]
             _fetch(ctx, bucket, key, _place(folder, name, source.is_gzipped), source.is_gzipped, check)
             number += 1
+        if not source.is_sharded:
+            for folder in folders[1:]:
+                _copy(folders[0], folder, check)
     except PilviError as error:
         raise TransferFailed(f"Failed to download data from S3 bucket {bucket}. {_told(error)}") from error
     except (OSError, zlib.error) as error:
@@ -64,6 +73,33 @@ def download(ctx: Context, source: Input, folder: Path, check: Callable[[], None
             f'"s3:ListBucket" permissions on bucket "{bucket}".'
         )
     return number
+
+
+def objects(ctx: Context, source: Input) -> Iterator[tuple[str, str, str]]:
+    """(bucket, key, name below the folder) of every object of an input, in the order of keys or of its manifest."""
+    found = _named_in_manifest(ctx, source.uri) if source.kind == "manifest" else _below_prefix(ctx, source.uri)
+    if source.shuffle_seed is None:
+        return found
+    return iter(shuffled(list(found), source.shuffle_seed))
+
+
+def shuffled(items: list[Any], seed: int) -> list[Any]:
+    """The same items in the order of chance that the seed fixes."""
+    return sorted(items, key=lambda item: hashlib.blake2b(f"{seed}:{item}".encode(), digest_size=8).digest())
+
+
+def _copy(source: Path, target: Path, check: Callable[[], None]) -> None:
+    """All files of a folder into another one. A copy and no link: each host may change its own files. Where the file system
+    can share blocks between files (XFS, Btrfs), it does."""
+    for name in _files_below(source):
+        check()
+        place = target / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with (source / name).open("rb") as old, place.open("wb") as new:
+            left = os.fstat(old.fileno()).st_size
+            while left > 0 and (copied := os.copy_file_range(old.fileno(), new.fileno(), min(left, _COPY_BYTES))):
+                left -= copied
+                check()
 
 
 def _below_prefix(ctx: Context, uri: str) -> Iterator[tuple[str, str, str]]:
@@ -126,23 +162,26 @@ def _fetch(ctx: Context, bucket: str, key: str, place: Path, is_gzipped: bool, c
 # -- out ------------------------------------------------------------------------------------------------------------------
 
 
-def upload(ctx: Context, target: Output, folder: Path, scratch: Path) -> int:
-    """Bring a folder to S3; gives the number of files in it. `scratch` is a free place for the archive."""
+def upload(ctx: Context, target: Output, folders: Sequence[Path], scratch: Path) -> int:
+    """Bring the folders of all hosts to S3 as one; gives the number of files. `scratch` is a free place for the archive.
+
+    Of files with the same name that of the first host goes: AWS asks programs to avoid such names.
+    """
     try:
-        names = sorted(_files_below(folder))
+        found = {name: folder / name for folder in reversed(folders) for name in _files_below(folder)}
         if target.archive == "tar.gz":
-            if names or target.if_empty:
-                _pack(folder, scratch)
+            if found or target.if_empty:
+                _pack(folders, scratch)
                 _send(ctx, target.uri, scratch)
                 scratch.unlink()
         else:
-            for name in names:
-                _send(ctx, f"{target.uri.rstrip('/')}/{name}", folder / name)
+            for name in sorted(found):
+                _send(ctx, f"{target.uri.rstrip('/')}/{name}", found[name])
     except PilviError as error:
         raise TransferFailed(f"Failed to upload data to {target.uri}. {_told(error)}") from error
     except OSError as error:
         raise TransferFailed(f"Failed to read the data for {target.uri}: {error}") from error
-    return len(names)
+    return len(found)
 
 
 def _files_below(folder: Path) -> Iterator[str]:
@@ -154,17 +193,22 @@ def _files_below(folder: Path) -> Iterator[str]:
                 yield path.relative_to(folder).as_posix()
 
 
-def _pack(folder: Path, archive: Path) -> None:
-    """A tar of the folder's content, without a top folder, owned by nobody in particular."""
+def _pack(folders: Sequence[Path], archive: Path) -> None:
+    """A tar of the folders' content, without a top folder, owned by nobody in particular. No name comes twice."""
+    seen: set[str] = set()
 
     def neutral(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+        if member.name in seen:
+            return None if not member.isdir() else member
+        seen.add(member.name)
         member.uid = member.gid = 0
         member.uname = member.gname = "root"
         return member if member.isfile() or member.isdir() or member.issym() else None
 
     with gzip.open(archive, "wb", compresslevel=6) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
-        for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-            tar.add(path, path.name, filter=neutral)
+        for folder in folders:
+            for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+                tar.add(path, path.name, filter=neutral)
 
 
 def _send(ctx: Context, uri: str, path: Path) -> None:

@@ -1,26 +1,31 @@
-"""One job being carried out, by one thread: each instruction is a method, its answer the next event."""
+"""One job being carried out, by one thread: each instruction is a method, its answer the next event.
+
+    Work -- Surroundings         what every program of the job finds around itself
+         +- Host, Host, ...      one for each member: folder, program, log
+"""
 
 from __future__ import annotations
 
-import importlib.resources
 import logging
 import shutil
 import threading
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pilvi.compute import Bind, Exit, Process, ProcessSpec
-from pilvi.compute.environments import Environment, Environments, interpreter
-from pilvi.core.errors import Invalid, LimitExceeded, NotFound, PilviError, ServiceError, Unavailable, Unsupported
+from pilvi.compute import Exit
+from pilvi.core.errors import NotFound, PilviError, Unavailable, Unsupported
 from pilvi.core.service import Context
+from pilvi.jobs.addresses import LOOPBACK
+from pilvi.jobs.disk import DiskWatch
+from pilvi.jobs.host import Host, is_bad
 from pilvi.jobs.logs import JobLog
-from pilvi.jobs.record import service_context
-from pilvi.jobs.spec import JobSpec
+from pilvi.jobs.points import Points
+from pilvi.jobs.record import seconds_in, service_context
+from pilvi.jobs.spec import Input, JobSpec, Output
 from pilvi.jobs.states import SERVER_LOST, Do, Event, Status
+from pilvi.jobs.surroundings import Surroundings
 from pilvi.jobs.transfer import Cancelled, TransferFailed, download, upload
 
 if TYPE_CHECKING:
-    from pilvi.auth.identity import Identity
     from pilvi.core.service import Cloud
     from pilvi.jobs.runner import Jobs
 
@@ -29,25 +34,32 @@ log = logging.getLogger("pilvi.jobs")
 Answer = tuple[Event | None, str, dict[str, Any] | None]
 
 FLUSH_S = 0.5
-FAILURE_CHARACTERS = 1024
-_LONG_SESSION_S = 43200
-_SESSION_S = 3600
-_PACKAGES = "/tmp/packages"
-_SUPPORT = "/opt/pilvi"
+PEER_GRACE_S = 10
+"""How long the other hosts have after SIGTERM when one has failed."""
+INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
 
 
 class Work:
-    def __init__(self, cloud: Cloud, jobs: Jobs, spec: JobSpec) -> None:
+    def __init__(self, cloud: Cloud, jobs: Jobs, spec: JobSpec, record: dict[str, Any] | None = None) -> None:
+        """record: the job as it stands (what it did before an interruption counts)."""
         self._cloud = cloud
         self._jobs = jobs
         self._spec = spec
         self._folder = cloud.config.data_dir / "jobs" / spec.id
+        self._hosts = [Host(self._folder, spec, member) for member in spec.all_members]
+        self._surroundings = Surroundings(cloud, spec)
+        self._addresses: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._is_cancelled = False
-        self._process: Process | None = None
-        self._environment: Environment | None = None
-        self._metrics: dict[str, dict[str, Any]] = {}
+        self._news = threading.Event()
+        """One of several programs has ended."""
+        self._said: list[str] = []
+        self._points = Points((record or {}).get("points", ()))
         self._has_cloudwatch = bool(spec.metric_namespace)
+        now = cloud.clock.now()
+        self._wait_until = None if spec.max_wait_s is None or record is None else record["created"].timestamp() + spec.max_wait_s
+        self._ran_s = 0.0 if record is None else seconds_in(record, (Status.RUNNING,), now)
+        self._disk = DiskWatch(spec.disk_mib)
 
     def perform(self, instruction: Do) -> Answer:
         """Do it; whatever goes wrong is an event too."""
@@ -69,219 +81,195 @@ class Work:
             return Event.BROKE, str(error), None
         except Exception:  # the job must end, and honestly
             log.exception("job %s (%s) broke at %s", self._spec.id, self._spec.name, instruction)
-            return Event.BROKE, "InternalServerError: We encountered an internal error. Please try again.", {"is_internal": True}
+            return Event.FAULT, INTERNAL, {"is_internal": True}
 
     # -- from other threads -------------------------------------------------------------------------------------------
 
     def terminate(self) -> None:
-        """Ask for the end: the program gets its grace, a transfer is given up."""
+        """Ask for the end: the programs get their grace, a transfer is given up."""
         with self._lock:
             self._is_cancelled = True
-            if self._process is not None:
-                self._process.stop(self._spec.grace_s)
+            for host in self._hosts:
+                if host.process is not None:
+                    host.process.stop(self._spec.grace_s)
 
     def give_up(self) -> None:
         """End at once: the server goes."""
         with self._lock:
             self._is_cancelled = True
-            if self._process is not None:
-                self._process.kill()
+            self._kill()
 
     def latest_metrics(self) -> list[dict[str, Any]]:
-        return list(self._metrics.values())
+        return self._points.latest()
+
+    def points(self) -> list[dict[str, Any]]:
+        return self._points.all()
+
+    def say(self, line: str) -> None:
+        """A line of the server's own in the log of each host, before the program's."""
+        self._said.append(line)
 
     # -- instructions -------------------------------------------------------------------------------------------------
 
     def _prepare(self) -> Answer:
-        self._environment = self._find_environment()
-        for path in (self._outside(""), self._folder / "tmp" / "packages"):
-            path.mkdir(parents=True, exist_ok=True)
+        self._surroundings.prepare()
+        self._folder.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
-        for folder in self._spec.folders:
-            self._outside(folder).mkdir(parents=True, exist_ok=True)
-        for name, text in self._spec.files.items():
-            path = self._outside(name)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text)
+        for host in self._hosts:
+            host.prepare()
         return Event.PREPARED, "", None
-
-    def _find_environment(self) -> Environment:
-        if not self._spec.runtime:
-            return interpreter()
-        found = Environments(self._cloud.config.runtimes_dir).find(self._spec.runtime)
-        if found is None:
-            raise Unavailable(
-                f"The runtime {self._spec.runtime} is not installed. Install it with: pilvi runtimes install {self._spec.runtime}"
-            )
-        return found
 
     def _download(self) -> Answer:
         self._check()
         if self._spec.inputs:
             ctx = self._as_role()
             for source in self._spec.inputs:
-                download(ctx, source, self._outside(source.path), self._check)
+                if source.mode == "file":
+                    self._fetch(ctx, source)
         return Event.DOWNLOADED, "", None
 
+    def _fetch(self, ctx: Context, source: Input) -> None:
+        folders = [host.outside(source.path) for host in self._hosts if host.gets(source)]
+        download(ctx, source, folders, self._check)
+
     def _run(self) -> Answer:
-        spec = self._spec
-        ctx = service_context(self._cloud, spec)
-        stream = spec.log_stream.replace("{started}", str(int(ctx.clock.time_s())))
-        output = JobLog(ctx, spec.log_group, stream, spec.metrics)
-        process = self._launch(output)
-        if process is None:
+        ctx = service_context(self._cloud, self._spec)
+        if not self._launch(ctx):
             return (Event.SERVER_LOST, SERVER_LOST, None) if self._jobs.is_closed else (Event.EXITED_BADLY, "", None)
-        deadline = None if spec.max_runtime_s is None else ctx.clock.time_s() + spec.max_runtime_s
-        while (ended := process.wait(FLUSH_S)) is None:
-            self._keep(ctx, output.flush())
-            if deadline is not None and ctx.clock.time_s() >= deadline:
-                deadline = None
-                if Do.TERMINATE in self._jobs.apply(spec.id, Event.DEADLINE):
-                    self.terminate()
-        self._keep(ctx, output.flush())
+        until = None
+        if self._spec.max_runtime_s is not None:
+            until = ctx.clock.time_s() + self._spec.max_runtime_s - self._ran_s
+        failed: Host | None = None
+        while not self._have_ended():
+            self._flush(ctx)
+            failed = failed or self._end_with_first_failed()
+            until = self._look_at_clock(ctx, until)
+            self._look_at_disk(ctx)
+        self._flush(ctx)
         if self._jobs.is_closed:
             return Event.SERVER_LOST, SERVER_LOST, None
+        return self._exit_of(failed or next((host for host in self._hosts if host.has_failed()), self._hosts[0]))
+
+    def _exit_of(self, host: Host) -> Answer:
+        """What the job's end is: that of the host which failed first, if any."""
+        assert host.process is not None
+        ended = host.process.poll() or Exit(-9)
         facts = {
             "exit_code": ended.code,
-            "exit_reason": ended.reason,
-            "failure_text": self._failure_text(),
+            "exit_reason": self._disk.reason or ended.reason,
+            "failure_text": host.failure_text(),
             "metrics": self.latest_metrics(),
-            "log_stream": stream,
-            "peak_memory_mib": process.peak_memory_mib(),
+            "points": self.points(),
+            "log_stream": host.stream,
+            "peak_memory_mib": max(host.process.peak_memory_mib() for host in self._hosts if host.process is not None),
         }
-        return _event_of(ended), "", facts
+        if ended.reason == "lost":
+            return Event.FAULT, INTERNAL, {**facts, "is_internal": True}
+        return Event.EXITED_BADLY if is_bad(ended) else Event.EXITED_WELL, "", facts
 
-    def _launch(self, output: JobLog) -> Process | None:
-        """Start the program, unless the end was asked for meanwhile."""
-        command = self._process_spec()
-        with self._lock:
-            if self._is_cancelled:
-                return None
-            self._process = self._cloud.compute.launch(command, output.add)
-            return self._process
+    def _launch(self, ctx: Context) -> bool:
+        """Start the programs, unless the end was asked for meanwhile."""
+        self._addresses = LOOPBACK.take(len(self._hosts))
+        names = {host.name: address for host, address in zip(self._hosts, self._addresses, strict=True)}
+        if len(self._hosts) > 1 and self._cloud.compute.isolation == "none":
+            raise Unavailable("This machine has no namespaces, so it cannot give the hosts of a job names and files of their own.")
+        started = str(int(ctx.clock.time_s()))
+        for host in self._hosts:
+            host.stream = (host.member.log_stream or self._spec.log_stream).replace("{started}", started)
+            host.log = JobLog(ctx, self._spec.log_group, host.stream, self._spec.metrics)
+            for line in self._said:
+                host.log.add(line)
+            command = self._surroundings.process_spec(host, names, self._memory_mib(host))
+            with self._lock:
+                if self._is_cancelled:
+                    break
+                host.process = self._cloud.compute.launch(command, host.log.add)
+            if len(self._hosts) > 1:
+                threading.Thread(target=self._await, args=(host,), name="pilvi-job-host", daemon=True).start()
+        launched = [host for host in self._hosts if host.process is not None]
+        if len(launched) < len(self._hosts):
+            for host in launched:
+                if host.process is not None:
+                    host.process.kill()
+                    host.process.wait()
+        return len(launched) == len(self._hosts)
 
     def _upload(self) -> Answer:
-        with self._lock:
-            self._process = None
         outcome = self._outcome()
         wanted = [target for target in self._spec.outputs if outcome in target.after]
         if wanted:
             ctx = self._as_role()
             for target in wanted:
-                upload(ctx, target, self._own(target.path), self._folder / "archive.tar.gz")
+                self._bring(ctx, target)
         return Event.UPLOADED, "", None
+
+    def _bring(self, ctx: Context, target: Output) -> None:
+        upload(ctx, target, [host.own(target.path) for host in self._hosts], self._folder / "archive.tar.gz")
 
     def clean(self) -> None:
         with self._lock:
-            if self._process is not None and self._process.poll() is None:
-                self._process.kill()
+            self._kill()
+        LOOPBACK.give_back(self._addresses)
+        self._addresses = ()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    # -- the program's surroundings -----------------------------------------------------------------------------------
+    # -- while it runs ------------------------------------------------------------------------------------------------
 
-    def _process_spec(self) -> ProcessSpec:
-        environment, spec = self._environment, self._spec
-        assert environment is not None
-        binds = [
-            *environment.binds,
-            Bind(self._outside(""), spec.root, writable=True),
-            Bind(self._folder / "tmp", "/tmp", writable=True),
-        ]
-        paths = [_PACKAGES]
-        if spec.support:
-            binds.append(Bind(Path(str(importlib.resources.files(spec.support))), _SUPPORT))
-            paths.insert(0, _SUPPORT)
-        env = {
-            "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
-            "HOME": "/tmp",
-            "TMPDIR": "/tmp",
-            "LANG": "C.UTF-8",
-            "PYTHONUNBUFFERED": "TRUE",
-            # The environment is shared and read-only; what a job installs is its own.
-            "PYTHONPATH": ":".join(paths),
-            "PIP_TARGET": _PACKAGES,
-            **(self._client_environment() if spec.network else {"AWS_REGION": spec.region}),
-            **spec.env,
-            **(spec.open_env if self._cloud.compute.isolation == "none" else {}),
-        }
-        return ProcessSpec(
-            spec.command,
-            env,
-            tuple(binds),
-            cwd=spec.cwd,
-            hostname=spec.hostname,
-            hosts=spec.hosts,
-            network=spec.network,
-            memory_mib=spec.memory_mib,
-        )
+    def _have_ended(self) -> bool:
+        """Wait a moment; whether all programs have ended."""
+        if len(self._hosts) == 1:
+            process = self._hosts[0].process
+            return process is None or process.wait(FLUSH_S) is not None
+        if any(host.ended() is None for host in self._hosts):
+            self._news.wait(FLUSH_S)
+            self._news.clear()
+        return all(host.ended() is not None for host in self._hosts)
 
-    def _client_environment(self) -> dict[str, str]:
-        """How AWS clients inside find this server, as the job's role."""
-        found = {
-            "AWS_ENDPOINT_URL": self._cloud.endpoint,
-            "AWS_REGION": self._spec.region,
-            "AWS_DEFAULT_REGION": self._spec.region,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
-        }
-        if self._spec.role_arn:
-            identity = self._credentials()
-            found |= {
-                "AWS_ACCESS_KEY_ID": identity.access_key_id,
-                "AWS_SECRET_ACCESS_KEY": identity.secret,
-                "AWS_SESSION_TOKEN": identity.session_token,
-            }
-        return found
+    def _await(self, host: Host) -> None:
+        if host.process is not None:
+            host.process.wait()
+            self._news.set()
 
-    def _credentials(self) -> Identity:
-        """The role's keys, for as long as the role allows."""
-        caller = service_context(self._cloud, self._spec).principal
-        assume = self._cloud.identities.assume_role
-        try:
-            return assume(caller, self._spec.role_arn, self._spec.session_name, duration_s=_LONG_SESSION_S)
-        except (Invalid, LimitExceeded, ServiceError):
-            return assume(caller, self._spec.role_arn, self._spec.session_name, duration_s=_SESSION_S)
+    def _end_with_first_failed(self) -> Host | None:
+        """One failing host ends the others: they would wait for it."""
+        failed = next((host for host in self._hosts if host.has_failed()), None)
+        if failed is not None:
+            with self._lock:
+                for host in self._hosts:
+                    if host.process is not None and host.ended() is None:
+                        host.process.stop(PEER_GRACE_S)
+        return failed
 
-    def _as_role(self) -> Context:
-        ctx = service_context(self._cloud, self._spec)
-        return ctx.as_role(self._spec.role_arn, self._spec.session_name) if self._spec.role_arn else ctx
+    def _look_at_clock(self, ctx: Context, until: float | None) -> float | None:
+        """Tell a deadline that is over, once."""
+        now = ctx.clock.time_s()
+        if self._wait_until is not None and now >= self._wait_until:
+            self._wait_until = None
+            self._tell(Event.WAITED)
+        if until is not None and now >= until:
+            self._tell(Event.DEADLINE)
+            return None
+        return until
 
-    # -- private ------------------------------------------------------------------------------------------------------
+    def _look_at_disk(self, ctx: Context) -> None:
+        if self._disk.is_over([host.folder for host in self._hosts], ctx.clock.time_s()):
+            with self._lock:
+                self._kill()
 
-    def _outside(self, path: str) -> Path:
-        """Where a path inside the job's root really is."""
-        return self._folder / "root" / path.removeprefix(self._spec.root).lstrip("/")
+    def _tell(self, event: Event) -> None:
+        if Do.TERMINATE in self._jobs.apply(self._spec.id, event):
+            self.terminate()
 
-    def _own(self, path: str) -> Path:
-        """The same for what the program left. It may have put links there, which must not make us read what is not its own."""
-        place = self._outside(path)
-        if not place.resolve().is_relative_to(self._outside("").resolve()):
-            raise TransferFailed(f"{path} leads out of {self._spec.root}.")
-        return place
-
-    def _check(self) -> None:
-        if self._is_cancelled:
-            raise Cancelled
-
-    def _outcome(self) -> str:
-        return str(self._jobs.get(self._spec.id)["outcome"] or Status.FAILED)
-
-    def _failure_text(self) -> str:
-        """The first characters of what the program left about its failure."""
-        if not self._spec.failure_file:
-            return ""
-        try:
-            with self._own(self._spec.failure_file).open("rb") as file:
-                return file.read(FAILURE_CHARACTERS * 4).decode(errors="replace")[:FAILURE_CHARACTERS]
-        except (OSError, TransferFailed):
-            return ""
-
-    def _keep(self, ctx: Context, points: list[dict[str, Any]]) -> None:
-        """The latest value of each metric; all of them go to CloudWatch where that is built."""
-        self._metrics |= {point["MetricName"]: point for point in points}
+    def _flush(self, ctx: Context) -> None:
+        points = [point for host in self._hosts if host.log is not None for point in host.log.flush()]
         if points:
+            self._points.add(points)
             self._jobs.tell(self._spec.id)
-        if not points or not self._has_cloudwatch:
+            self._publish(ctx, points)
+
+    def _publish(self, ctx: Context, points: list[dict[str, Any]]) -> None:
+        """All numbers go to CloudWatch where that is built."""
+        if not self._has_cloudwatch:
             return
         dimensions = [{"Name": name, "Value": value} for name, value in self._spec.metric_dimensions.items()]
         data = [{**point, "Dimensions": dimensions} for point in points]
@@ -295,6 +283,28 @@ class Work:
             if self._has_cloudwatch:
                 log.warning("metrics of job %s could not be published: %s", self._spec.id, error)
 
+    # -- private ------------------------------------------------------------------------------------------------------
 
-def _event_of(ended: Exit) -> Event:
-    return Event.EXITED_WELL if ended.code == 0 and ended.reason != "memory" else Event.EXITED_BADLY
+    def _memory_mib(self, host: Host) -> int | None:  # noqa: ARG002
+        """The most memory a host may use."""
+        return self._spec.memory_mib
+
+    def _kill(self) -> None:
+        for host in self._hosts:
+            if host.process is not None and host.process.poll() is None:
+                host.process.kill()
+
+    def _as_role(self) -> Context:
+        ctx = service_context(self._cloud, self._spec)
+        return ctx.as_role(self._spec.role_arn, self._spec.session_name) if self._spec.role_arn else ctx
+
+    def _check(self) -> None:
+        if self._is_cancelled:
+            raise Cancelled
+        if self._wait_until is not None and self._cloud.clock.time_s() >= self._wait_until:
+            self._wait_until = None
+            self._jobs.apply(self._spec.id, Event.WAITED)
+            raise Cancelled
+
+    def _outcome(self) -> str:
+        return str(self._jobs.get(self._spec.id)["outcome"] or Status.FAILED)

@@ -201,5 +201,5 @@ def test_wait_changes_tells_states_and_metric_points(jobs: Jobs, cloud: Cloud) -
         record = jobs.get("watched")
         found.append((record["status"], record["metrics"][0]["Value"] if record.get("metrics") else None))
         if found[-1] == ("Running", 1.0):
-            (cloud.config.data_dir / "jobs" / "watched" / "root" / "go").touch()
+            (cloud.config.data_dir / "jobs" / "watched" / "localhost" / "root" / "go").touch()
     assert ("Running", 1.0) in found

@@ -1,0 +1,95 @@
+"""One host of a job: a folder that holds its files, the program in it, its log.
+
+    <data>/jobs/<job>/<host name>/root     what the program sees at the job's root (/opt/ml)
+                                 /tmp      its /tmp
+                                 /other    paths of the job outside both, by their own path
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from pilvi.compute import Bind, Exit, Process
+from pilvi.jobs.logs import JobLog
+from pilvi.jobs.spec import Input, JobSpec, Member
+from pilvi.jobs.transfer import TransferFailed
+
+FAILURE_CHARACTERS = 1024
+
+
+class Host:
+    def __init__(self, folder: Path, spec: JobSpec, member: Member) -> None:
+        self.member = member
+        self.name = member.hostname
+        self.folder = folder / member.hostname
+        self.log: JobLog | None = None
+        self.stream = ""
+        self.process: Process | None = None
+        self._spec = spec
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Folders and files as the spec wants them."""
+        for path in (self.outside(""), self.folder / "tmp" / "packages"):
+            path.mkdir(parents=True, exist_ok=True)
+        for folder in (*self._spec.folders, *(target.path for target in self._spec.outputs)):
+            self.outside(folder).mkdir(parents=True, exist_ok=True)
+        for name, text in {**self._spec.files, **self.member.files}.items():
+            path = self.outside(name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+    def binds(self) -> list[Bind]:
+        """How its files appear inside."""
+        found = [Bind(self.outside(""), self._spec.root, writable=True), Bind(self.folder / "tmp", "/tmp", writable=True)]
+        named = [source.path for source in self._spec.inputs] + [target.path for target in self._spec.outputs]
+        others = {path for path in (*named, *self._spec.folders) if self._is_elsewhere(path)}
+        return found + [Bind(self.outside(path), path, writable=True) for path in sorted(others)]
+
+    def outside(self, path: str) -> Path:
+        """Where a path inside the host really is. A relative one is below the job's root."""
+        if self._is_elsewhere(path):
+            return self.folder / "other" / path.strip("/")
+        if _is_below(path, "/tmp") and not _is_below(path, self._spec.root):
+            return self.folder / "tmp" / path.removeprefix("/tmp").lstrip("/")
+        return self.folder / "root" / path.removeprefix(self._spec.root).lstrip("/")
+
+    def own(self, path: str) -> Path:
+        """The same for what the program left. It may have put links there, which must not make us read what is not its own."""
+        place, base = self.outside(path), self.folder.resolve()
+        if not place.resolve().is_relative_to(base):
+            raise TransferFailed(f"{path} leads out of {self._spec.root}.")
+        return place
+
+    def gets(self, source: Input) -> bool:
+        return not source.members or self.name in source.members
+
+    def _is_elsewhere(self, path: str) -> bool:
+        return path.startswith("/") and not _is_below(path, self._spec.root) and not _is_below(path, "/tmp")
+
+    # -- the program --------------------------------------------------------------------------------------------------
+
+    def failure_text(self) -> str:
+        """The first characters of what the program left about its failure."""
+        if not self._spec.failure_file:
+            return ""
+        try:
+            with self.own(self._spec.failure_file).open("rb") as file:
+                return file.read(FAILURE_CHARACTERS * 4).decode(errors="replace")[:FAILURE_CHARACTERS]
+        except (OSError, TransferFailed):
+            return ""
+
+    def ended(self) -> Exit | None:
+        return None if self.process is None else self.process.poll()
+
+    def has_failed(self) -> bool:
+        return (ended := self.ended()) is not None and is_bad(ended)
+
+
+def is_bad(ended: Exit) -> bool:
+    return ended.code != 0 or ended.reason == "memory"
+
+
+def _is_below(path: str, folder: str) -> bool:
+    return PurePosixPath(path).is_relative_to(folder)

@@ -1,0 +1,117 @@
+"""What a program of a job finds around itself: its environment variables, its files, its role's credentials."""
+
+from __future__ import annotations
+
+import importlib.resources
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pilvi.compute import Bind, ProcessSpec
+from pilvi.compute.environments import Environment, Environments, interpreter
+from pilvi.core.errors import Invalid, LimitExceeded, ServiceError, Unavailable
+from pilvi.jobs.host import Host
+from pilvi.jobs.record import service_context
+from pilvi.jobs.spec import JobSpec
+
+if TYPE_CHECKING:
+    from pilvi.auth.identity import Identity
+    from pilvi.core.service import Cloud
+
+_LONG_SESSION_S = 43200
+_SESSION_S = 3600
+_PACKAGES = "/tmp/packages"
+_SUPPORT = "/opt/pilvi"
+
+
+class Surroundings:
+    """One job's, the same for all its hosts but for what each has of its own."""
+
+    def __init__(self, cloud: Cloud, spec: JobSpec) -> None:
+        self._cloud = cloud
+        self._spec = spec
+        self._environment: Environment | None = None
+        self._client: dict[str, str] | None = None
+
+    def prepare(self) -> None:
+        """Find the environment. Unavailable, with the command that installs it, when it is not there."""
+        self._environment = self._find_environment()
+
+    def process_spec(self, host: Host, hosts: Mapping[str, str], memory_mib: int | None) -> ProcessSpec:
+        """The host's program. hosts: addresses of the job's hosts by name."""
+        environment, spec = self._environment, self._spec
+        assert environment is not None
+        binds, paths = [*environment.binds, *host.binds()], [_PACKAGES]
+        if spec.support:
+            binds.append(Bind(Path(str(importlib.resources.files(spec.support))), _SUPPORT))
+            paths.insert(0, _SUPPORT)
+        env = {
+            "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+            "HOME": "/tmp",
+            "TMPDIR": "/tmp",
+            "LANG": "C.UTF-8",
+            "PYTHONUNBUFFERED": "TRUE",
+            # The environment is shared and read-only; what a job installs is its own.
+            "PYTHONPATH": ":".join(paths),
+            "PIP_TARGET": _PACKAGES,
+            **self._client_environment(),
+            **spec.env,
+            **host.member.env,
+            **(spec.open_env if self._cloud.compute.isolation == "none" else {}),
+        }
+        return ProcessSpec(
+            spec.command,
+            env,
+            tuple(binds),
+            cwd=spec.cwd,
+            hostname=host.name,
+            hosts={**spec.hosts, **hosts},
+            network=spec.network,
+            memory_mib=memory_mib,
+        )
+
+    # -- private ------------------------------------------------------------------------------------------------------
+
+    def _find_environment(self) -> Environment:
+        if not self._spec.runtime:
+            return interpreter()
+        found = Environments(self._cloud.config.runtimes_dir).find(self._spec.runtime)
+        if found is None:
+            raise Unavailable(
+                f"The runtime {self._spec.runtime} is not installed. Install it with: pilvi runtimes install {self._spec.runtime}"
+            )
+        return found
+
+    def _client_environment(self) -> dict[str, str]:
+        """How AWS clients inside find this server, as the job's role; the same keys for every host."""
+        if not self._spec.network:
+            return {"AWS_REGION": self._spec.region}
+        if self._client is None:
+            self._client = {
+                "AWS_ENDPOINT_URL": self._cloud.endpoint,
+                "AWS_REGION": self._spec.region,
+                "AWS_DEFAULT_REGION": self._spec.region,
+                "AWS_EC2_METADATA_DISABLED": "true",
+                "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
+                **self._keys(),
+            }
+        return self._client
+
+    def _keys(self) -> dict[str, str]:
+        if not self._spec.role_arn:
+            return {}
+        identity = self._credentials()
+        return {
+            "AWS_ACCESS_KEY_ID": identity.access_key_id,
+            "AWS_SECRET_ACCESS_KEY": identity.secret,
+            "AWS_SESSION_TOKEN": identity.session_token,
+        }
+
+    def _credentials(self) -> Identity:
+        """The role's keys, for as long as the role allows."""
+        caller = service_context(self._cloud, self._spec).principal
+        assume = self._cloud.identities.assume_role
+        try:
+            return assume(caller, self._spec.role_arn, self._spec.session_name, duration_s=_LONG_SESSION_S)
+        except (Invalid, LimitExceeded, ServiceError):
+            return assume(caller, self._spec.role_arn, self._spec.session_name, duration_s=_SESSION_S)
