@@ -1,8 +1,8 @@
 """One host of a job: a folder that holds its files, the program in it, its log.
 
-    <data>/jobs/<job>/<host name>/root     what the program sees at the job's root (/opt/ml)
-                                 /tmp      its /tmp
-                                 /other    paths of the job outside both, by their own path
+<data>/jobs/<job>/<host name>/root     what the program sees at the job's root (/opt/ml)
+                             /tmp      its /tmp
+                             /other    paths of the job outside both, by their own path
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """One job being carried out, by one thread: each instruction is a method, its answer the next event.
 
-    Work -- Surroundings         what every program of the job finds around itself
-         +- Host, Host, ...      one for each member: folder, program, log
+Work -- Surroundings         what every program of the job finds around itself
+     +- Host, Host, ...      one for each member: folder, program, log
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class JobKind:
         """Where the job is, in the kind's words."""
         status, outcome = Status(job["status"]), job["outcome"]
         words = self.words[status]
-        if status is Status.UPLOADING and outcome in (Status.STOPPED, Status.TIMED_OUT):
+        if status is Status.UPLOADING and outcome in (Status.STOPPED, Status.TIMED_OUT, Status.WAITED_OUT):
             return Words(self.words[Status.STOPPING].primary, words.secondary, words.message)
         return words
 
@@ -128,6 +128,11 @@ def failure_reason(job: Job) -> str | None:
 
 
 def _algorithm_error(job: Job, code: int) -> str:
+    if job.get("exit_reason") == "disk":
+        return (
+            "ClientError: The job wrote more than its storage volume holds (VolumeSizeInGB). "
+            "Please use a larger volume, or keep less data on it."
+        )
     if job.get("exit_reason") == "memory":
         return "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an instance."
     return f"AlgorithmError: {job.get('failure_text') or ''}, exit code: {code if code >= 0 else 128 - code}"

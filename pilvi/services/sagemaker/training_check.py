@@ -12,9 +12,13 @@ from pilvi.core.service import Context
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import check_image, runtime_for
 from pilvi.services.sagemaker.job_kind import duplicates
-from pilvi.services.sagemaker.training_spec import SESSION
+from pilvi.services.sagemaker.training_hosts import groups_of, hosts_of
+from pilvi.services.sagemaker.training_spec import SESSION, input_mode
 
 _NOT_BUILT = "is not supported by this server yet."
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/etc", "/proc", "/sys", "/dev", "/run", "/opt/pilvi", "/nix", "/gnu")
+_TAKEN = ("", "opt", "opt/ml", "tmp", "var", "home", "root")
+"""Folders that a job has anyway, without their slash."""
 
 
 def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
@@ -22,7 +26,7 @@ def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
     if (arn := Arn.parse(req["RoleArn"])) is not None and arn.account != ctx.account:
         raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
     _check_algorithm(ctx, req)
-    _check_resources(req.get("ResourceConfig"))
+    _check_resources(req)
     _check_stopping(req)
     _check_output(req["OutputDataConfig"])
     _check_channels(req)
@@ -65,8 +69,6 @@ def _check_algorithm(ctx: Context, req: Mapping[str, Any]) -> None:
         raise Invalid(f"AlgorithmName {_NOT_BUILT} Please give a TrainingImage.")
     if not algorithm.get("TrainingImage"):
         raise Invalid("You must provide either a TrainingImage or an AlgorithmName in AlgorithmSpecification.")
-    if algorithm["TrainingInputMode"] == "Pipe":
-        raise Invalid(f"Input mode Pipe {_NOT_BUILT}")
     runtime_for(algorithm["TrainingImage"], req.get("HyperParameters"), account=ctx.account)
     definitions = algorithm.get("MetricDefinitions") or ()
     if twice := duplicates([definition["Name"] for definition in definitions]):
@@ -78,22 +80,44 @@ def _check_algorithm(ctx: Context, req: Mapping[str, Any]) -> None:
             raise Invalid(f"Invalid regular expression for metric {definition['Name']}: {error}.") from error
 
 
-def _check_resources(resources: Mapping[str, Any] | None) -> None:
+def _check_resources(req: Mapping[str, Any]) -> None:
+    resources = req.get("ResourceConfig")
     if resources is None:
         raise Invalid(_null("resourceConfig"))
     if resources.get("InstanceGroups"):
-        raise Invalid(f"Training on instance groups {_NOT_BUILT}")
-    for member in ("InstanceType", "InstanceCount", "VolumeSizeInGB"):
-        if resources.get(member) is None:
-            raise Invalid(_null(f"resourceConfig.{member[0].lower()}{member[1:]}"))
-    for member in ("InstanceCount", "VolumeSizeInGB"):
-        if resources[member] < 1:
-            raise Invalid(
-                f"1 validation error detected: Value '{resources[member]}' at 'resourceConfig.{member[0].lower()}{member[1:]}' failed "
-                "to satisfy constraint: Member must have value greater than or equal to 1"
-            )
-    if resources["InstanceCount"] > 1:
-        raise Invalid(f"Training on more than one instance {_NOT_BUILT}")
+        _check_groups(resources)
+    else:
+        for member in ("InstanceType", "InstanceCount"):
+            if resources.get(member) is None:
+                raise Invalid(_null(f"resourceConfig.{member[0].lower()}{member[1:]}"))
+        _check_at_least_one(resources["InstanceCount"], "resourceConfig.instanceCount")
+    if resources.get("VolumeSizeInGB") is None:
+        raise Invalid(_null("resourceConfig.volumeSizeInGB"))
+    _check_at_least_one(resources["VolumeSizeInGB"], "resourceConfig.volumeSizeInGB")
+    if req.get("EnableNetworkIsolation") and len(hosts_of(req)) > 1:
+        raise Invalid(f"Network isolation of a training job on more than one instance {_NOT_BUILT}")
+    for member in ("TrainingPlanArn", "InstancePlacementConfig", "VolumeKmsKeyId"):
+        if resources.get(member):
+            raise Invalid(f"{member} in ResourceConfig {_NOT_BUILT}")
+    if resources.get("KeepAlivePeriodInSeconds") and (req.get("EnableManagedSpotTraining") or resources.get("InstanceGroups")):
+        raise Invalid("KeepAlivePeriodInSeconds is not supported with managed spot training or heterogeneous clusters.")
+
+
+def _check_groups(resources: Mapping[str, Any]) -> None:
+    if resources.get("InstanceType") or resources.get("InstanceCount"):
+        raise Invalid("InstanceType and InstanceCount cannot be specified when InstanceGroups is specified in ResourceConfig.")
+    if twice := duplicates([group["InstanceGroupName"] for group in resources["InstanceGroups"]]):
+        raise Invalid(f"Instance group names must be unique: {', '.join(twice)}.")
+    for number, group in enumerate(resources["InstanceGroups"], 1):
+        _check_at_least_one(group["InstanceCount"], f"resourceConfig.instanceGroups.{number}.member.instanceCount")
+
+
+def _check_at_least_one(value: int, place: str) -> None:
+    if value < 1:
+        raise Invalid(
+            f"1 validation error detected: Value '{value}' at '{place}' failed "
+            "to satisfy constraint: Member must have value greater than or equal to 1"
+        )
 
 
 def _check_stopping(req: Mapping[str, Any]) -> None:
@@ -121,16 +145,34 @@ def _check_channels(req: Mapping[str, Any]) -> None:
     channels = req.get("InputDataConfig") or ()
     if twice := duplicates([channel["ChannelName"] for channel in channels]):
         raise Invalid(f"Channel names must be unique: {', '.join(twice)}.")
+    groups = {group.name for group in groups_of(req)}
     for channel in channels:
-        source = channel["DataSource"].get("S3DataSource")
-        if channel.get("InputMode") == "Pipe":
-            raise Invalid(f"Input mode Pipe of channel {channel['ChannelName']} {_NOT_BUILT}")
+        name, source = channel["ChannelName"], channel["DataSource"].get("S3DataSource")
         if source is None:
-            raise Invalid(f"A data source other than S3 of channel {channel['ChannelName']} {_NOT_BUILT}")
-        if source["S3DataType"] not in ("S3Prefix", "ManifestFile"):
-            raise Invalid(f"S3DataType {source['S3DataType']} of channel {channel['ChannelName']} {_NOT_BUILT}")
+            raise Invalid(f"A data source other than S3 of channel {name} {_NOT_BUILT}")
         if not source["S3Uri"].startswith("s3://"):
             raise Invalid(f"The S3 URI {source['S3Uri']} must be given as s3://bucket/key.")
+        if unknown := sorted(set(source.get("InstanceGroupNames") or ()) - groups):
+            raise Invalid(f"Channel {name} names instance groups that ResourceConfig does not have: {', '.join(unknown)}.")
+        for member in ("ModelAccessConfig", "HubAccessConfig"):
+            if source.get(member):
+                raise Invalid(f"{member} of channel {name} {_NOT_BUILT}")
+        _check_mode(name, channel, source, input_mode(req, channel))
+
+
+def _check_mode(name: str, channel: Mapping[str, Any], source: Mapping[str, Any], mode: str) -> None:
+    """What goes with an input mode. Source: SageMaker API reference, Channel and S3DataSource."""
+    is_augmented = source["S3DataType"] == "AugmentedManifestFile"
+    if source["S3DataType"] not in ("S3Prefix", "ManifestFile", "AugmentedManifestFile"):
+        raise Invalid(f"S3DataType {source['S3DataType']} of channel {name} {_NOT_BUILT}")
+    if is_augmented and mode != "Pipe":
+        raise Invalid(f"Channel {name}: AugmentedManifestFile can only be used if the input mode of the channel is Pipe.")
+    if is_augmented and not source.get("AttributeNames"):
+        raise Invalid(f"Channel {name}: AttributeNames must be given when S3DataType is AugmentedManifestFile.")
+    if not is_augmented and source.get("AttributeNames"):
+        raise Invalid(f"Channel {name}: AttributeNames can only be used when S3DataType is AugmentedManifestFile.")
+    if channel.get("RecordWrapperType") == "RecordIO" and mode != "Pipe":
+        raise Invalid(f"Channel {name}: RecordWrapperType RecordIO can only be used if the input mode of the channel is Pipe.")
 
 
 def _check_not_built(req: Mapping[str, Any]) -> None:
@@ -140,7 +182,6 @@ def _check_not_built(req: Mapping[str, Any]) -> None:
         "ProfilerRuleConfigurations",
         "ServerlessJobConfig",
         "ModelPackageConfig",
-        "RetryStrategy",
     ):
         if req.get(member):
             raise Invalid(f"{member} {_NOT_BUILT}")
@@ -149,8 +190,8 @@ def _check_not_built(req: Mapping[str, Any]) -> None:
     if (req.get("SessionChainingConfig") or {}).get("EnableSessionTagChaining"):
         raise Invalid(f"SessionChainingConfig {_NOT_BUILT}")
     path = (req.get("CheckpointConfig") or {}).get("LocalPath")
-    if path is not None and not path.startswith("/opt/ml/"):
-        raise Invalid(f"A checkpoint path outside /opt/ml {_NOT_BUILT}")
+    if path is not None and (not path.startswith("/") or ".." in path or path.startswith(_SYSTEM) or path.strip("/") in _TAKEN):
+        raise Invalid(f"The checkpoint path {path} cannot be used: give an absolute path that is no system folder.")
 
 
 def _null(place: str) -> str:

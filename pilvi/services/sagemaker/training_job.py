@@ -110,10 +110,13 @@ WORDS = {
     Status.RUNNING: Words("InProgress", "Training", "Training image download completed. Training in progress."),
     Status.STOPPING: Words("Stopping", "Stopping", "Stopping the training job"),
     Status.UPLOADING: Words("InProgress", "Uploading", "Uploading generated training model"),
+    Status.INTERRUPTED: Words("InProgress", "Interrupted", "The managed spot training instances were interrupted"),
+    Status.RESTARTING: Words("InProgress", "Restarting", "Restarting the training job after an internal error"),
     Status.COMPLETED: Words("Completed", "Completed", "Training job completed"),
     Status.FAILED: Words("Failed", "Failed", "Training job failed"),
     Status.STOPPED: Words("Stopped", "Stopped", "Training job stopped"),
     Status.TIMED_OUT: Words("Stopped", "MaxRuntimeExceeded", "Training job runtime exceeded MaxRuntimeInSeconds provided"),
+    Status.WAITED_OUT: Words("Stopped", "MaxWaitTimeExceeded", "Training job exceeded MaxWaitTimeInSeconds provided"),
 }
 
 

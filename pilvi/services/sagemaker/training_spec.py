@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pilvi.core.service import Context
 from pilvi.jobs import Input, JobSpec, Output
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import Runtime, runtime_for
+from pilvi.services.sagemaker.instance_types import resources_for
+from pilvi.services.sagemaker.training_hosts import groups_of, hosts_in, members_of
 
 SESSION = "SageMaker"
 """The role session's name inside training jobs."""
-HOST = "algo-1"
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _ROOT = "/opt/ml"
-_GROUP = "homogeneousCluster"
+_KINDS: dict[str, Literal["prefix", "manifest", "augmented"]] = {
+    "S3Prefix": "prefix",
+    "ManifestFile": "manifest",
+    "AugmentedManifestFile": "augmented",
+}
 
 
 def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec:
@@ -52,14 +57,18 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         inputs=(*_channels(req), *_restored_checkpoints(req)),
         outputs=_outputs(req),
         failure_file="output/failure",
-        hostname=HOST,
+        members=members_of(req, f"{name}/{{host}}-{{started}}"),
+        resources=resources_for(groups_of(req)[0].instance_type),
         log_group=LOG_GROUP,
-        log_stream=f"{name}/{HOST}-{{started}}",
         metrics=tuple((metric["Name"], metric["Regex"]) for metric in algorithm.get("MetricDefinitions") or ()),
         network=not req.get("EnableNetworkIsolation"),
         metric_namespace=LOG_GROUP,
         metric_dimensions={"TrainingJobName": name},
+        disk_mib=req["ResourceConfig"]["VolumeSizeInGB"] * 1024,
         max_runtime_s=stopping.get("MaxRuntimeInSeconds", 86400),
+        max_wait_s=stopping.get("MaxWaitTimeInSeconds"),
+        is_interruptible=bool(req.get("EnableManagedSpotTraining")),
+        restarts=(req.get("RetryStrategy") or {}).get("MaximumRetryAttempts", 0),
     )
 
 
@@ -72,20 +81,11 @@ def command_for(algorithm: Mapping[str, Any], runtime: Runtime) -> tuple[str, ..
 
 
 def config_files(req: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands in /opt/ml/input/config."""
-    instance = req["ResourceConfig"]["InstanceType"]
+    """What stands in /opt/ml/input/config of every host."""
     files: dict[str, Any] = {
         "hyperparameters.json": dict(req.get("HyperParameters") or {}),
         "inputdataconfig.json": {
             channel["ChannelName"]: _channel_config(req, channel) for channel in req.get("InputDataConfig") or ()
-        },
-        "resourceconfig.json": {
-            "current_host": HOST,
-            "current_instance_type": instance,
-            "current_group_name": _GROUP,
-            "hosts": [HOST],
-            "instance_groups": [{"instance_group_name": _GROUP, "instance_type": instance, "hosts": [HOST]}],
-            "network_interface_name": "eth0",
         },
         "upstreamoutputdataconfig.json": [],
     }
@@ -97,7 +97,7 @@ def config_files(req: Mapping[str, Any]) -> dict[str, Any]:
 def _channel_config(req: Mapping[str, Any], channel: Mapping[str, Any]) -> dict[str, str]:
     config = {
         "ContentType": channel.get("ContentType"),
-        "TrainingInputMode": channel.get("InputMode") or req["AlgorithmSpecification"]["TrainingInputMode"],
+        "TrainingInputMode": input_mode(req, channel),
         "S3DistributionType": channel["DataSource"]["S3DataSource"].get("S3DataDistributionType") or "FullyReplicated",
         "RecordWrapperType": channel.get("RecordWrapperType") or "None",
     }
@@ -109,7 +109,6 @@ def _environment(req: Mapping[str, Any], arn: str, runtime: Runtime) -> dict[str
     env = {
         "TRAINING_JOB_NAME": req["TrainingJobName"],
         "TRAINING_JOB_ARN": arn,
-        "CURRENT_HOST": HOST,
         "SAGEMAKER_METRICS_DIRECTORY": f"{_ROOT}/output/metrics/sagemaker",
         "SAGEMAKER_BASE_DIR": _ROOT,
     }
@@ -120,15 +119,27 @@ def _environment(req: Mapping[str, Any], arn: str, runtime: Runtime) -> dict[str
 
 
 def _channels(req: Mapping[str, Any]) -> tuple[Input, ...]:
-    return tuple(
-        Input(
-            path=f"input/data/{channel['ChannelName']}",
-            uri=channel["DataSource"]["S3DataSource"]["S3Uri"],
-            kind="manifest" if channel["DataSource"]["S3DataSource"]["S3DataType"] == "ManifestFile" else "prefix",
-            is_gzipped=channel.get("CompressionType") == "Gzip",
-        )
-        for channel in req.get("InputDataConfig") or ()
+    return tuple(_channel(req, channel, channel["DataSource"]["S3DataSource"]) for channel in req.get("InputDataConfig") or ())
+
+
+def _channel(req: Mapping[str, Any], channel: Mapping[str, Any], source: Mapping[str, Any]) -> Input:
+    return Input(
+        path=f"input/data/{channel['ChannelName']}",
+        uri=source["S3Uri"],
+        kind=_KINDS[source["S3DataType"]],
+        is_gzipped=channel.get("CompressionType") == "Gzip",
+        is_sharded=source.get("S3DataDistributionType") == "ShardedByS3Key",
+        mode="pipe" if input_mode(req, channel) == "Pipe" else "file",
+        record_wrapper="recordio" if channel.get("RecordWrapperType") == "RecordIO" else "",
+        attributes=tuple(source.get("AttributeNames") or ()),
+        shuffle_seed=(channel.get("ShuffleConfig") or {}).get("Seed"),
+        members=hosts_in(req, source.get("InstanceGroupNames")),
     )
+
+
+def input_mode(req: Mapping[str, Any], channel: Mapping[str, Any]) -> str:
+    """The channel's own mode, else the algorithm's."""
+    return str(channel.get("InputMode") or req["AlgorithmSpecification"]["TrainingInputMode"])
 
 
 def _checkpoint_path(req: Mapping[str, Any]) -> str:
@@ -145,14 +156,14 @@ def _restored_checkpoints(req: Mapping[str, Any]) -> tuple[Input, ...]:
 def _outputs(req: Mapping[str, Any]) -> tuple[Output, ...]:
     """The model when there may be one, other output always, checkpoints always."""
     base, is_packed = f"{output_base(req)}/output", _is_packed(req)
-    kept = ("Completed", "Stopped", "TimedOut")
+    kept = ("Completed", "Stopped", "TimedOut", "WaitedOut")
     archive = ("tar.gz", ".tar.gz") if is_packed else ("none", "")
     found = [
         Output("model", f"{base}/model{archive[1]}", archive[0], after=kept, if_empty=True),  # type: ignore[arg-type]
         Output("output/data", f"{base}/output{archive[1]}", archive[0], after=(*kept, "Failed")),  # type: ignore[arg-type]
     ]
     if (checkpoints := req.get("CheckpointConfig")) is not None:
-        found.append(Output(_checkpoint_path(req), checkpoints["S3Uri"], after=(*kept, "Failed")))
+        found.append(Output(_checkpoint_path(req), checkpoints["S3Uri"], after=(*kept, "Failed"), mode="continuous"))
     return tuple(found)
 
 

@@ -91,6 +91,17 @@ class Lab:
         self.start(name, script, **changes)
         return self.wait(name)
 
+    def start_file(self, name: str, script: str, **changes: Any) -> str:
+        """Start a script of several lines: it comes by a channel."""
+        channels = [self.channel("code", self.put(f"scripts/{name}/run.sh", script), InputMode="File")]
+        channels += changes.pop("InputDataConfig", [])
+        algorithm = {"ContainerEntrypoint": ["/bin/bash", "/opt/ml/input/data/code/run.sh"], **changes.pop("algorithm", {})}
+        return self.start(name, algorithm=algorithm, InputDataConfig=channels, **changes)
+
+    def run_file(self, name: str, script: str, **changes: Any) -> Mapping[str, Any]:
+        self.start_file(name, script, **changes)
+        return self.wait(name)
+
     def lines(self, name: str) -> list[str]:
         """Everything the job said."""
         group = "/aws/sagemaker/TrainingJobs"

@@ -85,7 +85,7 @@ getent hosts algo-1 >/dev/null && echo resolves; id -un
     lines = lab.lines("layout")
     assert json.loads(lines[0]) == parameters
     resources = json.loads(lines[1])
-    assert (resources["current_host"], resources["hosts"], resources["network_interface_name"]) == ("algo-1", ["algo-1"], "eth0")
+    assert (resources["current_host"], resources["hosts"], resources["network_interface_name"]) == ("algo-1", ["algo-1"], "lo")
     assert resources["current_instance_type"] == "ml.m5.large"
     train = {
         "ContentType": "text/csv",
@@ -347,11 +347,29 @@ def test_create_training_job_wants_objects(lab: Any) -> None:
     assert message.startswith(f'No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket')
 
 
+def _channel(mode: str = "File", **changes: Any) -> dict[str, Any]:
+    """A request's one channel; members that Channel itself has go there, others into its source."""
+    outer = {key: changes.pop(key) for key in list(changes) if key in ("RecordWrapperType", "CompressionType")}
+    source = {"S3DataType": "S3Prefix", "S3Uri": "s3://b/x", **changes}
+    return {"InputDataConfig": [{"ChannelName": "c", "DataSource": {"S3DataSource": source}, "InputMode": mode, **outer}]}
+
+
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"algorithm": {"TrainingInputMode": "Pipe"}}, "Pipe"),
+    (_channel(S3DataType="AugmentedManifestFile", AttributeNames=["a"]), "AugmentedManifestFile can only be used"),
+    (_channel("Pipe", S3DataType="AugmentedManifestFile"), "AttributeNames must be given"),
+    (_channel(AttributeNames=["a"]), "AttributeNames can only be used"),
+    (_channel(RecordWrapperType="RecordIO"), "RecordIO can only be used"),
+    (_channel(InstanceGroupNames=["gpus"]), "instance groups that ResourceConfig does not have: gpus"),
+    (
+        {
+            "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1},
+            "EnableNetworkIsolation": True,
+        },
+        "more than one instance",
+    ),
+    ({"CheckpointConfig": {"S3Uri": "s3://b/x", "LocalPath": "/usr/lib"}}, "cannot be used"),
     ({"algorithm": {"TrainingImage": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"}}, "Cannot find repository: mine"),
     ({"algorithm": {"MetricDefinitions": [{"Name": "m", "Regex": "("}]}}, "Invalid regular expression"),
-    ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 1}}, "more than one instance"),
     (
         {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 0, "VolumeSizeInGB": 1}},
         "greater than or equal to 1",
