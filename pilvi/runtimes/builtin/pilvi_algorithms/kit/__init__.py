@@ -1,5 +1,6 @@
 """What all built-in algorithms share. README.md beside this package tells how to write one with it."""
 
+from pilvi_algorithms.kit import quality
 from pilvi_algorithms.kit.channel import Channel
 from pilvi_algorithms.kit.cluster import Cluster
 from pilvi_algorithms.kit.content_type import ANY, CSV, JSON, JSONLINES, LIBSVM, PARQUET, RECORDIO, ContentType
@@ -36,6 +37,7 @@ __all__ = [
     "integer",
     "json_value",
     "plain",
+    "quality",
     "real",
     "request_table",
     "respond",
