@@ -5,7 +5,9 @@ An environment is a venv below one folder, made from the pinned requirements in 
     <dir>/<name>-<digest of the requirements>/     the venv; venvs hold absolute paths, so it is built where it stays
                                              .../pilvi-environment.json    written last: without it the folder counts for nothing
 
-New requirements make a new folder beside the old one, so running programs keep what they started with.
+New requirements make a new folder beside the old one, so running programs keep what they started with. Files of ours that belong to
+an environment's packages lie in `environments/site/<name>/`. What was downloaded stays in pip's cache, so an installation that was
+broken off goes on from there. `<name>-cuda` is the same environment for machines with a GPU.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pilvi.compute import Bind
@@ -66,6 +69,27 @@ class Environments:
         path = self._path(name)
         return _environment(name, path) if (path / _MARKER).is_file() else None
 
+    def find_for(self, name: str, gpus: int = 0) -> Environment | None:
+        """The environment for a program with so many GPUs: the one made for them, where it is installed."""
+        special = f"{name}-cuda"
+        found = self.find(special) if gpus and special in self.names() else None
+        return found or self.find(name)
+
+    def versions(self, name: str) -> dict[str, str]:
+        """Package -> version, of everything in it."""
+        lines = self._requirements(name).decode().splitlines()
+        pins = [line.split(" ")[0].split("==") for line in lines if "==" in line and not line.startswith((" ", "#"))]
+        return {package.split("[")[0]: version for package, version in pins}
+
+    def size_bytes(self, name: str) -> int:
+        """How much of the disk it takes; 0 when it is not installed."""
+        if self.find(name) is None:
+            return 0
+        found = 0
+        for folder, _, files in os.walk(self._path(name)):
+            found += sum(os.lstat(os.path.join(folder, file)).st_size for file in files)
+        return found
+
     def install(self, name: str, on_line: Callable[[str], None] = lambda _: None) -> Environment:
         """Install unless it is there; `on_line` gets the installer's words. Unavailable with a reason when it fails."""
         with self._locked(name):
@@ -107,6 +131,9 @@ class Environments:
             ],
             on_line,
         )  # fmt: skip
+        packages = Path(told_by(path / "bin" / "python", "import sysconfig; print(sysconfig.get_path('purelib'))"))
+        for file, content in self._site_files(name).items():
+            (packages / file).write_bytes(content)
         # One sync of the marker after everything else: a crash before it leaves a folder that counts for nothing.
         os.sync()
         (path / _MARKER).write_text(json.dumps({"name": name, "prefixes": [str(prefix) for prefix in self._prefixes(path)]}))
@@ -114,10 +141,7 @@ class Environments:
     def _prefixes(self, path: Path) -> list[Path]:
         """Folders outside the venv that its interpreter lives from, as the interpreter itself tells."""
         python = path / "bin" / "python"
-        told = subprocess.run(
-            [str(python), "-I", "-c", "import sys; print(sys.base_prefix)"], capture_output=True, text=True, check=True
-        )
-        return _interpreter_folders(Path(told.stdout.strip()), python)
+        return _interpreter_folders(Path(told_by(python, "import sys; print(sys.base_prefix)")), python)
 
     def _check_compiler(self, name: str) -> None:
         if name not in _NEEDS_COMPILER:
@@ -128,8 +152,10 @@ class Environments:
             raise Unavailable(f"Installing {name} needs Python's header files: install the Debian package python3-dev.")
 
     def _path(self, name: str) -> Path:
-        digest = hashlib.sha256(self._requirements(name) + str(self._python).encode()).hexdigest()[:16]
-        return self._folder / f"{name}-{digest}"
+        digest = hashlib.sha256(self._requirements(name) + str(self._python).encode())
+        for file, content in sorted(self._site_files(name).items()):
+            digest.update(file.encode() + content)
+        return self._folder / f"{name}-{digest.hexdigest()[:16]}"
 
     def _folders(self, name: str) -> list[Path]:
         return [path for path in self._folder.glob(f"{name}-*") if len(path.name) == len(name) + 17]
@@ -137,15 +163,20 @@ class Environments:
     def _requirements(self, name: str) -> bytes:
         if name not in self.names():
             raise NotFound(f"There is no environment called {name}; there are: {', '.join(self.names())}.")
-        if self._definitions is not None:
-            return (self._definitions / f"{name}.txt").read_bytes()
-        return importlib.resources.files("pilvi.runtimes").joinpath("environments", f"{name}.txt").read_bytes()
+        return self._source().joinpath(f"{name}.txt").read_bytes()
+
+    def _site_files(self, name: str) -> dict[str, bytes]:
+        """Modules of ours that stand beside an environment's packages."""
+        folder = self._source().joinpath("site", name)
+        entries = folder.iterdir() if folder.is_dir() else ()
+        return {entry.name: entry.read_bytes() for entry in entries if entry.name.endswith((".py", ".pth"))}
 
     def _definition_names(self) -> list[str]:
-        if self._definitions is not None:
-            return [path.name for path in self._definitions.glob("*.txt")]
-        folder = importlib.resources.files("pilvi.runtimes").joinpath("environments")
-        return [entry.name for entry in folder.iterdir() if entry.name.endswith(".txt")]
+        return [entry.name for entry in self._source().iterdir() if entry.name.endswith(".txt")]
+
+    def _source(self) -> Traversable:
+        """Where the requirement files are."""
+        return self._definitions or importlib.resources.files("pilvi.runtimes").joinpath("environments")
 
     @contextmanager
     def _locked(self, name: str) -> Iterator[None]:
@@ -154,6 +185,12 @@ class Environments:
         with (self._folder / f".{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def told_by(python: Path, program: str) -> str:
+    """What an interpreter says when it runs a program by itself."""
+    told = subprocess.run([str(python), "-I", "-c", program], capture_output=True, text=True, check=True)
+    return told.stdout.strip()
 
 
 def interpreter(python: Path | None = None) -> Environment:
