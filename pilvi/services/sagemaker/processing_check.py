@@ -11,7 +11,7 @@ from pilvi.core.arn import Arn
 from pilvi.core.errors import Invalid, PilviError, ServiceError
 from pilvi.core.service import Context
 from pilvi.services.sagemaker.access import PRINCIPAL
-from pilvi.services.sagemaker.image import runtime_for
+from pilvi.services.sagemaker.image import check_image, runtime_for
 from pilvi.services.sagemaker.job_kind import duplicates
 from pilvi.services.sagemaker.processing_spec import SESSION, command_for
 
@@ -20,12 +20,14 @@ _INPUTS = "/opt/ml/processing/"
 _OURS = ("/opt/ml/config", "/opt/ml/output")
 """What the server itself writes there must not be mixed with data."""
 
+_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/opt/pilvi", "/proc", "/run", "/sbin", "/sys", "/usr")
+
 
 def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
     """The request by itself. Raises Invalid, which is a ValidationException."""
     if (arn := Arn.parse(req["RoleArn"])) is not None and arn.account != ctx.account:
         raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
-    _check_app(req["AppSpecification"])
+    _check_app(ctx, req["AppSpecification"])
     _check_cluster(req["ProcessingResources"]["ClusterConfig"])
     inputs = req.get("ProcessingInputs") or ()
     config = req.get("ProcessingOutputConfig") or {}
@@ -42,19 +44,20 @@ def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
 
 
 def check_surroundings(ctx: Context, req: Mapping[str, Any], arn: str) -> None:
-    """What the request needs to be there: a role that lets SageMaker in."""
+    """What the request needs to be there: a role that lets SageMaker in, and an image that it may read."""
     role = req["RoleArn"]
     try:
-        ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, SESSION)
+        as_role = ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, SESSION)
     except PilviError as error:
         raise Invalid(
             f"Could not assume role {role}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role."
         ) from error
+    check_image(as_role, runtime_for(req["AppSpecification"]["ImageUri"], account=ctx.account))
 
 
-def _check_app(app: Mapping[str, Any]) -> None:
-    runtime = runtime_for(app["ImageUri"])
-    if not command_for(app, runtime):
+def _check_app(ctx: Context, app: Mapping[str, Any]) -> None:
+    runtime = runtime_for(app["ImageUri"], account=ctx.account)
+    if not runtime.image and not command_for(app, runtime):
         raise Invalid(f"The image {app['ImageUri']} has no program of its own for processing: please give a ContainerEntrypoint.")
 
 
@@ -108,8 +111,8 @@ def _output_path(target: Mapping[str, Any]) -> str | None:
     path = s3.get("LocalPath")
     if not path:
         raise Invalid(f"LocalPath is a required parameter of processing output {name} when AppManaged is False.")
-    if not _plain(path).startswith("/opt/ml/"):
-        raise Invalid(f"A folder outside /opt/ml, as LocalPath {path} of processing output {name} is, {_NOT_BUILT}")
+    if not path.startswith("/") or _plain(path) in ("/", "/tmp", "/opt") or _is_below(_plain(path), _SYSTEM):
+        raise Invalid(f"LocalPath {path} of processing output {name} must be the absolute path of a folder of the job's own.")
     return _plain(path)
 
 

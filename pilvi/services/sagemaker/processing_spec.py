@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from pilvi.core.service import Context
-from pilvi.jobs import Input, JobSpec, Output
+from pilvi.jobs import Input, JobSpec, Member, Output
 from pilvi.services.sagemaker.access import PRINCIPAL
-from pilvi.services.sagemaker.image import Runtime, runtime_for
+from pilvi.services.sagemaker.image import SCRIPT, Runtime, runtime_for
+from pilvi.services.sagemaker.instance_types import resources_for
 
 SESSION = "SageMaker"
 """The role session's name inside processing jobs."""
@@ -55,8 +56,8 @@ def _input(source: Mapping[str, Any]) -> Mapping[str, Any]:
 def spec_for(ctx: Context, record: Mapping[str, Any], arn: str, id: str) -> JobSpec:
     """The job that carries out a request, as `recorded` completes it."""
     name, app = record["ProcessingJobName"], record["AppSpecification"]
-    runtime = runtime_for(app["ImageUri"])
-    hosts = hosts_of(record)
+    runtime = runtime_for(app["ImageUri"], account=ctx.account)
+    cluster = record["ProcessingResources"]["ClusterConfig"]
     return JobSpec(
         id=id,
         kind="processing",
@@ -69,21 +70,35 @@ def spec_for(ctx: Context, record: Mapping[str, Any], arn: str, id: str) -> JobS
         role_arn=record["RoleArn"],
         session_name=SESSION,
         runtime=runtime.environment,
+        image=runtime.image,
         command=command_for(app, runtime),
         root=_ROOT,
         cwd=_ROOT,
-        env=_environment(record, arn),
-        support="pilvi.runtimes.training",
-        folders=("config", "processing", "output", *(target["S3Output"]["LocalPath"] for target in _managed_outputs(record))),
-        files={f"config/{file}": json.dumps(content) for file, content in config_files(record, arn, hosts[0], hosts).items()},
+        env=_environment(record, arn, runtime),
+        support=runtime.support,
+        folders=("config", "processing", "output"),
+        files={"config/processingjobconfig.json": json.dumps(job_config(record, arn))},
         inputs=_inputs(record),
         outputs=_outputs(record),
         failure_file="output/message",
-        hostname=hosts[0],
+        members=_members(record, name),
+        resources=resources_for(cluster.get("SelectedInstanceType") or cluster["InstanceType"]),
         log_group=LOG_GROUP,
-        log_stream=f"{name}/{hosts[0]}-{{started}}",
         network=not (record.get("NetworkConfig") or {}).get("EnableNetworkIsolation"),
+        disk_mib=cluster["VolumeSizeInGB"] * 1024,
         max_runtime_s=record["StoppingCondition"]["MaxRuntimeInSeconds"],
+    )
+
+
+def _members(record: Mapping[str, Any], name: str) -> tuple[Member, ...]:
+    hosts = hosts_of(record)
+    return tuple(
+        Member(
+            host,
+            files={"config/resourceconfig.json": json.dumps({"current_host": host, "hosts": hosts})},
+            log_stream=f"{name}/{host}-{{started}}",
+        )
+        for host in hosts
     )
 
 
@@ -94,36 +109,31 @@ def hosts_of(record: Mapping[str, Any]) -> list[str]:
 
 def command_for(app: Mapping[str, Any], runtime: Runtime) -> tuple[str, ...]:
     """The entry point with its arguments. An image of AWS's whose own program trains and serves has none for processing."""
-    entry = app.get("ContainerEntrypoint") or (() if runtime.command == ("train",) else runtime.command)
+    entry = app.get("ContainerEntrypoint") or (() if runtime.command == SCRIPT else runtime.command)
     return (*entry, *(app.get("ContainerArguments") or ()))
 
 
-def config_files(record: Mapping[str, Any], arn: str, host: str, hosts: list[str]) -> dict[str, Any]:
-    """What stands in /opt/ml/config."""
-    job = {
-        "ProcessingJobArn": arn,
-        **{
-            member: record.get(member)
-            for member in (
-                "ProcessingJobName",
-                "AppSpecification",
-                "Environment",
-                "ProcessingInputs",
-                "ProcessingOutputConfig",
-                "ProcessingResources",
-                "NetworkConfig",
-                "RoleArn",
-                "StoppingCondition",
-                "ExperimentConfig",
-            )
-        },
-    }
-    return {"processingjobconfig.json": job, "resourceconfig.json": {"current_host": host, "hosts": hosts}}
+def job_config(record: Mapping[str, Any], arn: str) -> dict[str, Any]:
+    """/opt/ml/config/processingjobconfig.json: the request as it is recorded; null stands for what it leaves out."""
+    members = (
+        "ProcessingJobName",
+        "AppSpecification",
+        "Environment",
+        "ProcessingInputs",
+        "ProcessingOutputConfig",
+        "ProcessingResources",
+        "NetworkConfig",
+        "RoleArn",
+        "StoppingCondition",
+        "ExperimentConfig",
+    )
+    return {"ProcessingJobArn": arn, **{member: record.get(member) for member in members}}
 
 
-def _environment(record: Mapping[str, Any], arn: str) -> dict[str, str]:
+def _environment(record: Mapping[str, Any], arn: str, runtime: Runtime) -> dict[str, str]:
     """The container's environment; what the request gives stands above ours."""
-    return {"PROCESSING_JOB_NAME": record["ProcessingJobName"], "PROCESSING_JOB_ARN": arn, **(record.get("Environment") or {})}
+    env = {"PROCESSING_JOB_NAME": record["ProcessingJobName"], "PROCESSING_JOB_ARN": arn}
+    return {**env, **runtime.env, **(record.get("Environment") or {})}
 
 
 # -- in and out -----------------------------------------------------------------------------------------------------------
@@ -136,6 +146,7 @@ def _inputs(record: Mapping[str, Any]) -> tuple[Input, ...]:
             uri=source["S3Input"]["S3Uri"],
             kind="manifest" if source["S3Input"]["S3DataType"] == "ManifestFile" else "prefix",
             is_gzipped=source["S3Input"]["S3CompressionType"] == "Gzip",
+            is_sharded=source["S3Input"]["S3DataDistributionType"] == "ShardedByS3Key",
         )
         for source in record.get("ProcessingInputs") or ()
         if not source["AppManaged"]

@@ -189,6 +189,47 @@ def test_create_processing_job_leaves_what_the_program_manages_itself(desk: Desk
     assert job["ProcessingJobStatus"] == "Completed"
 
 
+def test_create_processing_job_writes_outside_opt_ml(desk: Desk) -> None:
+    job = desk.run("elsewhere", "echo 1 > /data/out/a", ProcessingOutputConfig={"Outputs": [desk.output("else", "/data/out")]})
+    assert job["ProcessingJobStatus"] == "Completed"
+    assert desk.lab.keys("done/else") == ["done/else/a"]
+    for path in ("/usr/local/x", "/tmp", "relative", "/"):
+        assert "must be the absolute path" in desk.refusal(ProcessingOutputConfig={"Outputs": [desk.output("a", path)]})[1]
+
+
+def test_several_hosts_share_the_objects(desk: Desk) -> None:
+    for number in range(5):
+        desk.lab.put(f"shards/part-{number}.csv", str(number))
+    desk.lab.put("common/all.csv", "x")
+    inputs = [
+        desk.input("part", f"s3://{desk.lab.bucket}/shards/", S3DataDistributionType="ShardedByS3Key"),
+        desk.input("common", f"s3://{desk.lab.bucket}/common/"),
+    ]
+    script = """
+host=$(python3 -c 'import json; print(json.load(open("/opt/ml/config/resourceconfig.json"))["current_host"])')
+cd /opt/ml/processing; ls input/part input/common > seen/$host; echo at $(hostname); cat /opt/ml/config/resourceconfig.json
+"""
+    cluster = {"InstanceType": "ml.t3.medium", "InstanceCount": 2, "VolumeSizeInGB": 1}
+    job = desk.run(
+        "two-hosts",
+        script,
+        ProcessingInputs=inputs,
+        ProcessingOutputConfig={"Outputs": [desk.output("seen")]},
+        ProcessingResources={"ClusterConfig": cluster},
+    )
+    if "no namespaces" in job.get("FailureReason", ""):
+        pytest.skip("this machine has no namespaces")
+    assert job["ProcessingJobStatus"] == "Completed"
+    assert desk.lab.keys("done/seen") == ["done/seen/algo-1", "done/seen/algo-2"]
+    first, second = ({line for line in desk.lab.get(key).decode().split() if "part-" in line} for key in desk.lab.keys("done/seen"))
+    assert not first & second
+    assert first | second == {f"part-{number}.csv" for number in range(5)}
+    assert all(b"all.csv" in desk.lab.get(key) for key in desk.lab.keys("done/seen"))
+    streams = desk.lab.logs.describe_log_streams(logGroupName=GROUP, logStreamNamePrefix="two-hosts/")["logStreams"]
+    assert sorted(stream["logStreamName"].split("/")[1][:6] for stream in streams) == ["algo-1", "algo-2"]
+    assert {"at algo-1", "at algo-2"} <= set(desk.lines("two-hosts"))
+
+
 def test_create_processing_job_takes_the_first_preference(desk: Desk) -> None:
     preferences = [{"InstanceType": "ml.m5.large", "InstanceCount": 1}, {"InstanceType": "ml.t3.large", "InstanceCount": 1}]
     job = desk.run("preferred", ProcessingResources={"ClusterConfig": {"VolumeSizeInGB": 1, "InstancePreferences": preferences}})
