@@ -1,18 +1,34 @@
-"""SageMaker: training and processing jobs, notebook instances, and tags."""
+"""SageMaker: training, processing and tuning jobs, notebook instances, and tags."""
 
 from __future__ import annotations
 
 from pilvi.core.errors import AlreadyExists, InUse, Invalid, LimitExceeded, NotFound
-from pilvi.core.service import Service
-from pilvi.services.sagemaker import notebook_instance, notebook_instance_lifecycle_config, processing_job, tag, training_job
+from pilvi.core.service import Cloud, Service
+from pilvi.services.sagemaker import (
+    hyper_parameter_tuning_job,
+    notebook_instance,
+    notebook_instance_lifecycle_config,
+    processing_job,
+    tag,
+    training_job,
+)
 from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.notebook_door import door
 from pilvi.services.sagemaker.notebook_fleet import close_fleet
+from pilvi.services.sagemaker.tuning_control import close_control
+
+
+def close(cloud: Cloud) -> None:
+    """The server stops: what goes on by itself here comes to rest."""
+    close_control(cloud)
+    close_fleet(cloud)
+
 
 service = Service(
     "sagemaker",
     training_job.ops,
     processing_job.ops,
+    hyper_parameter_tuning_job.ops,
     notebook_instance.ops,
     notebook_instance_lifecycle_config.ops,
     tag.ops,
@@ -26,5 +42,5 @@ service = Service(
     },
     access=needed,
     sites={"notebook": door},
-    close=close_fleet,
+    close=close,
 )

@@ -15,6 +15,7 @@ PRINCIPAL = "sagemaker.amazonaws.com"
 _NAMES = {
     "TrainingJobName": "training-job",
     "ProcessingJobName": "processing-job",
+    "HyperParameterTuningJobName": "hyper-parameter-tuning-job",
     "NotebookInstanceName": "notebook-instance",
     "NotebookInstanceLifecycleConfigName": "notebook-instance-lifecycle-config",
 }
@@ -31,9 +32,15 @@ def needed(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     found = [Access(f"sagemaker:{operation}", arn, context=context)]
     if tags and operation != "AddTags":
         found.append(Access("sagemaker:AddTags", arn, context=context))
-    if role := req.get("RoleArn"):
-        found.append(Access("iam:PassRole", role, context={"iam:PassedToService": PRINCIPAL}))
+    found += [Access("iam:PassRole", role, context={"iam:PassedToService": PRINCIPAL}) for role in roles_in(req)]
     return found
+
+
+def roles_in(req: Mapping[str, Any]) -> list[str]:
+    """Every role that a request hands to SageMaker: its own, and those of the training jobs it defines."""
+    definitions = (req.get("TrainingJobDefinition") or {}, *(req.get("TrainingJobDefinitions") or ()))
+    found = [req.get("RoleArn"), *(definition.get("RoleArn") for definition in definitions)]
+    return list(dict.fromkeys(role for role in found if role))
 
 
 def resource_arn(ctx: Context, operation: str, req: Mapping[str, Any]) -> str:
