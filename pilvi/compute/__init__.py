@@ -6,7 +6,7 @@ process group, and ends when it is stopped or when the server goes, however the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +19,32 @@ class Bind:
     source: Path
     target: str
     writable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One GPU of a machine."""
+
+    id: str
+    """As CUDA_VISIBLE_DEVICES takes it."""
+    name: str
+    memory_mib: int
+    """0 where it cannot be told."""
+    device: str = ""
+    """Its device file, /dev/nvidia0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine that programs run on, with what they may use of it together."""
+
+    name: str
+    """"" is the machine of the server."""
+    cpus: int
+    memory_mib: int
+    gpus: tuple[Gpu, ...] = ()
+    address: str = ""
+    """Where the programs on it reach each other; "" where every program has a loopback address of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +65,12 @@ class ProcessSpec:
     """False: it reaches nothing but itself. Unavailable where the machine has no namespaces."""
     memory_mib: int | None = None
     """Resident memory of the whole group; passing it ends the program with `Exit.reason == "memory"`."""
+    cpus: int | None = None
+    """How many cores it sees; None is all of the machine."""
+    gpus: tuple[str, ...] | None = None
+    """The ids of the GPUs it sees; None is all of the machine."""
+    node: str = ""
+    """The name of the node it runs on, one of `Compute.nodes()`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +110,9 @@ class Compute(Protocol):
     @property
     def isolation(self) -> str:
         """How programs are kept apart: a namespace tool's name, or "none" when `hosts`, `hostname` and `binds` cannot be given."""
+
+    def nodes(self) -> Sequence[Node]:
+        """The machines there are now. None of them where the engine has a queue of its own and decides where a program runs."""
 
     def launch(self, spec: ProcessSpec, on_line: Callable[[str], None]) -> Process:
         """Start a program. `on_line` gets each line of its stdout and stderr (without the newline), as they come, from one thread.

@@ -23,12 +23,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pilvi.compute import Exit, ProcessSpec, bwrap, relocate, unshare
+from pilvi.compute import Exit, Node, ProcessSpec, bwrap, relocate, unshare
+from pilvi.compute.cores import Cores
+from pilvi.compute.machine import this_machine
 from pilvi.compute.memory import children, family, peak_bytes, resident_bytes
-from pilvi.compute.sandbox import view_for
+from pilvi.compute.sandbox import View, view_for
 from pilvi.core.errors import Unavailable
 
 log = logging.getLogger("pilvi.compute")
@@ -46,8 +50,10 @@ Isolation = Literal["auto", "bwrap", "unshare", "none"]
 class ProcessCompute:
     """Runs programs on this machine. Nothing is started before the first launch."""
 
-    def __init__(self, isolation: Isolation = "auto", hidden: Sequence[Path] = ()) -> None:
-        """hidden: folders that no program may see even when they lie inside something it is shown (the data directory)."""
+    def __init__(self, isolation: Isolation = "auto", hidden: Sequence[Path] = (), folder: Path | None = None) -> None:
+        """hidden: folders that no program may see even when they lie inside something it is shown (the data directory).
+        folder: where small files for programs are kept; without one, a program with fewer cores sees only by affinity that it has.
+        """
         self._wanted = isolation
         self._hidden = tuple(path.resolve() for path in hidden)
         self._chosen: str | None = None
@@ -56,6 +62,14 @@ class ProcessCompute:
         self._lock = threading.Lock()
         self._loop: _Loop | None = None
         self._is_closed = False
+        self._cores = Cores(folder and folder / "cores")
+
+    def nodes(self) -> Sequence[Node]:
+        return (self._machine,)
+
+    @cached_property
+    def _machine(self) -> Node:
+        return this_machine()
 
     @property
     def isolation(self) -> str:
@@ -70,7 +84,7 @@ class ProcessCompute:
             if self._is_closed:
                 raise Unavailable("The server is stopping.")
             self._loop = loop = self._loop or _Loop()
-        return loop.call(lambda: loop.start(self._prepared(isolation, spec), isolation, spec.memory_mib, on_line))
+        return loop.call(lambda: self._start(loop, isolation, spec, on_line))
 
     def close(self) -> None:
         with self._lock:
@@ -78,6 +92,15 @@ class ProcessCompute:
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.close()
+
+    def _start(self, loop: _Loop, isolation: str, spec: ProcessSpec, on_line: Callable[[str], None]) -> Running:
+        """On the loop's thread."""
+        with self._cores.taken(spec.cpus) as cores:
+            if isolation != "none":
+                spec = replace(spec, binds=(*spec.binds, *self._cores.binds(cores)))
+            running = loop.start(self._prepared(isolation, spec), isolation, spec.memory_mib, on_line)
+            running.at_end = lambda: self._cores.give_back(cores)
+            return running
 
     # -- which isolation ----------------------------------------------------------------------------------------------
 
@@ -126,15 +149,23 @@ class ProcessCompute:
         """What to execute so that the program runs in this isolation."""
         if isolation == "bwrap":
             program = shutil.which("bwrap") or "/usr/bin/bwrap"
-            view = view_for(spec, self._hidden)
+            view = self._view(spec)
             command, files = bwrap.command(program, spec, view, disable_userns=self._flags["disable_userns"])
             return _Prepared(command, dict(spec.env), files, None)
         if isolation == "unshare":
-            return _Prepared(unshare.COMMAND, dict(spec.env), [], unshare.plan(spec, view_for(spec, self._hidden)))
+            return _Prepared(unshare.COMMAND, dict(spec.env), [], unshare.plan(spec, self._view(spec)))
         if not spec.network:
             raise Unavailable("This machine has no namespaces, so no program can be kept from the network here.")
         spec = relocate.relocated(spec)
         return _Prepared(unshare.COMMAND, dict(spec.env), [], unshare.open_plan(spec))
+
+    def _view(self, spec: ProcessSpec) -> View:
+        """What it sees; of the accelerators only its own."""
+        view = view_for(spec, self._hidden)
+        if spec.gpus is None:
+            return view
+        foreign = {gpu.device for gpu in self._machine.gpus if gpu.id not in spec.gpus}
+        return replace(view, devices=tuple(device for device in view.devices if spec.gpus and device not in foreign))
 
 
 class _Prepared:
@@ -162,6 +193,8 @@ class Running:
         self.next_look = 0.0
         self.tick_s = _TICK_S
         self.last_bytes = 0
+        self.at_end: Callable[[], None] = lambda: None
+        """Lets go of what it held of the machine."""
         self._loop = loop
         self._peak_bytes = 0
         self._exit: Exit | None = None
@@ -241,6 +274,7 @@ class Running:
         self.code = 128 - code if self.child.stdin is None and 128 < code <= 128 + 64 else code
 
     def finish(self) -> None:
+        self.at_end()
         self._exit = Exit(self.code, self.reason)
         self._ended.set()
 

@@ -131,6 +131,53 @@ def test_runs_as_an_ordinary_user(compute: Compute) -> None:
     assert done.stdout == "kept\n", done.stderr
 
 
+def test_programs_that_count_cores_find_their_own(compute: Compute, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    from pilvi.testing.contracts.compute import python
+
+    if compute.isolation == "none":
+        pytest.skip("no namespaces, no files of its own")
+    mine = ProcessCompute(compute.isolation, folder=tmp_path)  # type: ignore[arg-type]
+    script = "import os, multiprocessing; print(os.cpu_count(), multiprocessing.cpu_count(), len(os.sched_getaffinity(0)))"
+    assert run(mine, replace(python(script), cpus=1))[1] == ["1 1 1"]
+    mine.close()
+
+
+def test_programs_are_spread_over_cores(tmp_path: Path) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("this machine has a single core")
+    from dataclasses import replace
+
+    mine = ProcessCompute("none", folder=tmp_path)
+    heard = [Heard(), Heard()]
+    for one in heard:
+        mine.launch(replace(shell("grep Cpus_allowed_list /proc/self/status; sleep 600"), cpus=1), one)
+        eventually(lambda one=one: bool(one.lines))
+    mine.close()
+    assert heard[0].lines != heard[1].lines
+    assert set(mine._cores._load.values()) == {0}
+
+
+def test_a_program_sees_its_own_gpus_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+
+    from pilvi.compute import Gpu, Node, process
+    from pilvi.compute.sandbox import View
+
+    devices = ("/dev/nvidia-uvm", "/dev/nvidia0", "/dev/nvidia1", "/dev/nvidiactl")
+    monkeypatch.setattr(process, "view_for", lambda spec, hidden: View((), devices, True, ()))
+    monkeypatch.setattr(
+        process,
+        "this_machine",
+        lambda: Node("", 2, 1024, (Gpu("GPU-a", "T", 100, "/dev/nvidia0"), Gpu("GPU-b", "T", 100, "/dev/nvidia1"))),
+    )
+    mine, spec = ProcessCompute("none"), ProcessSpec(("true",), {})
+    assert mine._view(spec).devices == devices
+    assert mine._view(replace(spec, gpus=())).devices == ()
+    assert mine._view(replace(spec, gpus=("GPU-b",))).devices == ("/dev/nvidia-uvm", "/dev/nvidia1", "/dev/nvidiactl")
+
+
 def test_choice_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "pilvi.compute")
     compute = ProcessCompute("none")

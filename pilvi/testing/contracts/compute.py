@@ -256,6 +256,20 @@ def memory_used_is_told(compute: Compute, _folder: Path) -> None:
     _end(process)
 
 
+def it_sees_as_many_cores_as_it_is_given(compute: Compute, _folder: Path) -> None:
+    everything = run(compute, shell("nproc"))[1]
+    assert run(compute, replace(shell("nproc"), cpus=1)) == (Exit(0), ["1"])
+    assert run(compute, replace(shell("nproc"), cpus=1 << 20)) == (Exit(0), everything)
+    assert run(compute, shell("nproc"))[1] == everything
+
+
+def nodes_are_told(compute: Compute, _folder: Path) -> None:
+    for node in compute.nodes():
+        assert node.cpus >= 1
+        assert node.memory_mib >= 128
+        assert run(compute, replace(shell("echo there"), node=node.name)) == (Exit(0), ["there"])
+
+
 # -- apart ----------------------------------------------------------------------------------------------------------------
 
 
@@ -369,6 +383,8 @@ CONTRACT: list[Callable[[Compute, Path], None]] = [
     too_much_memory_ends_it,
     children_count_as_memory,
     memory_used_is_told,
+    it_sees_as_many_cores_as_it_is_given,
+    nodes_are_told,
     close_ends_everything,
 ]
 APART: list[Callable[[Compute, Path], None]] = [
