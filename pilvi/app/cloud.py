@@ -50,7 +50,7 @@ class Cloud:
         self.models = Models(config.data_dir / "cache")
         self.registry = Registry()
         self.dispatcher = Dispatcher(self.models, self.registry.find, self.identities)
-        self.compute: Compute = ProcessCompute(config.isolation, hidden=(config.data_dir,))
+        self.compute: Compute = ProcessCompute(config.isolation, hidden=(config.data_dir,), folder=config.data_dir)
         self.memory: dict[str, Any] = {}
         self.jobs = Jobs(self)
 
