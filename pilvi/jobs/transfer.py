@@ -63,16 +63,21 @@ def download(ctx: Context, source: Input, folders: Sequence[Path], check: Callab
             for folder in folders[1:]:
                 _copy(folders[0], folder, check)
     except PilviError as error:
-        raise TransferFailed(f"Failed to download data from S3 bucket {bucket}. {_told(error)}") from error
+        raise TransferFailed(f"Failed to download data from S3 bucket {bucket}. {told(error)}") from error
     except (OSError, zlib.error) as error:
         raise TransferFailed(f"Failed to write the data of {source.uri}: {error}") from error
     if number == 0 and not source.is_optional and source.shard is None:
-        raise TransferFailed(
-            f'No S3 objects found under S3 URL "{source.uri}" given in input data source. Please ensure that the bucket exists in the '
-            f'selected region ({ctx.region}), that objects exist under that S3 prefix, and that the role "{ctx.principal.issuer_arn}" has '
-            f'"s3:ListBucket" permissions on bucket "{bucket}".'
-        )
+        raise nothing_found(ctx, source)
     return number
+
+
+def nothing_found(ctx: Context, source: Input) -> TransferFailed:
+    bucket = split_uri(source.uri)[0]
+    return TransferFailed(
+        f'No S3 objects found under S3 URL "{source.uri}" given in input data source. Please ensure that the bucket exists in the '
+        f'selected region ({ctx.region}), that objects exist under that S3 prefix, and that the role "{ctx.principal.issuer_arn}" has '
+        f'"s3:ListBucket" permissions on bucket "{bucket}".'
+    )
 
 
 def objects(ctx: Context, source: Input) -> Iterator[tuple[str, str, str]]:
@@ -148,15 +153,27 @@ def _place(folder: Path, name: str, is_gzipped: bool) -> Path:
 
 
 def _fetch(ctx: Context, bucket: str, key: str, place: Path, is_gzipped: bool, check: Callable[[], None]) -> None:
-    body = ByteStream.of(ctx.call("s3", "GetObject", Bucket=bucket, Key=key)["Body"])
-    unpack = zlib.decompressobj(_UNPACKING) if is_gzipped else None
+    body = iter(ByteStream.of(ctx.call("s3", "GetObject", Bucket=bucket, Key=key)["Body"]))
     with place.open("wb") as file:
-        for chunk in body:
+        for chunk in unpacked(body) if is_gzipped else body:
             check()
-            file.write(unpack.decompress(chunk) if unpack else chunk)
-            while unpack and unpack.eof and unpack.unused_data:
-                rest, unpack = unpack.unused_data, zlib.decompressobj(_UNPACKING)
-                file.write(unpack.decompress(rest))
+            file.write(chunk)
+
+
+def unpacked(body: Iterator[bytes]) -> Iterator[bytes]:
+    """The content of gzipped data, of several members one after the other too."""
+    unpack, has_begun = zlib.decompressobj(_UNPACKING), False
+    for rest in body:
+        while rest:
+            has_begun = True
+            yield unpack.decompress(rest, CHUNK_BYTES)
+            rest = unpack.unconsumed_tail
+            if unpack.eof:
+                rest, unpack, has_begun = unpack.unused_data, zlib.decompressobj(_UNPACKING), False
+    if has_begun:
+        yield unpack.flush()
+        if not unpack.eof:
+            raise zlib.error("the gzipped data ends too early")
 
 
 # -- out ------------------------------------------------------------------------------------------------------------------
@@ -178,7 +195,7 @@ def upload(ctx: Context, target: Output, folders: Sequence[Path], scratch: Path)
             for name in sorted(found):
                 _send(ctx, f"{target.uri.rstrip('/')}/{name}", found[name])
     except PilviError as error:
-        raise TransferFailed(f"Failed to upload data to {target.uri}. {_told(error)}") from error
+        raise TransferFailed(f"Failed to upload data to {target.uri}. {told(error)}") from error
     except OSError as error:
         raise TransferFailed(f"Failed to read the data for {target.uri}: {error}") from error
     return len(found)
@@ -240,7 +257,7 @@ def _body(file: Any, length: int) -> ByteStream:
     return ByteStream(sync=chunks(), length=length)
 
 
-def _told(error: PilviError) -> str:
+def told(error: PilviError) -> str:
     """An error as AWS's own words in a failure reason."""
     code = getattr(error, "code", "") or type(error).__name__
     return f"{'AccessDenied' if code == 'Denied' else code}: {error.message}"

@@ -18,6 +18,7 @@ from pilvi.jobs.addresses import LOOPBACK
 from pilvi.jobs.disk import DiskWatch
 from pilvi.jobs.host import Host, is_bad
 from pilvi.jobs.logs import JobLog
+from pilvi.jobs.pipes import Feed
 from pilvi.jobs.points import Points
 from pilvi.jobs.record import seconds_in, service_context
 from pilvi.jobs.spec import Input, JobSpec, Output
@@ -54,6 +55,7 @@ class Work:
         self._news = threading.Event()
         """One of several programs has ended."""
         self._said: list[str] = []
+        self._feeds: list[Feed] = []
         self._points = Points((record or {}).get("points", ()))
         self._has_cloudwatch = bool(spec.metric_namespace)
         now = cloud.clock.now()
@@ -121,11 +123,10 @@ class Work:
 
     def _download(self) -> Answer:
         self._check()
-        if self._spec.inputs:
+        if files := [source for source in self._spec.inputs if source.mode == "file"]:
             ctx = self._as_role()
-            for source in self._spec.inputs:
-                if source.mode == "file":
-                    self._fetch(ctx, source)
+            for source in files:
+                self._fetch(ctx, source)
         return Event.DOWNLOADED, "", None
 
     def _fetch(self, ctx: Context, source: Input) -> None:
@@ -134,6 +135,15 @@ class Work:
 
     def _run(self) -> Answer:
         ctx = service_context(self._cloud, self._spec)
+        try:
+            self._open_pipes()
+            return self._run_programs(ctx)
+        finally:
+            for feed in self._feeds:
+                feed.stop()
+            self._feeds = []
+
+    def _run_programs(self, ctx: Context) -> Answer:
         if not self._launch(ctx):
             return (Event.SERVER_LOST, SERVER_LOST, None) if self._jobs.is_closed else (Event.EXITED_BADLY, "", None)
         until = None
@@ -145,9 +155,12 @@ class Work:
             failed = failed or self._end_with_first_failed()
             until = self._look_at_clock(ctx, until)
             self._look_at_disk(ctx)
+            self._look_at_pipes()
         self._flush(ctx)
         if self._jobs.is_closed:
             return Event.SERVER_LOST, SERVER_LOST, None
+        if trouble := self._pipe_trouble():
+            return Event.BROKE, f"Data download failed:{trouble}", {"log_stream": self._hosts[0].stream}
         return self._exit_of(failed or next((host for host in self._hosts if host.has_failed()), self._hosts[0]))
 
     def _exit_of(self, host: Host) -> Answer:
@@ -255,6 +268,24 @@ class Work:
         if self._disk.is_over([host.folder for host in self._hosts], ctx.clock.time_s()):
             with self._lock:
                 self._kill()
+
+    def _look_at_pipes(self) -> None:
+        """Whoever reads a pipe that gets nothing more would wait for ever."""
+        if self._pipe_trouble():
+            with self._lock:
+                self._kill()
+
+    def _pipe_trouble(self) -> str:
+        return next((feed.trouble for feed in self._feeds if feed.trouble), "")
+
+    def _open_pipes(self) -> None:
+        for source in self._spec.inputs:
+            hosts = [host for host in self._hosts if host.gets(source)]
+            for number, host in enumerate(hosts if source.mode == "pipe" else ()):
+                place = host.outside(source.path)
+                place.parent.mkdir(parents=True, exist_ok=True)
+                share = (number, len(hosts))
+                self._feeds.append(Feed(source, place.parent, share, self._as_role, self._folder))
 
     def _tell(self, event: Event) -> None:
         if Do.TERMINATE in self._jobs.apply(self._spec.id, event):
