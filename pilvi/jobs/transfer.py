@@ -10,7 +10,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, BinaryIO
 
 from pilvi.core.errors import PilviError
 from pilvi.core.service import Context
@@ -229,23 +229,26 @@ def _pack(folders: Sequence[Path], archive: Path) -> None:
 
 
 def _send(ctx: Context, uri: str, path: Path) -> None:
+    with path.open("rb") as file:
+        send(ctx, uri, file, os.fstat(file.fileno()).st_size)
+
+
+def send(ctx: Context, uri: str, file: BinaryIO, size: int) -> None:
+    """Bring an open file's next `size` bytes to an address."""
     bucket, key = split_uri(uri)
-    size = path.stat().st_size
     if size <= _SINGLE_BYTES:
-        with path.open("rb") as file:
-            ctx.call("s3", "PutObject", Bucket=bucket, Key=key, Body=_body(file, size), ContentLength=size)
+        ctx.call("s3", "PutObject", Bucket=bucket, Key=key, Body=_body(file, size), ContentLength=size)
         return
     upload = ctx.call("s3", "CreateMultipartUpload", Bucket=bucket, Key=key)["UploadId"]
     parts = []
-    with path.open("rb") as file:
-        for number, start in enumerate(range(0, size, _PART_BYTES), 1):
-            length = min(_PART_BYTES, size - start)
-            part = {"Bucket": bucket, "Key": key, "UploadId": upload, "PartNumber": number, "ContentLength": length}
-            parts.append({"PartNumber": number, "ETag": ctx.call("s3", "UploadPart", Body=_body(file, length), **part)["ETag"]})
+    for number, start in enumerate(range(0, size, _PART_BYTES), 1):
+        length = min(_PART_BYTES, size - start)
+        part = {"Bucket": bucket, "Key": key, "UploadId": upload, "PartNumber": number, "ContentLength": length}
+        parts.append({"PartNumber": number, "ETag": ctx.call("s3", "UploadPart", Body=_body(file, length), **part)["ETag"]})
     ctx.call("s3", "CompleteMultipartUpload", Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
 
 
-def _body(file: Any, length: int) -> ByteStream:
+def _body(file: BinaryIO, length: int) -> ByteStream:
     """The next bytes of an open file as a stream."""
 
     def chunks() -> Iterator[bytes]:

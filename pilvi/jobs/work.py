@@ -6,6 +6,7 @@ Work -- Surroundings         what every program of the job finds around itself
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -17,13 +18,16 @@ from pilvi.core.service import Context
 from pilvi.jobs.addresses import LOOPBACK
 from pilvi.jobs.disk import DiskWatch
 from pilvi.jobs.host import Host, is_bad
+from pilvi.jobs.limits import limited
 from pilvi.jobs.logs import JobLog
 from pilvi.jobs.pipes import Feed
+from pilvi.jobs.placement import Grant
 from pilvi.jobs.points import Points
 from pilvi.jobs.record import seconds_in, service_context
 from pilvi.jobs.spec import Input, JobSpec, Output
 from pilvi.jobs.states import SERVER_LOST, Do, Event, Status
 from pilvi.jobs.surroundings import Surroundings
+from pilvi.jobs.sync import Sync, Syncing
 from pilvi.jobs.transfer import Cancelled, TransferFailed, download, upload
 
 if TYPE_CHECKING:
@@ -41,14 +45,17 @@ INTERNAL = "InternalServerError: We encountered an internal error. Please try ag
 
 
 class Work:
-    def __init__(self, cloud: Cloud, jobs: Jobs, spec: JobSpec, record: dict[str, Any] | None = None) -> None:
-        """record: the job as it stands (what it did before an interruption counts)."""
+    def __init__(
+        self, cloud: Cloud, jobs: Jobs, spec: JobSpec, record: dict[str, Any] | None = None, grants: tuple[Grant, ...] = ()
+    ) -> None:
+        """record: the job as it stands (what it did before an interruption counts). grants: what each host gets of the machine."""
         self._cloud = cloud
         self._jobs = jobs
         self._spec = spec
         self._folder = cloud.config.data_dir / "jobs" / spec.id
         self._hosts = [Host(self._folder, spec, member) for member in spec.all_members]
         self._surroundings = Surroundings(cloud, spec)
+        self._grants = dict(zip(self._hosts, grants or [Grant()] * len(self._hosts), strict=True))
         self._addresses: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._is_cancelled = False
@@ -56,6 +63,7 @@ class Work:
         """One of several programs has ended."""
         self._said: list[str] = []
         self._feeds: list[Feed] = []
+        self._syncing: Syncing | None = None
         self._points = Points((record or {}).get("points", ()))
         self._has_cloudwatch = bool(spec.metric_namespace)
         now = cloud.clock.now()
@@ -135,6 +143,7 @@ class Work:
 
     def _run(self) -> Answer:
         ctx = service_context(self._cloud, self._spec)
+        self._syncing = Syncing(self._syncs(), self._as_role, self._tell_owner)
         try:
             self._open_pipes()
             return self._run_programs(ctx)
@@ -142,6 +151,9 @@ class Work:
             for feed in self._feeds:
                 feed.stop()
             self._feeds = []
+            self._syncing.stop()
+            if not self._jobs.is_closed:
+                self._sync_before_it_is_known()
 
     def _run_programs(self, ctx: Context) -> Answer:
         if not self._launch(ctx):
@@ -183,16 +195,17 @@ class Work:
     def _launch(self, ctx: Context) -> bool:
         """Start the programs, unless the end was asked for meanwhile."""
         self._addresses = LOOPBACK.take(len(self._hosts))
-        names = {host.name: address for host, address in zip(self._hosts, self._addresses, strict=True)}
+        own = zip(self._hosts, self._addresses, strict=True)
+        names = {host.name: self._grants[host].address or address for host, address in own}
         if len(self._hosts) > 1 and self._cloud.compute.isolation == "none":
             raise Unavailable("This machine has no namespaces, so it cannot give the hosts of a job names and files of their own.")
         started = str(int(ctx.clock.time_s()))
         for host in self._hosts:
             host.stream = (host.member.log_stream or self._spec.log_stream).replace("{started}", started)
             host.log = JobLog(ctx, self._spec.log_group, host.stream, self._spec.metrics)
-            for line in self._said:
+            for line in (*self._said, *self._grants[host].notes):
                 host.log.add(line)
-            command = self._surroundings.process_spec(host, names, self._memory_mib(host))
+            command = limited(self._surroundings.process_spec(host, names, self._spec.memory_mib), self._grants[host])
             with self._lock:
                 if self._is_cancelled:
                     break
@@ -213,7 +226,10 @@ class Work:
         if wanted:
             ctx = self._as_role()
             for target in wanted:
-                self._bring(ctx, target)
+                if target.mode == "end":
+                    self._bring(ctx, target)
+            if self._syncing is not None:
+                self._syncing.finish()
         return Event.UPLOADED, "", None
 
     def _bring(self, ctx: Context, target: Output) -> None:
@@ -287,6 +303,20 @@ class Work:
                 share = (number, len(hosts))
                 self._feeds.append(Feed(source, place.parent, share, self._as_role, self._folder))
 
+    def _syncs(self) -> list[Sync]:
+        continuous = [target for target in self._spec.outputs if target.mode == "continuous"]
+        return [Sync(host.folder, host.outside(target.path), target.uri) for target in continuous for host in self._hosts]
+
+    def _sync_before_it_is_known(self) -> None:
+        """Checkpoints are in S3 before the job is seen to go on elsewhere. What fails here fails again, and is told, at the upload."""
+        if self._syncing is not None:
+            with contextlib.suppress(TransferFailed, PilviError):
+                self._syncing.finish()
+
+    def _tell_owner(self, line: str) -> None:
+        if self._hosts[0].log is not None:
+            self._hosts[0].log.add(line)
+
     def _tell(self, event: Event) -> None:
         if Do.TERMINATE in self._jobs.apply(self._spec.id, event):
             self.terminate()
@@ -315,10 +345,6 @@ class Work:
                 log.warning("metrics of job %s could not be published: %s", self._spec.id, error)
 
     # -- private ------------------------------------------------------------------------------------------------------
-
-    def _memory_mib(self, host: Host) -> int | None:  # noqa: ARG002
-        """The most memory a host may use."""
-        return self._spec.memory_mib
 
     def _kill(self) -> None:
         for host in self._hosts:
