@@ -18,7 +18,7 @@ from pilvi.protocol.hosts import HostFacts, read_host
 from pilvi.protocol.paths import Templates
 from pilvi.protocol.query import action_of, parse_query
 from pilvi.protocol.s3_paths import S3Templates
-from pilvi.protocol.sites import find_site
+from pilvi.protocol.sites import find_registry, find_site
 
 if TYPE_CHECKING:
     from pilvi.protocol.index import Entry
@@ -91,7 +91,10 @@ class Router:
         """What a request means. signing_name: the service in its credential scope, if it has one."""
         host = request.headers.get("host", "").lower()
         if signing_name not in _S3_NAMES:
-            if (site := find_site(host, request.raw_path)) is not None:
+            site = find_site(host, request.raw_path)
+            if site is None and signing_name is None:
+                site = find_registry(host, request.raw_path)
+            if site is not None:
                 return Match(site.service, "rest-json", path_params=site.path_params, site=site.name)
             if (target := request.headers.get("x-amz-target")) is not None:
                 return self._by_target_header(target, signing_name, host)

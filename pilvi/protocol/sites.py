@@ -4,6 +4,8 @@
     lambda      function-url   <url-id>.lambda-url.*       /_aws/lambda-url/<url-id>/...
     lambda      runtime-api                                /_pilvi/lambda/<token>/...
     sagemaker   notebook                                   /_aws/notebook/<kind>/...
+    ecr         registry       <account>.dkr.ecr.*         /v2/...                     unsigned only: container clients sign nothing
+    ecr-public  registry       public.ecr.aws              /v2/public.ecr.aws/...
     s3          preflight      OPTIONS on a bucket or object (CORS)
     s3          post-object    POST of a browser's form to a bucket
 
@@ -43,6 +45,15 @@ def find_site(host: str, raw_path: str) -> Site | None:
     for part, service, name, key in _BY_HOST:
         if part in host:
             return Site(service, name, {key: host.partition(".")[0], "rest": raw_path})
+    return None
+
+
+def find_registry(host: str, raw_path: str) -> Site | None:
+    """The image registry that an unsigned request is for. No bucket is called `v2`: their names have three letters at least."""
+    if host.partition(":")[0] == "public.ecr.aws" or raw_path.startswith("/v2/public.ecr.aws/"):
+        return Site("ecr-public", "registry", {"rest": raw_path})
+    if ".dkr.ecr" in host or ".dkr-ecr" in host or raw_path == "/v2" or raw_path.startswith("/v2/"):
+        return Site("ecr", "registry", {"rest": raw_path})
     return None
 
 
