@@ -45,7 +45,7 @@ class Grant:
     """Cores it sees; None is all."""
     memory_mib: int | None = None
     gpus: tuple[str, ...] | None = None
-    """Ids of its GPUs; None where nobody counts them."""
+    """Ids of its GPUs; None where there are none to be shown or hidden."""
     gpu_share: float = 1.0
     """The least part of a GPU's memory that is its own."""
     address: str = ""
@@ -367,7 +367,7 @@ def _change(room: _Room, piece: _Piece, sign: int) -> None:
 
 def _unplaced(wish: Resources) -> _Piece:
     """What an engine with a queue of its own is asked for: everything that is wished."""
-    gpus = tuple(str(number) for number in range(wish.gpus))
+    gpus = tuple(str(number) for number in range(wish.gpus)) or None
     cpus = math.ceil(wish.cpus) or None
     return _Piece("", _Need(0, 0), (), Grant("", cpus, wish.memory_mib or None, gpus))
 
@@ -379,7 +379,7 @@ def _grant(wish: Resources, node: Node, need: _Need, chosen: tuple[tuple[str, in
         node.name,
         cpus,
         need.memory_mib,
-        tuple(id for id, _ in chosen),
+        tuple(id for id, _ in chosen) if node.gpus else None,
         min((memory / wholes[id] for id, memory in chosen), default=1.0),
         node.address,
     )

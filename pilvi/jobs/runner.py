@@ -1,6 +1,6 @@
-"""The queue and the runner: takes jobs in order, a bounded number at a time, and carries out what the state machine says.
+"""The runner: takes jobs, durably, and carries out what the state machine says when the queue has a place for them.
 
-    submit -> records (durable) -> queue -> a thread of its own for each running job -> states.step -> records -> action
+    submit -> records (durable) -> queue (placement) -> a thread for each running job -> states.step -> records -> action
 
 Every transition is written down before it is acted upon. No thread exists before the first job.
 """
@@ -8,19 +8,21 @@ Every transition is written down before it is acted upon. No thread exists befor
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import threading
 from collections import deque
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import Conflict, NotFound
 from pilvi.jobs.changes import Changes
+from pilvi.jobs.placement import Grant, Wishes
+from pilvi.jobs.queue import Queue
 from pilvi.jobs.record import JOBS, OPEN, advanced, new_record
 from pilvi.jobs.spec import JobSpec, spec_from_record
-from pilvi.jobs.states import SERVER_LOST, Do, Event
+from pilvi.jobs.states import SERVER_LOST, WAITING, Do, Event, Status
 from pilvi.jobs.work import Work
 from pilvi.storage.records import Change, Delete, Insert, Update
 
@@ -36,14 +38,11 @@ class Jobs:
     """All jobs of a server."""
 
     def __init__(self, cloud: Cloud, parallel: int | None = None) -> None:
-        """parallel: how many run at the same time (default: as many as there are cores, at least two)."""
+        """parallel: how many of no particular wish run at the same time (default: as many as there are cores, at least two)."""
         self._cloud = cloud
-        self._parallel = parallel or max(2, os.cpu_count() or 1)
-        self._queue: deque[str] = deque()
         self._working: dict[str, Work] = {}
-        self._threads: set[threading.Thread] = set()
         self._changes = Changes()
-        self._lock = threading.Lock()
+        self._queue = Queue(cloud.compute.nodes, self._drive, self._refuse, self._give_up_waiting, cloud.clock.time_s, parallel)
         self._is_closed = False
 
     # -- for services -------------------------------------------------------------------------------------------------
@@ -52,19 +51,30 @@ class Jobs:
         """Take a job, durably, together with the service's own changes (all or none), and run it when its turn comes."""
         record = new_record(spec, self._cloud.clock.now())
         self._cloud.store.write(*changes, Insert(JOBS, spec.id, record), Insert(OPEN, spec.id, {}))
-        self._enqueue(spec.id)
+        self._enqueue(spec, record)
 
     def get(self, id: str) -> dict[str, Any]:
         """The job's record as it stands (pilvi.jobs.record); NotFound when there is none."""
         row = self._cloud.store.get(JOBS, id)
         if row is None:
             raise NotFound(f"Job {id} does not exist.")
-        work = self._working.get(id)
-        return row.value if work is None else {**row.value, "metrics": work.latest_metrics()}
+        if (work := self._working.get(id)) is not None:
+            return {**row.value, "metrics": work.latest_metrics()}
+        reason = self._queue.reason(id) if Status(row.value["status"]) in WAITING else ""
+        return {**row.value, "waiting_reason": reason} if reason else row.value
+
+    def waiting_reason(self, id: str) -> str:
+        """Why a job waits for its turn; '' when it does not wait."""
+        return self._queue.reason(id)
+
+    def queue_facts(self) -> dict[str, Any]:
+        """How many jobs are `running` and `waiting`, and the `reason` why the first of these waits."""
+        return self._queue.facts()
 
     def stop(self, id: str, *changes: Change) -> None:
         """Ask a job to end; nothing happens when it has ended already. NotFound when there is none."""
         self._perform(id, self.apply(id, Event.STOP, changes=changes))
+        self._queue.remove(id)
 
     def interrupt(self, id: str) -> None:
         """Take away what a job runs on (a spot instance's reclaim): SIGTERM, its grace, and back into the queue.
@@ -111,7 +121,7 @@ class Jobs:
             threading.Thread(target=_remove_all, args=(left,), daemon=True).start()
         found = [row for id in waiting if (row := self._cloud.store.get(JOBS, id)) is not None]
         for row in sorted(found, key=lambda row: (row.value["created"], row.id)):
-            self._enqueue(row.id)
+            self._enqueue(spec_from_record(row.value["spec"]), row.value)
 
     def reset(self) -> None:
         """End every job and forget it."""
@@ -120,6 +130,7 @@ class Jobs:
             work.give_up()
         self._changes.reopen()
         self._is_closed = False
+        self._queue.open()
 
     def close(self) -> None:
         """End what runs: those jobs have failed; the queue stays for the next start."""
@@ -156,32 +167,25 @@ class Jobs:
 
     # -- private ------------------------------------------------------------------------------------------------------
 
-    def _enqueue(self, id: str) -> None:
-        with self._lock:
-            self._queue.append(id)
-            if not self._is_closed and len(self._threads) < self._parallel:
-                thread = threading.Thread(target=self._serve, name="pilvi-job", daemon=True)
-                self._threads.add(thread)
-                thread.start()
+    def _enqueue(self, spec: JobSpec, record: dict[str, Any]) -> None:
+        until = None if spec.max_wait_s is None else record["created"].timestamp() + spec.max_wait_s
+        self._queue.add(spec.id, wishes_of(spec), until)
 
-    def _serve(self) -> None:
-        """Take jobs until there are none, then end."""
-        while True:
-            with self._lock:
-                if self._is_closed or not self._queue:
-                    self._threads.discard(threading.current_thread())
-                    return
-                id = self._queue.popleft()
-            try:
-                self._drive(id)
-            except Exception:  # the job is told as it stands in the records; other jobs must go on
-                log.exception("job %s was lost by its runner", id)
+    def _refuse(self, id: str, trouble: str) -> None:
+        """There will never be a place for it."""
+        self.apply(id, Event.BEGIN)
+        self.apply(id, Event.BROKE, trouble)
 
-    def _drive(self, id: str) -> None:
+    def _give_up_waiting(self, id: str) -> None:
+        self._perform(id, self.apply(id, Event.WAITED))
+        self._queue.remove(id)
+
+    def _drive(self, id: str, grants: tuple[Grant, ...]) -> bool:
+        """Carry out a job from its beginning to its end; whether it is to run again."""
         row = self._cloud.store.get(JOBS, id)
         if row is None:
-            return
-        work = Work(self._cloud, self, spec_from_record(row.value["spec"]), row.value)
+            return False
+        work = Work(self._cloud, self, spec_from_record(row.value["spec"]), row.value, grants)
         runs_again = False
         self._working[id] = work
         try:
@@ -195,8 +199,7 @@ class Jobs:
         finally:
             work.clean()
             del self._working[id]
-        if runs_again:
-            self._enqueue(id)
+        return runs_again
 
     def _perform(self, id: str, instructions: tuple[Do, ...]) -> None:
         """What somebody other than the job's own thread has to do."""
@@ -205,17 +208,21 @@ class Jobs:
             work.terminate()
 
     def _end_all(self) -> None:
-        with self._lock:
-            self._is_closed = True
-            self._queue.clear()
-            threads = list(self._threads)
+        self._is_closed = True
+        self._queue.close()
         self._changes.close()
         for work in list(self._working.values()):
             work.give_up()
-        deadline = self._cloud.clock.time_s() + _CLOSE_S
-        for thread in threads:
-            # Whoever cannot end in time goes with the process, and the next start tells its job lost.
-            thread.join(max(0.0, deadline - self._cloud.clock.time_s()))
+        # Whoever cannot end in time goes with the process, and the next start tells its job lost.
+        self._queue.join(_CLOSE_S)
+
+
+def wishes_of(spec: JobSpec) -> Wishes:
+    """What each member needs. A limit that stands by itself is a wish for that much memory."""
+    found = tuple(member.resources or spec.resources for member in spec.all_members)
+    if spec.memory_mib is None:
+        return found
+    return tuple(wish if wish.memory_mib else replace(wish, memory_mib=spec.memory_mib) for wish in found)
 
 
 def _remove_all(folders: list[Path]) -> None:

@@ -126,7 +126,7 @@ def test_a_big_machine_gives_the_whole_type() -> None:
 
 def test_no_wish_gets_a_slot() -> None:
     grant = grant_of(EIGHT, NONE)
-    assert (grant.cpus, grant.memory_mib, grant.gpus, grant.notes) == (None, 4096, (), ())
+    assert (grant.cpus, grant.memory_mib, grant.gpus, grant.notes) == (None, 4096, None, ())
 
 
 def test_a_single_core_runs_two() -> None:
@@ -176,7 +176,7 @@ def test_more_gpus_than_there_are_is_all() -> None:
 
 def test_no_gpu_is_the_cpu_and_is_said() -> None:
     grant = grant_of(TWO, wish(2, 8192, 1, 16384))
-    assert grant.gpus == ()
+    assert grant.gpus is None
     assert grant.notes == ("ml.x has 1 GPU with 16.0 GiB; this machine has none, so the program runs on the CPU",)
 
 
@@ -232,7 +232,7 @@ def test_an_engine_with_its_own_queue_gets_everything_at_once() -> None:
     (_, grants), (_, others) = placement.start()
     assert len(grants) == 16
     assert (grants[0].cpus, grants[0].memory_mib, len(grants[0].gpus or ())) == (96, 1 << 20, 8)
-    assert others[0] == Grant("", None, None, ())
+    assert others[0] == Grant("", None, None, None)
 
 
 # -- always ---------------------------------------------------------------------------------------------------------------
