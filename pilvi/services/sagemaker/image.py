@@ -24,9 +24,11 @@ _ECR_HOST = re.compile(
 # 0.23-1-cpu-py3 -> 0.23-1; 2.5.1-transformers4.49.0-gpu-py311 -> 2.5.1
 _VERSION = re.compile(r"\d+(?:\.\d+)*(?:-\d+(?=-|$))?")
 
-SCRIPT = ("train",)
+SCRIPT = ("python3", "-m", "pilvi_train")
+"""Script mode: `pilvi/runtimes/training/pilvi_train.py`."""
 SUPPORT = "pilvi.runtimes.training"
 BUILTIN = "pilvi.runtimes.builtin"
+SPARK = "pilvi.runtimes.spark"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ class Runtime:
     command: tuple[str, ...] = SCRIPT
     """What it runs when the request names no entry point."""
     training_module: str = ""
-    """The framework's own module for the training toolkit."""
+    """The framework's own module of AWS's container, as SM_FRAMEWORK_MODULE tells it."""
     support: str = SUPPORT
     """The package of pilvi.runtimes that jobs see below /opt/pilvi."""
     framework: str = ""
@@ -65,8 +67,8 @@ class Runtime:
         return env
 
 
-def _script(environment: str, framework: str) -> Runtime:
-    return Runtime(environment, SCRIPT, "pilvi_script_mode:main", framework=framework)
+def _script(environment: str, framework: str, container: str) -> Runtime:
+    return Runtime(environment, SCRIPT, f"sagemaker_{container}_container.training:main", framework=framework)
 
 
 def _builtin(repository: str, environment: str = "algorithms") -> Runtime:
@@ -78,25 +80,25 @@ _DEEP = (
     "blazingtext", "forecasting-deepar", "image-classification", "ntm", "object-detection", "object2vec", "semantic-segmentation", "seq2seq",
 )  # fmt: skip
 XGBOOST = _builtin("xgboost")
-XGBOOST_SCRIPT = _script("algorithms", "xgboost-cpu")
+XGBOOST_SCRIPT = _script("algorithms", "xgboost-cpu", "xgboost")
 """The algorithms' environment holds all that scripts find in AWS's container: one folder, one installation for both."""
 
 RUNTIMES = {
-    "sagemaker-scikit-learn": _script("scikit-learn", "scikit-learn"),
+    "sagemaker-scikit-learn": _script("scikit-learn", "scikit-learn", "sklearn"),
     "sagemaker-xgboost": XGBOOST_SCRIPT,
     "xgboost": XGBOOST,
-    "pytorch-training": _script("pytorch", "torch"),
-    "pytorch-training-graviton": _script("pytorch", "torch"),
-    "sagemaker-pytorch": _script("pytorch", "torch"),
-    "smdistributed-modelparallel": _script("pytorch", "torch"),
-    "huggingface-pytorch-training": _script("pytorch", "torch"),
-    "tensorflow-training": _script("tensorflow", "tensorflow"),
-    "sagemaker-tensorflow-scriptmode": _script("tensorflow", "tensorflow"),
-    "huggingface-tensorflow-training": _script("tensorflow", "tensorflow"),
-    "mxnet-training": _script("mxnet", "mxnet"),
-    "sagemaker-mxnet": _script("mxnet", "mxnet"),
+    "pytorch-training": _script("pytorch", "torch", "pytorch"),
+    "pytorch-training-graviton": _script("pytorch", "torch", "pytorch"),
+    "sagemaker-pytorch": _script("pytorch", "torch", "pytorch"),
+    "smdistributed-modelparallel": _script("pytorch", "torch", "pytorch"),
+    "huggingface-pytorch-training": _script("pytorch", "torch", "huggingface_pytorch"),
+    "tensorflow-training": _script("tensorflow", "tensorflow-cpu", "tensorflow"),
+    "sagemaker-tensorflow-scriptmode": _script("tensorflow", "tensorflow-cpu", "tensorflow"),
+    "huggingface-tensorflow-training": _script("tensorflow", "tensorflow-cpu", "tensorflow"),
+    "mxnet-training": _script("mxnet", "mxnet", "mxnet"),
+    "sagemaker-mxnet": _script("mxnet", "mxnet", "mxnet"),
     "sagemaker-base-python": Runtime(""),
-    "sagemaker-spark-processing": Runtime("spark", ("smspark-submit",), framework="pyspark"),
+    "sagemaker-spark-processing": Runtime("spark", ("smspark-submit",), support=SPARK, framework="pyspark"),
     **{name: _builtin(name) for name in _TABULAR},
     **{name: _builtin(name, "pytorch") for name in _DEEP},
 }

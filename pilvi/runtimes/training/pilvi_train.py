@@ -1,0 +1,179 @@
+"""`train` of the framework images: prepare the customer's source, run it, tell how it ended.
+
+    configuration --> source --> requirements --> command --> the script, its stderr passed on and its end remembered
+    pilvi_environment  pilvi_source  pilvi_requirements  pilvi_launch
+
+Keeps to the contract of AWS's training toolkit (arguments, SM_ variables, failure texts) with the standard library alone: what it
+imports is the time before a script's first line.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from types import FrameType
+
+import pilvi_launch
+import pilvi_requirements
+import pilvi_source
+from pilvi_environment import BASE, CODE, OUTPUT, Environment
+from pilvi_source import ClientError, ProgramError
+
+TAIL_BYTES = 64 << 10
+OTHER_LINES = 3
+_INFO = 20
+_RESOLVE_S = 60
+
+
+def main() -> int:
+    """The exit status; the failure file has the words."""
+    try:
+        env = Environment()
+        tell_versions()
+        train(env)
+    except ClientError as error:
+        return _failed(str(error))
+    except Exception as error:  # noqa: BLE001 - the job must end with a reason
+        import traceback
+
+        return _failed(f"Framework Error: \n{traceback.format_exc()}\n{error}")
+    _tell("Reporting training SUCCESS")
+    (OUTPUT / "success").touch()
+    return 0
+
+
+def train(env: Environment) -> None:
+    """Run the script as hyperparameters and channels say."""
+    for folder in (OUTPUT / "data", OUTPUT / "intermediate", BASE / "model"):
+        folder.mkdir(parents=True, exist_ok=True)
+    program = pilvi_source.prepare(env.module_dir, env.user_entry_point, CODE)
+    pilvi_requirements.install(program, CODE) if _has_requirements() else None
+    variables = env.variables() | {
+        "SAGEMAKER_JOB_NAME": env.job_name_parameter,
+        "SAGEMAKER_REGION": env.region,
+        "CURRENT_HOST": env.current_host,
+        "PYTHONPATH": os.pathsep.join([str(CODE), *os.environ.get("PYTHONPATH", "").split(os.pathsep)]).rstrip(os.pathsep),
+    }
+    if not program.endswith(".py"):
+        path = CODE / program
+        path.chmod(0o777) if path.exists() else None
+    if len(env.hosts) > 1:
+        _wait_for_names(env.hosts)
+    command = pilvi_launch.launch_command(env, program, CODE, variables)
+    if env.log_level <= _INFO:
+        _tell_invocation(env, command, variables)
+    code, tail = run(command, {**os.environ, **variables})
+    if code:
+        raise ProgramError("ExecuteUserScriptError", code, last_words(tail), command)
+
+
+def run(command: list[str], env: dict[str, str]) -> tuple[int, bytes]:
+    """Run it to its end: exit status as shells tell it, and the end of what it said on stderr.
+
+    A request to stop goes to the whole process group, so the script has it already: whoever waits for it only must not die first.
+    """
+
+    def is_heard(number: int, frame: FrameType | None) -> None:
+        del number, frame
+
+    signal.signal(signal.SIGTERM, is_heard)
+    child = subprocess.Popen(command, env=env, cwd=CODE, stderr=subprocess.PIPE)
+    tail = b""
+    assert child.stderr is not None
+    while piece := os.read(child.stderr.fileno(), 65536):
+        os.write(2, piece)
+        tail = (tail + piece)[-TAIL_BYTES:]
+    code = child.wait()
+    # A signal is told as shells tell it, and as AWS does: 137 for SIGKILL.
+    return (code if code >= 0 else 128 - code), tail
+
+
+def last_words(tail: bytes) -> str:
+    """The exception at the end of a traceback, or the last lines where there is no traceback."""
+    lines = tail.decode(errors="replace").rstrip().splitlines()
+    starts = [number for number, line in enumerate(lines) if "Traceback (most recent call last)" in line]
+    if not starts:
+        return "\n".join(lines[-OTHER_LINES:])
+    start = _first_rank(lines, starts)
+    before = lines[start].index("Traceback")
+    after = [line[before:] for line in lines[start + 1 :]]
+    first = next((number for number, line in enumerate(after) if line and not line[0].isspace()), 0)
+    ends = next((number for number, line in enumerate(after[first:], first) if line.startswith("[rank")), len(after))
+    return "\n".join(after[first : max(ends, first + 1)]).rstrip()
+
+
+def _first_rank(lines: list[str], starts: list[int]) -> int:
+    """The traceback that tells most: of torchrun's ranks the first, not torchrun's own that follows; else the last one."""
+    own = next(
+        (number for number, line in enumerate(lines) if "torch.distributed.elastic" in line or "ChildFailedError" in line), None
+    )
+    before = [start for start in starts if own is None or start < own]
+    ranks = [start for start in before if lines[start].startswith("[rank")]
+    return ranks[0] if ranks else (before or starts)[-1]
+
+
+def tell_versions() -> None:
+    """Which framework version really runs, beside the one that the image's tag asks for."""
+    package, image = os.environ.get("PILVI_FRAMEWORK"), os.environ.get("PILVI_IMAGE")
+    if not (package and image):
+        return
+    try:
+        print(
+            f"Image {image}: this job runs {package} {importlib.metadata.version(package)} on Python {sys.version.split()[0]}.",
+            flush=True,
+        )
+    except importlib.metadata.PackageNotFoundError:
+        print(f"Image {image}: {package} is not in this environment.", flush=True)
+
+
+def _has_requirements() -> bool:
+    return (CODE / "requirements.txt").exists() or (CODE / "setup.py").exists()
+
+
+def _wait_for_names(hosts: list[str]) -> None:
+    """The other hosts' names lead somewhere."""
+    until = time.monotonic() + _RESOLVE_S
+    for host in hosts:
+        while True:
+            try:
+                socket.gethostbyname(host)
+                break
+            except OSError as error:
+                if time.monotonic() > until:
+                    raise ClientError(f"The host {host} of this job cannot be found: {error}") from error
+                time.sleep(0.2)
+
+
+def _tell_invocation(env: Environment, command: list[str], variables: dict[str, str]) -> None:
+    training = json.dumps(env.properties(), indent=4)
+    lines = "\n".join(f"{name}={value}" for name, value in variables.items())
+    _tell(
+        f"Invoking user script\n\nTraining Env:\n\n{training}\n\nEnvironment variables:\n\n{lines}\n\n"
+        f"Invoking script with the following command:\n\n{' '.join(command)}\n\n"
+    )
+
+
+def _failed(text: str) -> int:
+    _tell("Reporting training FAILURE", "ERROR")
+    _tell(text, "ERROR")
+    failure = OUTPUT / "failure"
+    if not failure.exists():
+        failure.parent.mkdir(parents=True, exist_ok=True)
+        failure.write_text(text)
+    return 1
+
+
+def _tell(text: str, level: str = "INFO") -> None:
+    moment = time.time()
+    stamp = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(moment))
+    print(f"{stamp},{int(moment % 1 * 1000):03d} sagemaker-training-toolkit {level:<8} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
