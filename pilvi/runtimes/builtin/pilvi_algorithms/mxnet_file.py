@@ -29,8 +29,7 @@ def write_arrays(arrays: Mapping[str, Any]) -> bytes:
         out.append(struct.pack("<iii", 1, 0, 0))  # cpu, device 0, float32
         out.append(values.tobytes())
     out.append(struct.pack("<Q", len(arrays)))
-    for name in arrays:
-        out.append(struct.pack("<Q", len(name.encode())) + name.encode())
+    out += [struct.pack("<Q", len(name.encode())) + name.encode() for name in arrays]
     return b"".join(out)
 
 
