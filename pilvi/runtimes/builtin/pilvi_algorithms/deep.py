@@ -27,6 +27,11 @@ def describe_device() -> str:
     return f"CPU, {torch.get_num_threads()} threads"
 
 
+def one_thread() -> None:
+    """For networks whose steps are small: two threads that meet after every small step wait for each other more than they work."""
+    torch.set_num_threads(1)
+
+
 def seed(number: int = 0) -> None:
     """Two runs of one job give one model."""
     torch.manual_seed(number)

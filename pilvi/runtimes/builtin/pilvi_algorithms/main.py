@@ -36,6 +36,9 @@ def module_for(repository: str) -> ModuleType:
     name = f"pilvi_algorithms.{repository.removeprefix('sagemaker-').replace('-', '_')}"
     if importlib.util.find_spec(name) is None:
         raise ClientError(f"The algorithm of image {repository} is not available.")
+    if importlib.util.find_spec("torch") is not None:
+        # Read when torch is imported: threads that spin while they wait take the time of the other jobs' threads.
+        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     return importlib.import_module(name)
 
 
