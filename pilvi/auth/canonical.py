@@ -13,6 +13,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
+from hashlib import sha256
+from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
 _UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
@@ -126,6 +128,23 @@ def signing_key(secret: str, date: str, region: str, service: str) -> bytes:
     for part in (region, service, "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
     return key
+
+
+def mac(key: bytes, message: bytes) -> bytes:
+    """HMAC-SHA256. Many messages are signed by few keys, so the key's half of the work is kept."""
+    inner, outer = _halves(key)
+    inner, outer = inner.copy(), outer.copy()
+    inner.update(message)
+    outer.update(inner.digest())
+    signature: bytes = outer.digest()
+    return signature
+
+
+@lru_cache(maxsize=1024)
+def _halves(key: bytes) -> tuple[Any, Any]:
+    """The two hashes of RFC 2104 after the key's block. Keys here are digests, so never longer than a block."""
+    block = key.ljust(64, b"\0")
+    return sha256(bytes([byte ^ 0x36 for byte in block])), sha256(bytes([byte ^ 0x5C for byte in block]))
 
 
 def same(one: str, other: str) -> bool:

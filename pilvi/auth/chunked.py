@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import hmac
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from typing import Final, Literal
@@ -56,7 +55,7 @@ class ChunkSigner:
         self._check(signature, f"AWS4-HMAC-SHA256-TRAILER\n{self._prefix}\n{self._last}\n{hashlib.sha256(text).hexdigest()}")
 
     def _check(self, signature: str, to_sign: str) -> None:
-        expected = hmac.digest(self._key, to_sign.encode(), "sha256").hex()
+        expected = canonical.mac(self._key, to_sign.encode()).hex()
         if not canonical.same(expected, signature):
             raise s3_error(mismatch(self.claim._replace(signature=signature), to_sign))
         self._last = expected

@@ -76,7 +76,7 @@ class GlobalContext:
     def __init__(
         self,
         principal: Principal,
-        now: datetime,
+        now: Callable[[], datetime],
         source_ip: str,
         secure: bool,
         region: str,
@@ -113,7 +113,7 @@ class GlobalContext:
 def global_context(
     principal: Principal,
     *,
-    now: datetime,
+    now: Callable[[], datetime],
     source_ip: str = "",
     secure: bool = False,
     region: str = "",
@@ -162,8 +162,8 @@ def _mfa(context: GlobalContext) -> Value | None:
 
 
 _KEYS: dict[str, Callable[[GlobalContext], Value | None]] = {
-    "aws:currenttime": lambda context: stamp(context.now),
-    "aws:epochtime": lambda context: str(int(context.now.timestamp())),
+    "aws:currenttime": lambda context: stamp(context.now()),
+    "aws:epochtime": lambda context: str(int(context.now().timestamp())),
     "aws:multifactorauthpresent": _mfa,
     "aws:principalaccount": _principal_account,
     "aws:principalarn": _principal_arn,

@@ -12,7 +12,7 @@ Source: IAM User Guide, "AWS Signature Version 4 for API requests"; S3 API refer
 
 from __future__ import annotations
 
-import hmac
+import re
 from datetime import datetime
 from functools import lru_cache
 from hashlib import sha256
@@ -27,6 +27,7 @@ __all__ = ["MAX_SKEW_S", "AuthError", "Claim", "known_region", "read_claim", "un
 
 MAX_SKEW_S = 900
 _ALGORITHM = "AWS4-HMAC-SHA256"
+_SHA256 = re.compile("[0-9a-f]{64}")
 _SIGNATURE_LAST = "Signature="
 _Scope = tuple[str, str, str, str, tuple[str, ...]]
 _HEADER_MALFORMED = "The authorization header is malformed; "
@@ -226,7 +227,7 @@ def payload_mismatch(declared: str, computed: str) -> AuthError:
 
 def is_sha256(text: str) -> bool:
     """Whether a text has the form of a SHA-256 in lower-case hexadecimal."""
-    return len(text) == 64 and text.isalnum() and not text.strip("0123456789abcdef")
+    return _SHA256.fullmatch(text) is not None
 
 
 def _sign(claim: Claim, request: Request, key: bytes, path: str, query: str, payload: str) -> tuple[str, str, str]:
@@ -235,7 +236,7 @@ def _sign(claim: Claim, request: Request, key: bytes, path: str, query: str, pay
     text = f"{request.method}\n{path}\n{query}\n{lines}\n{';'.join(claim.signed_headers)}\n{payload}"
     digest = sha256(canonical.wire_bytes(text)).hexdigest()
     to_sign = f"{_ALGORITHM}\n{claim.timestamp}\n{claim.date}/{claim.region}/{claim.service}/aws4_request\n{digest}"
-    return hmac.digest(key, to_sign.encode(), "sha256").hex(), to_sign, text
+    return canonical.mac(key, to_sign.encode()).hex(), to_sign, text
 
 
 def _signed_literally(claim: Claim, request: Request, key: bytes, payload: str, without: str | None, is_s3: bool) -> bool:

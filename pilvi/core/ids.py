@@ -18,13 +18,13 @@ class Ids:
 
     def __init__(self, entropy: Callable[[int], bytes] = os.urandom) -> None:
         self._entropy = entropy
-        self._request_base = entropy(8).hex()
+        base = entropy(8).hex()
+        self._request_prefix = f"{base[:8]}-{base[8:12]}-4{base[13:16]}-8{base[9:12]}-"
         self._request_numbers = itertools.count(int.from_bytes(entropy(5), "big"))
 
     def request(self) -> str:
         """A request id: unique, in a UUID's form, made without asking the kernel for randomness each time."""
-        base = self._request_base
-        return f"{base[:8]}-{base[8:12]}-4{base[13:16]}-8{base[9:12]}-{next(self._request_numbers) & 0xFFFFFFFFFFFF:012x}"
+        return self._request_prefix + "%012x" % (next(self._request_numbers) & 0xFFFFFFFFFFFF)
 
     def pick(self, alphabet: str, length: int) -> str:
         """`length` characters of an alphabet whose size divides 256 or is close enough for a name."""

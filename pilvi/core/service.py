@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pilvi.core.arn import Arn, partition_of
@@ -38,19 +37,34 @@ Handler = Callable[..., Any]
 """(ctx, req) -> result mapping or None, or a coroutine function of the same."""
 
 
-@dataclass(frozen=True, slots=True)
-class Access:
-    """One permission a call needs: an IAM action on a resource, with what the resource itself says about it."""
+_NOTHING: Mapping[str, Any] = {}
 
-    action: str
-    """`s3:GetObject`"""
-    resource: str = "*"
-    resource_policy: Mapping[str, Any] | None = None
-    """The policy document attached to the resource, if it has one."""
-    resource_account: str = ""
-    """The account that owns the resource; '' is the caller's."""
-    context: Mapping[str, Any] = field(default_factory=dict)
-    """Further condition keys: {"s3:prefix": "photos/"}."""
+
+class Access:
+    """One permission a call needs: an IAM action on a resource, with what the resource itself says about it. Never changed."""
+
+    __slots__ = ("action", "context", "resource", "resource_account", "resource_policy")
+
+    def __init__(
+        self,
+        action: str,
+        resource: str = "*",
+        resource_policy: Mapping[str, Any] | None = None,
+        resource_account: str = "",
+        context: Mapping[str, Any] = _NOTHING,
+    ) -> None:
+        self.action = action
+        """`s3:GetObject`"""
+        self.resource = resource
+        self.resource_policy = resource_policy
+        """The policy document attached to the resource, if it has one."""
+        self.resource_account = resource_account
+        """The account that owns the resource; '' is the caller's."""
+        self.context = context
+        """Further condition keys: {"s3:prefix": "photos/"}."""
+
+    def __repr__(self) -> str:
+        return f"Access({self.action!r}, {self.resource!r})"
 
 
 AccessRule = Callable[["Context", str, Mapping[str, Any]], "Sequence[Access]"]
@@ -63,7 +77,9 @@ Site = Callable[["Context", Request], Awaitable[Response]]
 class Operations:
     """The operation functions of one noun, by their boto3 name."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, on_loop: bool = False) -> None:
+        """on_loop: all of them are `async def`; compiled functions cannot be asked whether they are."""
+        self.on_loop = on_loop
         self.handlers: dict[str, Handler] = {}
         self.records_only: set[str] = set()
         self.anywhere_names: set[str] = set()
@@ -109,17 +125,18 @@ class Service:
         self.handlers: dict[str, Handler] = {}
         self.records_only: set[str] = set()
         self.anywhere: set[str] = set()
+        self.is_async: dict[str, bool] = {}
         for ops in operations:
             if twice := self.handlers.keys() & ops.handlers.keys():
                 raise TypeError(f"{name}: declared twice: {', '.join(sorted(twice))}")
             self.handlers |= ops.handlers
             self.records_only |= ops.records_only
             self.anywhere |= ops.anywhere_names
+            self.is_async |= {name: ops.on_loop or inspect.iscoroutinefunction(handler) for name, handler in ops.handlers.items()}
         self.errors = dict(errors or {})
         self.access = access
         self.sites = dict(sites or {})
         self.close = close
-        self.is_async = {name: inspect.iscoroutinefunction(handler) for name, handler in self.handlers.items()}
 
 
 class Cloud(Protocol):

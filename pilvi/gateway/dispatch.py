@@ -78,7 +78,7 @@ class Dispatcher:
         policies = self._identities.policies(ctx.identity or principal)
         context = global_context(
             principal,
-            now=ctx.clock.now(),
+            now=ctx.clock.now,
             source_ip=ctx.source_ip,
             secure=ctx.secure,
             region=ctx.region,

@@ -328,6 +328,8 @@ def _one_line(text: str) -> str:
     """A header may not hold line breaks: whoever wrote them wanted another header. What HTTP cannot carry goes as RFC 2047
     has it, as S3 returns such metadata.
     """
+    if text.isascii() and text.isprintable():
+        return text
     if _UNFIT.search(text) is None:
         return text
     text = _BREAKS.sub(" ", text)

@@ -7,6 +7,7 @@ import math
 from base64 import b64encode
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any
 
 from pilvi.core.streams import ByteStream
@@ -69,6 +70,7 @@ def iso8601_millis(instant: datetime) -> str:
     return _utc(instant).isoformat(timespec="milliseconds")[:23] + "Z"
 
 
+@lru_cache(maxsize=4096)
 def rfc822(instant: datetime) -> str:
     """Fri, 02 Jan 2026 03:04:05 GMT"""
     t = _utc(instant)

@@ -172,7 +172,7 @@ def facts_of(ctx: Context) -> GlobalContext:
     """What is known of the request, for the conditions of a trust policy."""
     return global_context(
         ctx.principal,
-        now=ctx.clock.now(),
+        now=ctx.clock.now,
         source_ip=ctx.source_ip,
         secure=ctx.secure,
         region=ctx.region,

@@ -19,7 +19,6 @@ import itertools
 import json
 import os
 import threading
-import weakref
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
@@ -65,12 +64,12 @@ class Keyring:
         self._lock = threading.Lock()
         self._keys, self._current = _read(self._path) if self._path.exists() else _make(self._path)
         self._cipher_of = lru_cache(4096)(self._derive)
+        self._process = os.getpid()
         self._session = self._new_session()
-        _keyrings.add(self)
 
     def seal(self, data: bytes | memoryview, context: bytes = b"") -> bytes:
         """Encrypt a message of up to some MiB; only `unseal` with the same context opens it."""
-        session = self._session
+        session = self._session if self._process == os.getpid() else self._of_this_process()
         number = next(session.numbers)
         if number > SESSION_MESSAGES:
             self._session = self._new_session()
@@ -107,10 +106,12 @@ class Keyring:
             self._session = self._new_session()
         return current.hex()
 
-    def renew_session(self) -> None:
-        """Never share a count with another process: called in the child of a fork."""
+    def _of_this_process(self) -> _Session:
+        """A session of its own in the child of a fork: two processes never share a count."""
         self._lock = threading.Lock()
         self._session = self._new_session()
+        self._process = os.getpid()
+        return self._session
 
     def _new_session(self) -> _Session:
         prefix = _MESSAGE + self._current + os.urandom(_SALT_BYTES)
@@ -122,17 +123,6 @@ class Keyring:
         if key is None:
             raise Invalid(f"This was sealed by a master key ({key_id.hex()}) that is not in {self._path}.")
         return AESGCM(hmac.digest(key, b"session:" + salt, hashlib.sha256))
-
-
-_keyrings: weakref.WeakSet[Keyring] = weakref.WeakSet()
-
-
-def _renew_all() -> None:
-    for keyring in _keyrings:
-        keyring.renew_session()
-
-
-os.register_at_fork(after_in_child=_renew_all)
 
 
 # -- the file --------------------------------------------------------------------------------------------------------

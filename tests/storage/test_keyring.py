@@ -25,7 +25,7 @@ def test_what_is_sealed_opens(keyring: Keyring, data: bytes) -> None:
     assert len(sealed) == len(data) + OVERHEAD_BYTES
     assert keyring.unseal(sealed, b"here") == data
     assert keyring.unseal(memoryview(sealed), b"here") == data
-    assert not data or data not in sealed
+    assert len(data) < 8 or data not in sealed
 
 
 def test_every_altered_byte_is_noticed(keyring: Keyring) -> None:

@@ -267,7 +267,7 @@ class Identities:
         inherited = calling.session if calling is not None else {}
         source_identity = source_identity or inherited.get("source_identity")
         role = self._find_role(role_arn)
-        facts = global_context(caller, now=self._clock.now(), identity=calling) if facts is None else facts
+        facts = global_context(caller, now=self._clock.now, identity=calling) if facts is None else facts
         facts = facts | trust_context(session_name, tags, external_id, source_identity)
         for action in trusted_actions(tags, source_identity):
             if role is None or not is_trusted(role["AssumeRolePolicyDocument"], caller, action, role_arn, facts):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from pilvi.core.errors import ServiceError
@@ -62,6 +63,7 @@ def seconds(instant: datetime) -> int:
     return int(instant.timestamp())
 
 
+@lru_cache(maxsize=4096)
 def instant_of(mtime: int) -> datetime:
     return datetime.fromtimestamp(mtime, UTC)
 

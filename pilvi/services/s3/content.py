@@ -14,14 +14,13 @@ import asyncio
 import hashlib
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
-from itertools import islice
 from threading import Lock, RLock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream
 from pilvi.services.s3.digest import Buffer, Declared, Hash, Sums, sums_of
+from pilvi.services.s3.flow import Block, ahead, blocks_of
 from pilvi.storage.records import BodyNames, Change, DeleteBody, PutBody, new_body_name
 
 if TYPE_CHECKING:
@@ -30,16 +29,10 @@ if TYPE_CHECKING:
 INLINE_BYTES = 32 << 10
 """Up to here bytes live beside the records; beyond, in a file of their own."""
 
-BLOCK_BYTES = 2 << 20
-"""Large bodies are hashed and written in blocks of about this size; two or three of them are in memory at a time."""
-
 GATHER_BYTES = 256 << 10
 
 READ_BYTES = 256 << 10
 """Large objects are opened in pieces of this size: memory of larger ones is handed back to the system each time."""
-PIECES_AHEAD = 4
-
-Block = list[Buffer]
 
 INLINE_MARK = BodyNames.MARK
 """How names of inline bytes begin; blob files are never called so."""
@@ -70,14 +63,14 @@ class Stored(NamedTuple):
     """What the claiming transaction must contain."""
 
 
-@dataclass(slots=True)
 class Holds:
     """Which bytes are being read, and which of them are to be deleted afterwards."""
 
-    lock: Any = field(default_factory=RLock)
-    """Re-entrant: a reader may be dropped by the garbage collector in the middle of anything."""
-    readers: Counter[str] = field(default_factory=Counter)
-    doomed: set[str] = field(default_factory=set)
+    def __init__(self) -> None:
+        self.lock = RLock()
+        """Re-entrant: a reader may be dropped by the garbage collector in the middle of anything."""
+        self.readers: Counter[str] = Counter()
+        self.doomed: set[str] = set()
 
 
 # -- in -------------------------------------------------------------------------------------------------------------------
@@ -165,25 +158,6 @@ def gathered(block: Block) -> Iterator[Buffer]:
 
 def size_of(block: Block) -> int:
     return sum(map(len, block))
-
-
-async def blocks_of(body: ByteStream) -> AsyncIterator[Block]:
-    """The body's pieces in blocks of at least BLOCK_BYTES, but for the last."""
-    if body.data is not None:
-        view = memoryview(body.data)
-        for start in range(0, len(view), BLOCK_BYTES):
-            yield [view[start : start + BLOCK_BYTES]]
-        return
-    block: Block = []
-    size = 0
-    async for piece in body:
-        block.append(piece)
-        size += len(piece)
-        if size >= BLOCK_BYTES:
-            yield block
-            block, size = [], 0
-    if block:
-        yield block
 
 
 async def undo(ctx: Context, stored: Stored) -> None:
@@ -280,30 +254,6 @@ class Reader:
 
     def __del__(self) -> None:
         self.close()
-
-
-async def ahead(reader: Reader) -> AsyncIterator[bytes]:
-    """What a reader gives, read in a worker thread some pieces ahead of whoever sends them."""
-    loop = asyncio.get_running_loop()
-    coming = loop.run_in_executor(None, some_of, reader)
-    try:
-        while True:
-            pieces = await coming
-            if len(pieces) == PIECES_AHEAD:
-                coming = loop.run_in_executor(None, some_of, reader)
-            for piece in pieces:
-                yield piece
-            if len(pieces) < PIECES_AHEAD:
-                return
-    finally:
-        if not coming.done():
-            await asyncio.wait([coming])
-        if not coming.cancelled():
-            coming.exception()
-
-
-def some_of(reader: Iterator[bytes]) -> list[bytes]:
-    return list(islice(reader, PIECES_AHEAD))
 
 
 # -- holding and letting go -----------------------------------------------------------------------------------------------

@@ -46,7 +46,7 @@ from pilvi.services.s3.history import (
     segments_of,
 )
 
-ops = Operations()
+ops = Operations(on_loop=True)
 
 SINGLE_PUT_BYTES = 5 << 30
 DELETE_KEYS = 1000

@@ -28,6 +28,10 @@ log = logging.getLogger(__name__)
 PAGE_BYTES = 4096
 BATCH_SUBMISSIONS = 512
 BATCH_BYTES = 8 << 20
+COMPANY_S = 0.0003
+"""How long a batch waits for more when the one before it was made of several: each commit costs a sync and two handovers between
+threads, whatever it holds. Whoever writes alone never waits.
+"""
 CHECKPOINT_PAGES = 8000
 """Pages in the WAL (about 32 MiB) that start a checkpoint."""
 
@@ -76,6 +80,9 @@ class Writer:
         self._bodies = caches[1] if caches is not None else None
         self._generations = generations
         self._checkpoint = Checkpoint(self._connection, connect)
+        self._had_company = False
+        self._pause = threading.Lock()
+        self._pause.acquire()
 
     def run(self) -> None:
         ended = False
@@ -98,9 +105,12 @@ class Writer:
             submissions = queue.get()
             if submissions is None:
                 return taken, True
+            if not taken and self._had_company:
+                self._pause.acquire(timeout=COMPANY_S)
             taken += submissions
             for submission in submissions:
                 size += submission.prepared.size_bytes
+        self._had_company = len(taken) > 1
         return taken, False
 
     def _apply(self, taken: list[Submission]) -> None:
