@@ -20,7 +20,6 @@ import os
 import shutil
 import subprocess
 import sys
-import sysconfig
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,8 +30,6 @@ from pilvi.compute import Bind
 from pilvi.core.errors import NotFound, Unavailable
 
 _MARKER = "pilvi-environment.json"
-_NEEDS_COMPILER = {"scikit-learn"}
-"""The training toolkit is published as source with a C extension only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +93,6 @@ class Environments:
             path = self._path(name)
             if found := self.find(name):
                 return found
-            self._check_compiler(name)
             shutil.rmtree(path, ignore_errors=True)
             path.parent.mkdir(parents=True, exist_ok=True)
             try:
@@ -142,14 +138,6 @@ class Environments:
         """Folders outside the venv that its interpreter lives from, as the interpreter itself tells."""
         python = path / "bin" / "python"
         return _interpreter_folders(Path(told_by(python, "import sys; print(sys.base_prefix)")), python)
-
-    def _check_compiler(self, name: str) -> None:
-        if name not in _NEEDS_COMPILER:
-            return
-        if shutil.which("gcc") is None and shutil.which("cc") is None:
-            raise Unavailable(f"Installing {name} needs a C compiler: install the Debian packages gcc and libc6-dev.")
-        if not Path(sysconfig.get_path("include"), "Python.h").is_file():
-            raise Unavailable(f"Installing {name} needs Python's header files: install the Debian package python3-dev.")
 
     def _path(self, name: str) -> Path:
         digest = hashlib.sha256(self._requirements(name) + str(self._python).encode())
