@@ -74,6 +74,8 @@ def _check_definitions(req: Mapping[str, Any]) -> None:
     if bool(req.get("TrainingJobDefinition")) == bool(several):
         raise Invalid("You must specify either TrainingJobDefinition or TrainingJobDefinitions, and not both.")
     if not several:
+        if not (config.get("HyperParameterTuningJobObjective") or req["TrainingJobDefinition"].get("TuningObjective")):
+            raise Invalid("A HyperParameterTuningJobObjective is required: an objective metric and its type.")
         return
     for member in ("HyperParameterTuningJobObjective", "ParameterRanges"):
         if config.get(member):

@@ -20,7 +20,7 @@ from pilvi.core.principal import Principal
 from pilvi.core.service import Context
 from pilvi.services.sagemaker import training_job
 from pilvi.services.sagemaker.access import PRINCIPAL
-from pilvi.services.sagemaker.job_kind import Job, Record, failure_reason
+from pilvi.services.sagemaker.job_kind import Record, failure_reason
 from pilvi.services.sagemaker.tag import tags_of
 from pilvi.services.sagemaker.tuning_check import most_jobs
 from pilvi.services.sagemaker.tuning_child import definitions_of, searches_of, training_request
@@ -286,15 +286,14 @@ def seen(ctx: Context, trial: Trial, objective: Objective, jobs: dict[int, str],
         started=job.get("started"),
         ended=job.get("ended"),
         reason=failure_reason(job),
-        points=points_of(ctx, jobs[trial.number], job, objective.metric),
+        points=points_of(ctx, jobs[trial.number], objective.metric),
         is_stopped_early=is_stopped_early,
     )
 
 
-def points_of(ctx: Context, id: str, job: Job, metric: str) -> list[float]:
+def points_of(ctx: Context, id: str, metric: str) -> list[float]:
     """Every value of the objective that the job has told, as far as they are kept."""
-    points = ctx.jobs.points(id) if hasattr(ctx.jobs, "points") else job.get("metrics") or ()
-    return [point["Value"] for point in points if point["MetricName"] == metric and math.isfinite(point["Value"])]
+    return [point["Value"] for point in ctx.jobs.points(id) if point["MetricName"] == metric and math.isfinite(point["Value"])]
 
 
 def shortened(trial: Trial) -> Trial:

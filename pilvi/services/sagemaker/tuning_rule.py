@@ -30,13 +30,14 @@ _REDUCTION = 3
 
 def is_worse_than_median(trial: Trial, others: Sequence[Trial], objective: Objective) -> bool:
     """AWS's early stopping: at the latest epoch, worse than the median of the completed trials' running averages up to there."""
-    epoch = len(trial.points)
+    if not (epoch := len(trial.points)):
+        return False
     averages = [
         sum(other.points[:epoch]) / epoch
         for other in others
         if other.status == "Completed" and other.definition == trial.definition and len(other.points) >= epoch
     ]
-    return bool(epoch) and len(averages) >= FEWEST_BEFORE and objective.is_better(median(averages), trial.points[-1])
+    return len(averages) >= FEWEST_BEFORE and objective.is_better(median(averages), trial.points[-1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class Hyperband:
 
     def _shares(self) -> tuple[int, ...]:
         steps, epochs = 0, self.min_epochs * _REDUCTION
-        while epochs < self.max_epochs:
+        while epochs <= self.max_epochs:
             steps, epochs = steps + 1, epochs * _REDUCTION
         return tuple(_REDUCTION ** (steps - bracket) for bracket in range(steps + 1))
 
