@@ -75,6 +75,14 @@ def parser() -> argparse.ArgumentParser:
     coverage.add_argument("--json", action="store_true", help="everything, for programs")
     coverage.set_defaults(run=run_coverage)
 
+    spot = commands.add_parser("spot", help="interrupt managed spot training, as AWS does when it wants its instances back")
+    spot_actions = spot.add_subparsers(required=True, metavar="ACTION")
+    interrupt = spot_actions.add_parser("interrupt", help="SIGTERM, 120 seconds, then the job starts again from its checkpoints")
+    interrupt.add_argument("name", help="the training job")
+    interrupt.add_argument("--region", help="the job's Region (default: the server's)")
+    add_data_dir(interrupt)
+    interrupt.set_defaults(run=run_spot_interrupt)
+
     runtimes = commands.add_parser("runtimes", help="list, install and remove the environments that jobs run in")
     actions = runtimes.add_subparsers(required=True, metavar="ACTION")
     for action, run in (("list", run_runtimes_list), ("install", run_runtimes_install), ("remove", run_runtimes_remove)):
@@ -141,6 +149,13 @@ def run_status(arguments: argparse.Namespace) -> int:
     from pilvi.cli.status import report
 
     return report(arguments.data_dir.absolute(), as_json=arguments.json)
+
+
+def run_spot_interrupt(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.spot import interrupt
+
+    print(interrupt(arguments.data_dir.absolute(), arguments.name, arguments.region))
+    return 0
 
 
 def run_coverage(arguments: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -79,7 +79,7 @@ def advanced(
     return new, instructions
 
 
-def seconds_in(record: dict[str, Any], statuses: Collection[Status], now: datetime) -> float:
+def seconds_in(record: Mapping[str, Any], statuses: Collection[Status], now: datetime) -> float:
     """How long a job has been in these states so far, all its runs together."""
     spans = [(entry["start"], entry.get("end") or now) for entry in record["transitions"] if entry["status"] in statuses]
     return float(sum((end - start).total_seconds() for start, end in spans))

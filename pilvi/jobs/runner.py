@@ -116,8 +116,8 @@ class Jobs:
             after = rows[-1].id
             waiting += [row.id for row in rows if Do.QUEUE in self.apply(row.id, Event.SERVER_LOST, SERVER_LOST)]
         folder = self._cloud.config.data_dir / "jobs"
-        if left := list(folder.iterdir()) if folder.is_dir() else []:
-            # Beside the start: a killed job may have left many files. No new job can have one of these names.
+        if left := [_set_aside(path) for path in folder.iterdir()] if folder.is_dir() else []:
+            # Beside the start: a killed job may have left many files.
             threading.Thread(target=_remove_all, args=(left,), daemon=True).start()
         found = [row for id in waiting if (row := self._cloud.store.get(JOBS, id)) is not None]
         for row in sorted(found, key=lambda row: (row.value["created"], row.id)):
@@ -223,6 +223,13 @@ def wishes_of(spec: JobSpec) -> Wishes:
     if spec.memory_mib is None:
         return found
     return tuple(wish if wish.memory_mib else replace(wish, memory_mib=spec.memory_mib) for wish in found)
+
+
+def _set_aside(folder: Path) -> Path:
+    """Out of the way of the same job, which may run again. Where an earlier start did not finish, it has the name already."""
+    if folder.name.startswith("left-"):
+        return folder
+    return folder.rename(folder.with_name(f"left-{folder.name}"))
 
 
 def _remove_all(folders: list[Path]) -> None:

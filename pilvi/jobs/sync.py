@@ -1,7 +1,7 @@
 """Folders that go to S3 while the program runs: checkpoints, continuous outputs.
 
-A file goes when it is new or changed and has kept still from one look to the next; at the end whatever has changed goes. Files
-that the program removes stay in S3. The program is at work in these folders, so nothing in them is opened by following a link.
+A file goes when it is new or changed and has kept still from one look to the next, or when it never keeps still for some looks; at the
+end whatever has changed goes. Files that the program removes stay in S3. The program is at work in these folders, so nothing in them is opened by following a link.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from pilvi.jobs.transfer import TransferFailed, send, told
 log = logging.getLogger("pilvi.jobs")
 
 LOOK_S = 1.0
+_PATIENCE = 3
+"""Looks after which a file goes that changes all the time."""
 
 
 class State(NamedTuple):
@@ -42,12 +44,13 @@ class Sync:
         self._sent = dict(self._states())
         """What is there now came from S3."""
         self._seen: dict[str, State] = {}
+        self._restless: dict[str, int] = {}
 
     def bring(self, ctx: Context, *, is_last: bool) -> None:
         """Send what is new. TransferFailed when something could not be sent; the rest was tried."""
         now, trouble = dict(self._states()), ""
         for name, state in now.items():
-            if self._sent.get(name) != state and (is_last or self._seen.get(name) == state):
+            if self._sent.get(name) != state and (is_last or self._is_ready(name, state)):
                 try:
                     if (sent := self._send(ctx, name)) is not None:
                         self._sent[name] = sent
@@ -58,6 +61,13 @@ class Sync:
         self._seen = now
         if trouble:
             raise TransferFailed(trouble)
+
+    def _is_ready(self, name: str, state: State) -> bool:
+        looks = self._restless[name] = self._restless.get(name, 0) + 1
+        if self._seen.get(name) != state and looks < _PATIENCE:
+            return False
+        del self._restless[name]
+        return True
 
     def _send(self, ctx: Context, name: str) -> State | None:
         """Send one file; gives what it was, or None when it is gone."""

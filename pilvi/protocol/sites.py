@@ -4,6 +4,7 @@
     lambda      function-url   <url-id>.lambda-url.*       /_aws/lambda-url/<url-id>/...
     lambda      runtime-api                                /_pilvi/lambda/<token>/...
     sagemaker   notebook                                   /_aws/notebook/<kind>/...
+    sagemaker   spot                                       /_aws/spot/<job>   (signed)
     ecr         registry       <account>.dkr.ecr.*         /v2/...                     unsigned only: container clients sign nothing
     ecr-public  registry       public.ecr.aws              /v2/public.ecr.aws/...
     s3          preflight      OPTIONS on a bucket or object (CORS)
@@ -29,6 +30,7 @@ _BY_PATH = (
     ("/_aws/lambda-url/", "lambda", "function-url", "url_id"),
     ("/_pilvi/lambda/", "lambda", "runtime-api", "token"),
     ("/_aws/notebook/", "sagemaker", "notebook", "kind"),
+    ("/_aws/spot/", "sagemaker", "spot", "job"),
 )
 _USER_REQUEST = "/_user_request_"
 

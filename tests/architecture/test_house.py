@@ -86,7 +86,7 @@ def test_every_command_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text()
     commands = re.search(r"\{([\w,]+)\}|COMMAND", parser().format_help())
     assert commands is not None
-    for name in ("up", "env", "status", "coverage", "runtimes"):
+    for name in ("up", "env", "status", "coverage", "spot", "runtimes"):
         assert f"`pilvi {name}`" in text
 
 

@@ -11,9 +11,9 @@ from pilvi.jobs.states import TERMINAL, Do, Event, Progress, Status, step
 S, E = Status, Event
 
 
-def walk(*events: Event) -> tuple[list[Status], list[Do]]:
+def walk(*events: Event, progress: Progress = Progress()) -> tuple[list[Status], list[Do]]:  # noqa: B008 - it is frozen
     """The states an event sequence leads through, and all instructions."""
-    progress, path, done = Progress(), [S.QUEUED], []
+    path, done = [S.QUEUED], []
     for event in events:
         progress, instructions = step(progress, event, "why")
         done += instructions
@@ -53,6 +53,63 @@ WORK = [Do.PREPARE, Do.DOWNLOAD, Do.RUN]
 )
 def test_step_follows_the_life_of_a_job(events: tuple[Event, ...], path: list[Status], instructions: list[Do]) -> None:
     assert walk(*events) == (path, instructions)
+
+
+SPOT = Progress(is_interruptible=True)
+RETRY = Progress(restarts_left=1)
+
+
+@pytest.mark.parametrize(
+    ("progress", "events", "path", "instructions"),
+    [
+        (
+            SPOT,
+            (*TO_RUN, E.INTERRUPT, E.BEGIN, E.EXITED_WELL, E.BEGIN, *TO_RUN[1:], E.EXITED_WELL, E.UPLOADED),
+            [*WAY, S.INTERRUPTED, *WAY[1:], S.UPLOADING, S.COMPLETED],
+            [*WORK, Do.TERMINATE, Do.QUEUE, *WORK, Do.UPLOAD, Do.CLEAN],
+        ),
+        (
+            SPOT,
+            (E.BEGIN, E.INTERRUPT, E.PREPARED, E.STOP),
+            [*WAY[:2], S.INTERRUPTED, S.STOPPED],
+            [Do.PREPARE, Do.TERMINATE, Do.QUEUE, Do.CLEAN],
+        ),
+        (
+            SPOT,
+            (*TO_RUN, E.INTERRUPT, E.STOP, E.EXITED_BADLY, E.UPLOADED),
+            [*WAY, S.INTERRUPTED, S.STOPPING, S.UPLOADING, S.STOPPED],
+            [*WORK, Do.TERMINATE, Do.TERMINATE, Do.UPLOAD, Do.CLEAN],
+        ),
+        (
+            SPOT,
+            (*TO_RUN, E.SERVER_LOST, E.SERVER_LOST, E.BEGIN),
+            [*WAY, S.INTERRUPTED, S.STARTING],
+            [*WORK, Do.QUEUE, Do.QUEUE, Do.PREPARE],
+        ),
+        (SPOT, (*TO_RUN, E.STOP, E.SERVER_LOST), [*WAY, S.STOPPING, S.FAILED], [*WORK, Do.TERMINATE, Do.CLEAN]),
+        (SPOT, (*TO_RUN, E.EXITED_WELL, E.INTERRUPT, E.UPLOADED), [*WAY, S.UPLOADING, S.COMPLETED], [*WORK, Do.UPLOAD, Do.CLEAN]),
+        (Progress(), (*TO_RUN, E.INTERRUPT), WAY, WORK),
+        (SPOT, (E.WAITED,), [S.QUEUED, S.WAITED_OUT], [Do.CLEAN]),
+        (
+            SPOT,
+            (*TO_RUN, E.WAITED, E.EXITED_BADLY, E.UPLOADED),
+            [*WAY, S.STOPPING, S.UPLOADING, S.WAITED_OUT],
+            [*WORK, Do.TERMINATE, Do.UPLOAD, Do.CLEAN],
+        ),
+        (
+            RETRY,
+            (*TO_RUN[:2], E.FAULT, *TO_RUN, E.SERVER_LOST),
+            [*WAY[:3], S.RESTARTING, *WAY[1:], S.FAILED],
+            [*WORK[:2], Do.QUEUE, *WORK, Do.CLEAN],
+        ),
+        (RETRY, (*TO_RUN, E.EXITED_BADLY, E.FAULT), [*WAY, S.UPLOADING, S.FAILED], [*WORK, Do.UPLOAD, Do.CLEAN]),
+        (RETRY, (*TO_RUN[:2], E.BROKE), [*WAY[:3], S.FAILED], [*WORK[:2], Do.CLEAN]),
+    ],
+)
+def test_step_runs_again_what_may(
+    progress: Progress, events: tuple[Event, ...], path: list[Status], instructions: list[Do]
+) -> None:
+    assert walk(*events, progress=progress) == (path, instructions)
 
 
 @given(st.lists(st.sampled_from(Event), max_size=30))

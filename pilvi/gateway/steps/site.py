@@ -7,10 +7,15 @@ from typing import TYPE_CHECKING
 from pilvi.core.errors import Unsupported
 from pilvi.core.principal import ANONYMOUS
 from pilvi.core.service import Context
+from pilvi.gateway.steps.authenticate import authenticate
 
 if TYPE_CHECKING:
     from pilvi.gateway.app import Gateway
     from pilvi.gateway.call import Call
+
+
+_SIGNED = frozenset({"spot"})
+"""Sites that are asked with a signature, as AWS's APIs are, and without a body."""
 
 
 async def visit(gateway: Gateway, call: Call) -> None:
@@ -20,10 +25,14 @@ async def visit(gateway: Gateway, call: Call) -> None:
     site = service.sites.get(match.site) if service is not None else None
     if site is None:
         raise Unsupported(f"{match.service} serves no {match.site} here.")
+    is_signed = match.site in _SIGNED and call.claim is not None
+    if is_signed:
+        call.body = b""
+        authenticate(gateway, call)
     context = Context(
         gateway.cloud,
-        principal=ANONYMOUS,
-        account=gateway.config.account,
+        principal=call.principal if is_signed else ANONYMOUS,
+        account=call.principal.account if is_signed else gateway.config.account,
         region=call.region,
         service=match.service,
         request_id=call.request_id,

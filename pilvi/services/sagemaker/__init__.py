@@ -15,6 +15,7 @@ from pilvi.services.sagemaker import (
 from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.notebook_door import door
 from pilvi.services.sagemaker.notebook_fleet import close_fleet
+from pilvi.services.sagemaker.training_spot import spot
 from pilvi.services.sagemaker.tuning_control import close_control
 
 
@@ -41,6 +42,6 @@ service = Service(
         LimitExceeded: "ResourceLimitExceeded",
     },
     access=needed,
-    sites={"notebook": door},
+    sites={"notebook": door, "spot": spot},
     close=close,
 )
