@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import time
 import urllib.error
@@ -45,11 +46,17 @@ def wait_ready(data_dir: Path) -> dict[str, object]:
 
 
 def is_healthy(endpoint: str) -> bool:
+    return health(endpoint) is not None
+
+
+def health(endpoint: str) -> dict[str, object] | None:
+    """What a server that is ready says of itself; None from one that is not."""
     try:
         with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"{endpoint}/_pilvi/health", timeout=2) as answer:
-            return bool(answer.status == 200)
-    except (urllib.error.URLError, OSError):
-        return False
+            told: dict[str, object] = json.load(answer)
+            return told
+    except (urllib.error.URLError, OSError, ValueError):
+        return None
 
 
 def write_sagemaker_defaults(data_dir: Path, account: str, region: str) -> Path:

@@ -1,4 +1,4 @@
-"""`pilvi status`: does the cloud run, and where."""
+"""`pilvi status`: does the cloud run, where, and what do its jobs wait for."""
 
 from __future__ import annotations
 
@@ -6,18 +6,23 @@ import json
 from pathlib import Path
 
 from pilvi.app.server import read_state
-from pilvi.cli.env import is_healthy
+from pilvi.cli.env import health
 
 
 def report(data_dir: Path, *, as_json: bool) -> int:
     """Exit status 0 when it is ready, 1 when it is not."""
     state = read_state(data_dir)
-    healthy = state is not None and is_healthy(str(state["endpoint"]))
-    word = "ready" if healthy else "stopped" if state is None else "not answering"
+    told = health(str(state["endpoint"])) if state is not None else None
+    word = "ready" if told is not None else "stopped" if state is None else "not answering"
+    jobs = told.get("jobs") if told is not None else None
     if as_json:
-        print(json.dumps({"status": word, "data_dir": str(data_dir), **(state or {})}))
+        print(json.dumps({"status": word, "data_dir": str(data_dir), **(state or {}), **({"jobs": jobs} if jobs else {})}))
     elif state is None:
         print(f"stopped  data {data_dir}")
     else:
         print(f"{word}  endpoint {state['endpoint']}  pid {state['pid']}  auth {state['auth']}  data {data_dir}")
-    return 0 if healthy else 1
+        if isinstance(jobs, dict):
+            print(f"jobs  {jobs['running']} running  {jobs['waiting']} waiting")
+            if reason := jobs.get("reason"):
+                print(f"first in the queue  {reason}")
+    return 0 if told is not None else 1

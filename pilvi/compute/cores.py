@@ -22,6 +22,7 @@ class Cores:
         """folder: for the small files that tell programs their cores. available: default those that this process may use."""
         self._folder = folder
         self._available = tuple(sorted(os.sched_getaffinity(os.getpid()) if available is None else available))
+        self._is_all = len(self._available) == os.cpu_count()
         self._load = dict.fromkeys(self._available, 0)
         self._lock = threading.Lock()
 
@@ -59,10 +60,11 @@ class Cores:
                 self._load[core] -= 1
 
     def _take(self, count: int | None) -> tuple[int, ...]:
-        if count is None or count >= len(self._available):
+        wanted = len(self._available) if count is None else max(1, count)
+        if wanted >= len(self._available) and self._is_all:
             return ()
         with self._lock:
-            chosen = sorted(self._available, key=lambda core: (self._load[core], core))[: max(1, count)]
+            chosen = sorted(self._available, key=lambda core: (self._load[core], core))[:wanted]
             for core in chosen:
                 self._load[core] += 1
         return tuple(sorted(chosen))

@@ -52,7 +52,9 @@ class Gateway:
         """The server's own few addresses."""
         match request.method, request.raw_path:
             case "GET", "/_pilvi/health":
-                return json_response(200 if self.is_ready else 503, {"status": "ready" if self.is_ready else "starting"})
+                if not self.is_ready:
+                    return json_response(503, {"status": "starting"})
+                return json_response(200, {"status": "ready", "jobs": self.cloud.jobs.queue_facts()})
             case "POST", "/_pilvi/reset":
                 if self.config.auth != "open":
                     return json_response(403, {"message": "reset is refused: this server runs with --auth strict"})

@@ -65,6 +65,8 @@ class JobKind:
             found.append(
                 {"Status": words.secondary, "StartTime": start, "EndTime": entry.get("end"), "StatusMessage": words.message}
             )
+        if reason := job.get("waiting_reason"):
+            found[-1]["StatusMessage"] += f". {reason}"
         return found
 
     def stop(self, ctx: Context, name: str) -> None:
