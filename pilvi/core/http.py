@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pilvi.core.streams import ByteStream
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, init=False)
 class Request:
     """One HTTP request as it stood on the wire."""
 
@@ -19,10 +19,29 @@ class Request:
     """The raw query string without '?', percent-encoding untouched."""
     headers: Mapping[str, str]
     """Lower-case names; repeated headers joined by ','."""
-    body: ByteStream = field(default_factory=lambda: ByteStream(b""))
-    scheme: str = "http"
-    client: str = "127.0.0.1"
+    body: ByteStream
+    scheme: str
+    client: str
     """Address of the peer (aws:SourceIp)."""
+
+    def __init__(
+        self,
+        method: str,
+        raw_path: str,
+        query: str,
+        headers: Mapping[str, str],
+        body: ByteStream | None = None,
+        scheme: str = "http",
+        client: str = "127.0.0.1",
+    ) -> None:
+        # By hand: what dataclasses write stays Python where this module is compiled.
+        self.method = method
+        self.raw_path = raw_path
+        self.query = query
+        self.headers = headers
+        self.body = body if body is not None else ByteStream(b"")
+        self.scheme = scheme
+        self.client = client
 
     def header(self, name: str, default: str = "") -> str:
         return self.headers.get(name, default)

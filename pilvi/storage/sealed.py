@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -41,7 +41,7 @@ _PLAIN_MARK = "p"
 class _Opened(NamedTuple):
     """What is known of a sealed blob once its header was read. A blob never changes, so neither does this."""
 
-    decrypt: Callable[[bytes, bytes | memoryview, bytes], bytes]
+    decrypt_into: Callable[[bytes, memoryview, bytes, memoryview], int]
     chunk_bytes: int
     size: int
     last: int
@@ -111,14 +111,14 @@ class SealedStream:
         if self._left <= 0:
             self.close()
             raise StopIteration
-        chunks = _open_chunks(self._name, self._opened, self._number, next(self._pieces, b""))
-        self._number += len(chunks)
-        plain = b"".join(chunks)
+        sealed = next(self._pieces, b"")
+        plain = _open_chunks(self._name, self._opened, self._number, sealed)
+        self._number += _chunks_in(self._opened, sealed)
         if self._skip or len(plain) > self._left:
             plain = plain[self._skip : self._skip + self._left]
             self._skip = 0
         self._left -= len(plain)
-        return plain
+        return cast(bytes, plain)  # reads like bytes, nobody else holds it, and a copy would cost as much as the opening
 
     def close(self) -> None:
         self._left = 0
@@ -206,11 +206,8 @@ class SealedBlobs:
             return b""
         first, skip = divmod(start, opened.chunk_bytes)
         sealed = self._inner.read(name, *_stored_range(opened, start, end))
-        chunks = _open_chunks(name, opened, first, sealed)
-        plain = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        if skip or len(plain) > end - start:
-            plain = plain[skip : skip + end - start]
-        return plain
+        plain = _open_chunks(name, opened, first, sealed)
+        return bytes(memoryview(plain)[skip : skip + end - start])
 
     def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
         if name[-1:] == _PLAIN_MARK:
@@ -253,22 +250,34 @@ class SealedBlobs:
         except Invalid as error:
             raise _damaged(name) from error
         size = _plain_size(stored, chunk_bytes)
-        return _Opened(AESGCM(key).decrypt, chunk_bytes, size, max(0, size - 1) // chunk_bytes)
+        return _Opened(AESGCM(key).decrypt_into, chunk_bytes, size, max(0, size - 1) // chunk_bytes)
 
 
-def _open_chunks(name: str, opened: _Opened, first: int, sealed: bytes) -> list[bytes]:
-    """The plaintext of chunks `first`, `first` + 1, ... that lie one behind the other in `sealed`."""
-    step, number = opened.chunk_bytes + TAG_BYTES, first
-    view = memoryview(sealed)
-    chunks: list[bytes] = []
+def _open_chunks(name: str, opened: _Opened, first: int, sealed: bytes) -> bytearray:
+    """The plaintext of chunks `first`, `first` + 1, ... that lie one behind the other in `sealed`.
+
+    Opened in place, side by side: joining them afterwards cost more than opening them (70 us against 28 for 256 KiB).
+    """
+    count = _chunks_in(opened, sealed)
+    if len(sealed) < count * TAG_BYTES:
+        raise _damaged(name)
+    step, plain = opened.chunk_bytes + TAG_BYTES, bytearray(len(sealed) - count * TAG_BYTES)
+    source, target = memoryview(sealed), memoryview(plain)
     try:
-        for at in range(0, len(sealed) or 1, step):
+        for at in range(count):
+            number = first + at
             place = _LAST if number == opened.last else _INNER
-            chunks.append(opened.decrypt(number.to_bytes(12, "big"), view[at : at + step], place))
-            number += 1
+            chunk = source[at * step : (at + 1) * step]
+            start = at * opened.chunk_bytes
+            opened.decrypt_into(number.to_bytes(12, "big"), chunk, place, target[start : start + len(chunk) - TAG_BYTES])
     except InvalidTag:
         raise _damaged(name) from None
-    return chunks
+    return plain
+
+
+def _chunks_in(opened: _Opened, sealed: bytes) -> int:
+    """How many chunks lie in sealed bytes; the empty blob has one, of nothing."""
+    return max(1, -(-len(sealed) // (opened.chunk_bytes + TAG_BYTES)))
 
 
 def _whole_chunks(pieces: Iterator[bytes], sealed_chunk_bytes: int) -> Iterator[bytes]:
