@@ -83,10 +83,7 @@ class Model:
         for start in range(0, len(rows), block):
             part = slice(start, start + block)
             d = self._distances(rows[part])
-            if k < d.shape[1]:
-                near = np.argpartition(d, k - 1, axis=1)[:, :k]
-            else:
-                near = np.broadcast_to(np.arange(k), (len(d), k))
+            near = np.argpartition(d, k - 1, axis=1)[:, :k]
             values = np.take_along_axis(d, near, axis=1)
             # Equally near points in their own order, so that answers do not change from run to run.
             order = np.lexsort((near, values), axis=1)

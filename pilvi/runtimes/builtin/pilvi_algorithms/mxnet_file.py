@@ -55,11 +55,12 @@ def read_arrays(data: bytes) -> dict[str, Any]:
     return {stream.read(take("Q")[0]).decode(): arrays[number] for number in range(names)}
 
 
-def write_model(path: Path, arrays: Mapping[str, Any], symbol: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+def write_model(path: Path, arrays: Mapping[str, Any], symbol: Mapping[str, Any] | None, more: Mapping[str, Any]) -> None:
     """One zip, nothing compressed: mx-mod-symbol.json, mx-mod-0000.params, additional-params.json, manifest.json."""
     manifest = {"names": ["mx-mod"], "format": "mxnet", "epoch": 0}
     with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
-        archive.writestr("mx-mod-symbol.json", json.dumps(symbol))
+        if symbol is not None:
+            archive.writestr("mx-mod-symbol.json", json.dumps(symbol))
         archive.writestr("mx-mod-0000.params", write_arrays(arrays))
         archive.writestr("additional-params.json", json.dumps(more))
         archive.writestr("manifest.json", json.dumps(manifest))
