@@ -11,6 +11,7 @@ from pilvi.compute import Bind, ProcessSpec
 from pilvi.compute.environments import Environment, Environments, interpreter
 from pilvi.core.errors import Invalid, LimitExceeded, ServiceError, Unavailable
 from pilvi.jobs.host import Host
+from pilvi.jobs.image import Unpacked, unpack
 from pilvi.jobs.record import service_context
 from pilvi.jobs.spec import JobSpec
 
@@ -31,14 +32,29 @@ class Surroundings:
         self._cloud = cloud
         self._spec = spec
         self._environment: Environment | None = None
+        self._image: Unpacked | None = None
         self._client: dict[str, str] | None = None
 
     def prepare(self) -> None:
-        """Find the environment. Unavailable, with the command that installs it, when it is not there."""
-        self._environment = self._find_environment()
+        """Find the environment, or unpack the image. Unavailable, with what helps, when it is not there."""
+        if not self._spec.image:
+            self._environment = self._find_environment()
+            return
+        if self._cloud.compute.isolation == "none":
+            raise Unavailable("This machine has no namespaces, so a container image cannot be run here.")
+        ctx = service_context(self._cloud, self._spec)
+        as_role = ctx.as_role(self._spec.role_arn, self._spec.session_name) if self._spec.role_arn else ctx
+        self._image = unpack(as_role, self._spec.image)
+
+    def clean(self) -> None:
+        """Nothing of the job runs any more."""
+        if self._image is not None:
+            self._image.lease.end()
 
     def process_spec(self, host: Host, hosts: Mapping[str, str], memory_mib: int | None) -> ProcessSpec:
         """The host's program. hosts: addresses of the job's hosts by name."""
+        if self._image is not None:
+            return self._image_spec(self._image, host, hosts, memory_mib)
         environment, spec = self._environment, self._spec
         assert environment is not None
         binds, paths = [*environment.binds, *host.binds()], [_PACKAGES]
@@ -46,7 +62,7 @@ class Surroundings:
             binds.append(Bind(Path(str(importlib.resources.files(spec.support))), _SUPPORT))
             paths.insert(0, _SUPPORT)
         env = {
-            "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+            "PATH": f"{environment.bin}:{_SUPPORT}/bin:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
             "HOME": "/tmp",
             "TMPDIR": "/tmp",
             "LANG": "C.UTF-8",
@@ -71,6 +87,27 @@ class Surroundings:
         )
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _image_spec(self, image: Unpacked, host: Host, hosts: Mapping[str, str], memory_mib: int | None) -> ProcessSpec:
+        """The host's program in its image: the image's environment, with what the job says above it, and nothing of ours inside."""
+        spec = self._spec
+        env = {
+            **image.config.environment(image.user.home),
+            **self._client_environment(),
+            **spec.env,
+            **host.member.env,
+        }
+        return ProcessSpec(
+            image.config.command(spec.command, replaces_entry=spec.replaces_entry),
+            env,
+            tuple(host.binds()),
+            cwd=image.config.working_dir,
+            hostname=host.name,
+            hosts={**spec.hosts, **hosts},
+            network=spec.network,
+            memory_mib=memory_mib,
+            root=image.root(host.folder / "changes"),
+        )
 
     def _find_environment(self) -> Environment:
         if not self._spec.runtime:

@@ -85,8 +85,6 @@ def _input_path(source: Mapping[str, Any]) -> str | None:
     if s3 is None:
         raise Invalid(f"Either S3Input or DatasetDefinition must be given for processing input {name}.")
     _check_uri(s3["S3Uri"])
-    if s3.get("S3InputMode") == "Pipe":
-        raise Invalid(f"Input mode Pipe of processing input {name} {_NOT_BUILT}")
     if source.get("AppManaged"):
         return None
     path = s3.get("LocalPath")

@@ -22,8 +22,15 @@ LOG_GROUP = "/aws/sagemaker/ProcessingJobs"
 LONGEST_S = 86400
 """How long a job may run when it does not say."""
 _ROOT = "/opt/ml"
+_SPARK = {
+    "JAVA_HOME": "/opt/pilvi/home",
+    "HADOOP_CONF_DIR": "/opt/pilvi/conf",
+    "SPARK_CONF_DIR": "/opt/pilvi/conf",
+    "SPARK_DIST_CLASSPATH": "/opt/pilvi/jars/pilvi-s3.jar",
+}
+"""Where Spark finds Java, its settings and S3, however a script starts it (pilvi/runtimes/spark)."""
 _KEPT = ("Completed", "Stopped", "TimedOut")
-"""The outcomes after which outputs are brought to S3. Source: what jobs that failed leave on AWS: EndOfJob outputs are not there."""
+"""The outcomes after which outputs of the end are brought to S3. What goes there continuously is brought after a failure, too."""
 
 
 def recorded(req: Mapping[str, Any]) -> dict[str, Any]:
@@ -72,6 +79,7 @@ def spec_for(ctx: Context, record: Mapping[str, Any], arn: str, id: str) -> JobS
         runtime=runtime.environment,
         image=runtime.image,
         command=command_for(app, runtime),
+        replaces_entry=bool(app.get("ContainerEntrypoint")),
         root=_ROOT,
         cwd=_ROOT,
         env=_environment(record, arn, runtime),
@@ -133,6 +141,8 @@ def job_config(record: Mapping[str, Any], arn: str) -> dict[str, Any]:
 def _environment(record: Mapping[str, Any], arn: str, runtime: Runtime) -> dict[str, str]:
     """The container's environment; what the request gives stands above ours."""
     env = {"PROCESSING_JOB_NAME": record["ProcessingJobName"], "PROCESSING_JOB_ARN": arn}
+    if runtime.environment == "spark":
+        env |= _SPARK
     return {**env, **runtime.env, **(record.get("Environment") or {})}
 
 
@@ -146,6 +156,7 @@ def _inputs(record: Mapping[str, Any]) -> tuple[Input, ...]:
             uri=source["S3Input"]["S3Uri"],
             kind="manifest" if source["S3Input"]["S3DataType"] == "ManifestFile" else "prefix",
             is_gzipped=source["S3Input"]["S3CompressionType"] == "Gzip",
+            mode="pipe" if source["S3Input"]["S3InputMode"] == "Pipe" else "file",
             is_sharded=source["S3Input"]["S3DataDistributionType"] == "ShardedByS3Key",
         )
         for source in record.get("ProcessingInputs") or ()
@@ -161,5 +172,11 @@ def _managed_outputs(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 def _outputs(record: Mapping[str, Any]) -> tuple[Output, ...]:
     return tuple(
-        Output(target["S3Output"]["LocalPath"], target["S3Output"]["S3Uri"], after=_KEPT) for target in _managed_outputs(record)
+        Output(
+            target["S3Output"]["LocalPath"],
+            target["S3Output"]["S3Uri"],
+            after=_KEPT if target["S3Output"]["S3UploadMode"] == "EndOfJob" else (*_KEPT, "Failed"),
+            mode="end" if target["S3Output"]["S3UploadMode"] == "EndOfJob" else "continuous",
+        )
+        for target in _managed_outputs(record)
     )

@@ -237,6 +237,26 @@ def test_create_processing_job_takes_the_first_preference(desk: Desk) -> None:
     assert (cluster["SelectedInstanceType"], cluster["SelectedInstanceCount"]) == ("ml.m5.large", 1)
 
 
+def test_continuous_output_is_there_while_the_program_runs(desk: Desk) -> None:
+    outputs = {"Outputs": [desk.output("live", mode="Continuous")]}
+    desk.start("live", "echo 1 > /opt/ml/processing/live/first; sleep 600", ProcessingOutputConfig=outputs)
+    eventually(lambda: desk.lab.keys("done/live") == ["done/live/first"])
+    assert desk.describe("live")["ProcessingJobStatus"] == "InProgress"
+    desk.sagemaker.stop_processing_job(ProcessingJobName="live")
+    desk.wait("live")
+    outputs = {"Outputs": [desk.output("bad", mode="Continuous")]}
+    desk.run("live-bad", "echo 1 > /opt/ml/processing/bad/a; exit 1", ProcessingOutputConfig=outputs)
+    assert desk.lab.keys("done/bad") == ["done/bad/a"]
+
+
+def test_pipe_mode_streams_the_objects(desk: Desk) -> None:
+    desk.lab.put("pipe/a", "1\n")
+    desk.lab.put("pipe/b", "2\n")
+    source = desk.input("in", f"s3://{desk.lab.bucket}/pipe/", S3InputMode="Pipe")
+    desk.run("piped", "cat /opt/ml/processing/input/in_0; cat /opt/ml/processing/input/in_1 | wc -l", ProcessingInputs=[source])
+    assert desk.lines("piped") == ["1", "2", "2"]
+
+
 # -- endings --------------------------------------------------------------------------------------------------------------
 
 
@@ -370,7 +390,6 @@ def test_create_processing_job_refuses_what_is_not_built(desk: Desk) -> None:
     features = {"OutputName": "a", "FeatureStoreOutput": {"FeatureGroupName": "g"}}
     for changes in (
         {"ProcessingInputs": [data_set]},
-        {"ProcessingInputs": [desk.input("a", "s3://b/k", S3InputMode="Pipe")]},
         {"ProcessingOutputConfig": {"Outputs": [features]}},
         {"ProcessingOutputConfig": {"Outputs": [], "KmsKeyId": "k"}},
     ):
