@@ -15,6 +15,7 @@ from pilvi.core.errors import Invalid, ServiceError
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context
 from pilvi.jobs import LIVE, Status
+from pilvi.services.sagemaker import job_list
 
 Record = dict[str, Any]
 Job = Mapping[str, Any]
@@ -38,6 +39,8 @@ class JobKind:
     """One entry of its List answer."""
     sort_default: str = "CreationTime"
     order_default: str = "Ascending"
+    is_indexed: bool = False
+    """Whether its records are kept in job_list's index: whoever makes and forgets them adds `indexing` and `unindexing`."""
 
     def find(self, ctx: Context, name: str) -> tuple[Record, Job]:
         """The noun's record and its job; AWS's error when there is none."""
@@ -82,10 +85,20 @@ class JobKind:
 
     def listed(self, ctx: Context, req: Mapping[str, Any]) -> Record:
         """One page of summaries, filtered and sorted as asked."""
+        if self.is_indexed and req.get("SortBy") in (None, "CreationTime", "Name"):
+            page, more = job_list.page(ctx, self.noun, req, lambda record: self._wanted(ctx, record, req), order=self.order_default)
+            return {f"{self.noun}Summaries": page, "NextToken": more}
         found = [(record, ctx.jobs.get(record["_job"])) for record in ctx.records(self.noun).all()]
         entries = [self.summary(record, job) for record, job in found]
         page, more = one_page(entries, req, self.noun, by=self.sort_default, order=self.order_default)
         return {f"{self.noun}Summaries": page, "NextToken": more}
+
+    def _wanted(self, ctx: Context, record: Record, req: Mapping[str, Any]) -> Record | None:
+        """The record's entry, or None where the request is not after it. What needs no job is looked at first."""
+        if (text := req.get("NameContains")) and text.lower() not in record[f"{self.noun}Name"].lower():
+            return None
+        entry = self.summary(record, ctx.jobs.get(record["_job"]))
+        return entry if _is_wanted(entry, req, self.noun) else None
 
 
 def one_page(

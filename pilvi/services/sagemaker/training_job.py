@@ -10,7 +10,9 @@ from pilvi.core.errors import AlreadyExists, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.jobs import LIVE, Status
 from pilvi.jobs.record import seconds_in
+from pilvi.services.sagemaker.algorithm_use import applied, named
 from pilvi.services.sagemaker.job_kind import Job, JobKind, Record, Words, failure_reason
+from pilvi.services.sagemaker.job_list import indexing, unindexing
 from pilvi.services.sagemaker.tag import tagging, untagging
 from pilvi.services.sagemaker.training_check import check_request, check_surroundings
 from pilvi.services.sagemaker.training_spec import model_uri, spec_for
@@ -105,7 +107,8 @@ def delete_training_job(ctx: Context, req: Mapping[str, Any]) -> None:
             f"Training job {req['TrainingJobName']} is in status {KIND.status(job).primary} and cannot be deleted.",
         )
     arn = row.value["TrainingJobArn"]
-    ctx.write(ctx.records("TrainingJob").deletion(name, row.version), ctx.jobs.forgetting(row.value["_job"]), *untagging(ctx, arn))
+    forgotten = (ctx.jobs.forgetting(row.value["_job"]), *unindexing(ctx, "TrainingJob", row.value), *untagging(ctx, arn))
+    ctx.write(ctx.records("TrainingJob").deletion(name, row.version), *forgotten)
 
 
 # Source of the words: SageMaker API reference, SecondaryStatusTransition; logs of training jobs that users show.
@@ -132,6 +135,7 @@ def start(ctx: Context, req: Mapping[str, Any], *changes: Change, **more: Any) -
     changes: of the same transaction. more: further members of the record (TuningJobArn).
     """
     name, arn = req["TrainingJobName"], ctx.arn(f"training-job/{req['TrainingJobName'].lower()}")
+    asked, req = req, applied(ctx, req)
     check_request(ctx, req)
     jobs = ctx.records("TrainingJob")
     taken = AlreadyExists(
@@ -142,9 +146,10 @@ def start(ctx: Context, req: Mapping[str, Any], *changes: Change, **more: Any) -
         raise taken
     check_surroundings(ctx, req, arn)
     spec = spec_for(ctx, req, arn, ctx.ids.lower(20))
-    record = {**recorded(req), **more, "TrainingJobArn": arn, "CreationTime": ctx.clock.now(), "_job": spec.id}
+    record = {**named(recorded(req), asked), **more, "TrainingJobArn": arn, "CreationTime": ctx.clock.now(), "_job": spec.id}
     try:
-        ctx.jobs.submit(spec, jobs.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")), *changes)
+        kept = (jobs.insertion(name.lower(), record), *indexing(ctx, "TrainingJob", record), *tagging(ctx, arn, req.get("Tags")))
+        ctx.jobs.submit(spec, *kept, *changes)
     except AlreadyExists:
         raise taken from None
     return arn
@@ -205,4 +210,4 @@ def _summary(record: Record, job: Job) -> Record:
     }
 
 
-KIND = JobKind("TrainingJob", WORDS, _summary)
+KIND = JobKind("TrainingJob", WORDS, _summary, is_indexed=True)

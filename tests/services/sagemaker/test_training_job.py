@@ -203,7 +203,8 @@ def test_failure_text_is_cut_at_1024_characters(lab: Any) -> None:
 def test_missing_program_fails_the_job(lab: Any) -> None:
     job = lab.run("no-train")
     assert job["TrainingJobStatus"] == "Failed"
-    assert job["FailureReason"].startswith("AlgorithmError: , exit code: 1")
+    assert job["FailureReason"].startswith("AlgorithmError: ")
+    assert ", exit code: 1" in job["FailureReason"]
     assert "train" in lab.lines("no-train")[0]
 
 
@@ -427,6 +428,28 @@ def test_list_training_jobs_filters(fresh_lab: Any, other_aws: Account) -> None:
     assert other_aws.client("sagemaker").list_training_jobs()["TrainingJobSummaries"] == []
     entry = fresh_lab.sagemaker.list_training_jobs(StatusEquals="Failed")["TrainingJobSummaries"][0]
     assert {"TrainingJobArn", "CreationTime", "LastModifiedTime", "TrainingEndTime", "TrainingJobStatus"} <= entry.keys()
+
+
+def test_list_training_jobs_finds_those_from_before_the_index(fresh_lab: Any, server: Any) -> None:
+    for number in range(4):
+        fresh_lab.run(f"old-{number}", "exit 0")
+    index = server.cloud.rows(fresh_lab.aws.account, "us-east-1", "sagemaker", "TrainingJobByTime")
+    for row in index.scan():
+        index.delete(row.id)
+
+    def names(**request: Any) -> list[str]:
+        found = fresh_lab.sagemaker.list_training_jobs(**request)["TrainingJobSummaries"]
+        return [job["TrainingJobName"] for job in found]
+
+    assert names() == [f"old-{number}" for number in range(4)]
+    times = [fresh_lab.describe(f"old-{number}")["CreationTime"] for number in range(4)]
+    assert names(CreationTimeAfter=times[2] + timedelta(milliseconds=1)) == ["old-3"]
+    assert names(CreationTimeBefore=times[1] - timedelta(milliseconds=1), SortOrder="Descending") == ["old-0"]
+    pages = fresh_lab.sagemaker.get_paginator("list_training_jobs").paginate(SortOrder="Descending", MaxResults=1)
+    found = [job["TrainingJobName"] for page in pages for job in page["TrainingJobSummaries"]]
+    assert found == ["old-3", "old-2", "old-1", "old-0"]
+    fresh_lab.sagemaker.delete_training_job(TrainingJobName="old-2")
+    assert names(NameContains="LD-") == ["old-0", "old-1", "old-3"]
 
 
 def test_delete_training_job_frees_the_name(lab: Any) -> None:
