@@ -1,10 +1,11 @@
-"""SageMaker: training, processing and tuning jobs, notebook instances, and tags."""
+"""SageMaker: training, processing and tuning jobs, algorithms, notebook instances, and tags."""
 
 from __future__ import annotations
 
 from pilvi.core.errors import AlreadyExists, InUse, Invalid, LimitExceeded, NotFound
 from pilvi.core.service import Cloud, Service
 from pilvi.services.sagemaker import (
+    algorithm,
     hyper_parameter_tuning_job,
     notebook_instance,
     notebook_instance_lifecycle_config,
@@ -30,6 +31,7 @@ service = Service(
     training_job.ops,
     processing_job.ops,
     hyper_parameter_tuning_job.ops,
+    algorithm.ops,
     notebook_instance.ops,
     notebook_instance_lifecycle_config.ops,
     tag.ops,

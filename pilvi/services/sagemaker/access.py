@@ -16,6 +16,7 @@ _NAMES = {
     "TrainingJobName": "training-job",
     "ProcessingJobName": "processing-job",
     "HyperParameterTuningJobName": "hyper-parameter-tuning-job",
+    "AlgorithmName": "algorithm",
     "NotebookInstanceName": "notebook-instance",
     "NotebookInstanceLifecycleConfigName": "notebook-instance-lifecycle-config",
 }
@@ -39,7 +40,8 @@ def needed(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
 def roles_in(req: Mapping[str, Any]) -> list[str]:
     """Every role that a request hands to SageMaker: its own, and those of the training jobs it defines."""
     definitions = (req.get("TrainingJobDefinition") or {}, *(req.get("TrainingJobDefinitions") or ()))
-    found = [req.get("RoleArn"), *(definition.get("RoleArn") for definition in definitions)]
+    validation = (req.get("ValidationSpecification") or {}).get("ValidationRole")
+    found = [req.get("RoleArn"), validation, *(definition.get("RoleArn") for definition in definitions)]
     return list(dict.fromkeys(role for role in found if role))
 
 
@@ -49,6 +51,8 @@ def resource_arn(ctx: Context, operation: str, req: Mapping[str, Any]) -> str:
     if not operation.startswith("List"):
         for member, kind in _NAMES.items():
             if name := req.get(member):
+                if name.startswith("arn:"):
+                    return str(name)
                 # The name's case does not matter to policies: ARNs of training jobs are in lower case.
                 return ctx.arn(f"{kind}/{name.lower()}")
     return "*"

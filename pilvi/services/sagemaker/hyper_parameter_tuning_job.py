@@ -50,7 +50,7 @@ def create_hyper_parameter_tuning_job(ctx: Context, req: Mapping[str, Any]) -> M
     taken = AlreadyExists(f"A hyperparameter tuning job with the name, {name}, already exists. Choose a different name.")
     if jobs.find(name.lower()) is not None:
         raise taken
-    record = completed(req)
+    record = completed(ctx, req)
     check_parents(ctx, record)
     check_children(ctx, record)
     arn, now = ctx.arn(f"hyper-parameter-tuning-job/{name.lower()}"), ctx.clock.now()

@@ -65,8 +65,6 @@ def _check_objects(ctx: Context, uri: str, role: str) -> None:
 
 def _check_algorithm(ctx: Context, req: Mapping[str, Any]) -> None:
     algorithm = req["AlgorithmSpecification"]
-    if algorithm.get("AlgorithmName"):
-        raise Invalid(f"AlgorithmName {_NOT_BUILT} Please give a TrainingImage.")
     if not algorithm.get("TrainingImage"):
         raise Invalid("You must provide either a TrainingImage or an AlgorithmName in AlgorithmSpecification.")
     runtime_for(algorithm["TrainingImage"], req.get("HyperParameters"), account=ctx.account)

@@ -10,6 +10,7 @@ from typing import Any
 
 from pilvi.core.errors import Invalid, LimitExceeded
 from pilvi.core.service import Context
+from pilvi.services.sagemaker.algorithm_use import applied, check_search
 from pilvi.services.sagemaker.image import BUILTIN, runtime_for
 from pilvi.services.sagemaker.job_kind import Record, duplicates
 from pilvi.services.sagemaker.training_check import check_request, check_surroundings
@@ -27,7 +28,7 @@ _EPOCHS = ("epochs", "numepochs", "n-epochs", "n_epochs", "num_epochs")
 _MODELLED = ("Bayesian", "Hyperband")
 
 
-def completed(req: Mapping[str, Any]) -> Record:
+def completed(ctx: Context, req: Mapping[str, Any]) -> Record:
     """The request with what AWS fills in. Invalid when its parts do not fit together."""
     _check_definitions(req)
     record = {key: value for key, value in req.items() if key != "Tags"}
@@ -48,7 +49,7 @@ def completed(req: Mapping[str, Any]) -> Record:
         raise Invalid("StrategyConfig can be given with the Hyperband strategy only.")
     if config["TrainingJobEarlyStoppingType"] == "Auto" and strategy == "Hyperband":
         raise Invalid("TrainingJobEarlyStoppingType must be Off with the Hyperband strategy, which stops training jobs by itself.")
-    _check_objectives(definitions_of(record), searches)
+    _check_objectives(ctx, definitions_of(record), searches)
     return record
 
 
@@ -56,7 +57,10 @@ def check_children(ctx: Context, record: Mapping[str, Any]) -> None:
     """A first trial of each definition would be taken as a training job."""
     name = f"{record['HyperParameterTuningJobName']}-001-00000000"
     for definition, search in zip(definitions_of(record), searches_of(record), strict=True):
-        request = training_request(name, definition, search, drawn(search.ranges, 0, 1))
+        algorithm = definition["AlgorithmSpecification"].get("AlgorithmName")
+        if algorithm:
+            check_search(ctx, algorithm, search)
+        request = applied(ctx, training_request(name, definition, search, drawn(search.ranges, 0, 1)))
         check_request(ctx, request)
         check_surroundings(ctx, request, ctx.arn(f"training-job/{name.lower()}"))
 
@@ -175,21 +179,23 @@ def _hyperband(config: Mapping[str, Any], searches: Sequence[Search]) -> Record:
     return {"MinResource": shortest, "MaxResource": longest}
 
 
-def _check_objectives(definitions: Sequence[Mapping[str, Any]], searches: Sequence[Search]) -> None:
+def _check_objectives(ctx: Context, definitions: Sequence[Mapping[str, Any]], searches: Sequence[Search]) -> None:
     for definition, search in zip(definitions, searches, strict=True):
         algorithm = definition["AlgorithmSpecification"]
         metrics = [metric["Name"] for metric in algorithm.get("MetricDefinitions") or ()]
-        if search.objective.metric in metrics or _has_own_metrics(algorithm, search.static):
+        if search.objective.metric in metrics or _has_own_metrics(ctx, algorithm, search.static):
             continue
         raise Invalid(
             "A metric is required for this hyperparameter tuning job objective. Provide a metric in the metric definitions."
         )
 
 
-def _has_own_metrics(algorithm: Mapping[str, Any], static: Mapping[str, str]) -> bool:
+def _has_own_metrics(ctx: Context, algorithm: Mapping[str, Any], static: Mapping[str, str]) -> bool:
     """Algorithms and built-in images define their metrics themselves."""
     image = algorithm.get("TrainingImage")
-    return bool(algorithm.get("AlgorithmName")) or (image is not None and runtime_for(image, static).support == BUILTIN)
+    return bool(algorithm.get("AlgorithmName")) or (
+        image is not None and runtime_for(image, static, account=ctx.account).support == BUILTIN
+    )
 
 
 def _over(what: str, most: int, wanted: int) -> LimitExceeded:
