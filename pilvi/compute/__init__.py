@@ -48,6 +48,19 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
+class Root:
+    """A file tree that a program lives in (a container image's), instead of this machine's system folders."""
+
+    folder: Path
+    """Shared, and never changed by anybody."""
+    changes: Path
+    """The program's own: what it writes to its tree goes here, and it goes with the program's other folders."""
+    uid: int = 0
+    """Who the program is inside."""
+    gid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ProcessSpec:
     """A program to run: pure data."""
 
@@ -69,6 +82,8 @@ class ProcessSpec:
     """How many cores it sees; None is all of the machine."""
     gpus: tuple[str, ...] | None = None
     """The ids of the GPUs it sees; None is all of the machine."""
+    root: Root | None = None
+    """The program's whole world but for binds, /proc, /dev and /tmp. Unavailable where the machine has no namespaces."""
     node: str = ""
     """The name of the node it runs on, one of `Compute.nodes()`."""
 

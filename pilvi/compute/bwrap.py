@@ -10,27 +10,32 @@ from pilvi.compute.sandbox import TMP_BYTES, USER_ID, File, Link, Mask, View
 
 def command(program: str, spec: ProcessSpec, view: View, *, disable_userns: bool) -> tuple[list[str], list[int]]:
     """The command line, and the descriptors it reads files from (to be passed on, then closed)."""
+    uid, gid = (USER_ID, USER_ID) if view.root is None else (view.root.uid, view.root.gid)
     args = [
         program, "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try",
-        "--die-with-parent", "--new-session", "--uid", str(USER_ID), "--gid", str(USER_ID), "--hostname", spec.hostname,
+        "--die-with-parent", "--new-session", "--uid", str(uid), "--gid", str(gid), "--hostname", spec.hostname,
     ]  # fmt: skip
     if not spec.network:
         args.append("--unshare-net")
     if disable_userns:
         args.append("--disable-userns")
     files: list[int] = []
+    if view.root is not None:
+        args += ["--bind", str(view.root.folder), "/"]
     for part in view.system:
         args += _arguments(part, files)
     args += ["--proc", "/proc", "--dev", "/dev"]
     for device in view.devices:
         args += ["--dev-bind", device, device]
-    args += ["--dir", "/run", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
+    if view.root is None:
+        args += ["--dir", "/run", "--dir", "/var", "--symlink", "/tmp", "/var/tmp"]
     if not view.has_tmp:
         args += ["--perms", "1777", "--size", str(TMP_BYTES), "--tmpfs", "/tmp"]
     for step in view.own:
         args += _arguments(step, files)
     # The root is a memory file system; read-only, so that nobody fills memory by writing beside what was given.
-    args += ["--remount-ro", "/", "--chdir", spec.cwd, "--", *spec.command]
+    args += ["--remount-ro", "/"] if view.root is None else ["--dir", spec.cwd]
+    args += ["--chdir", spec.cwd, "--", *spec.command]
     return args, files
 
 

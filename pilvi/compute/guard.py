@@ -115,7 +115,7 @@ def _in_namespaces(plan: _Plan) -> int:
     _check(_libc.unshare(_NEW_ALL if plan["network"] else _NEW_ALL | _NEW_NETWORK))
     _write("/proc/self/setgroups", "deny")
     _write("/proc/self/uid_map", f"{plan['uid']} {uid} 1")
-    _write("/proc/self/gid_map", f"{plan['uid']} {gid} 1")
+    _write("/proc/self/gid_map", f"{plan['gid']} {gid} 1")
     reader, writer = os.pipe()
     first = os.fork()
     if first == 0:
@@ -154,17 +154,21 @@ def _build(plan: _Plan) -> None:
     os.mkdir("/tmp/old")
     os.mkdir("/tmp" + _NEW)
     _pivot("/tmp", "/tmp" + _OLD)
-    _mount("tmpfs", _NEW, kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV, data="mode=755,size=16m")
+    if plan["root"]:
+        _lay_over(plan["root"])
+    else:
+        _mount("tmpfs", _NEW, kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV, data="mode=755,size=16m")
     for step in plan["system"]:
         _make(step)
-    os.mkdir(_NEW + "/proc")
+    _own_folder("/proc")
     _mount("proc", _NEW + "/proc", kind="proc", flags=_MS_NOSUID | _MS_NODEV | 8)
-    _devices(plan["devices"])
-    for path in ("/run", "/var"):
-        os.makedirs(_NEW + path, exist_ok=True)
-    os.symlink("/tmp", _NEW + "/var/tmp")
+    _devices(plan["devices"], has_root=bool(plan["root"]))
+    if not plan["root"]:
+        for path in ("/run", "/var"):
+            os.makedirs(_NEW + path, exist_ok=True)
+        os.symlink("/tmp", _NEW + "/var/tmp")
     if plan["tmp_bytes"]:
-        os.mkdir(_NEW + "/tmp")
+        _own_folder("/tmp")
         _mount("tmpfs", _NEW + "/tmp", kind="tmpfs", flags=_MS_NOSUID | _MS_NODEV, data=f"mode=1777,size={plan['tmp_bytes']}")
     for step in plan["own"]:
         _make(step)
@@ -172,7 +176,33 @@ def _build(plan: _Plan) -> None:
     os.chdir(_NEW)
     _pivot(".", ".")
     _check(_libc.umount2(b".", _MNT_DETACH))
-    _mount("none", "/", flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+    if not plan["root"]:
+        _mount("none", "/", flags=_MS_REMOUNT | _MS_BIND | _MS_RDONLY | _MS_NOSUID | _MS_NODEV)
+    elif not os.path.isdir(plan["cwd"]):
+        os.makedirs(plan["cwd"], exist_ok=True)
+
+
+def _lay_over(root: dict[str, str]) -> None:
+    """A tree of the program's own: the shared one, and over it a layer that takes all it writes."""
+    if root["folder"].startswith(root["changes"] + "/"):
+        _mount(_OLD + root["folder"], _NEW, flags=_MS_BIND)  # a copy of its own
+        return
+    for name in ("upper", "work"):
+        os.makedirs(f"{_OLD}{root['changes']}/{name}", exist_ok=True)
+    lower, changes = _escaped(_OLD + root["folder"]), _escaped(_OLD + root["changes"])
+    data = f"lowerdir={lower},upperdir={changes}/upper,workdir={changes}/work,userxattr"
+    _mount("overlay", _NEW, kind="overlay", flags=_MS_NOSUID | _MS_NODEV, data=data)
+
+
+def _escaped(path: str) -> str:
+    return "".join("\\" + letter if letter in "\\:," else letter for letter in path)
+
+
+def _own_folder(path: str) -> None:
+    """A real folder to mount on, whatever an image may have put there."""
+    if os.path.islink(_NEW + path) or (os.path.lexists(_NEW + path) and not os.path.isdir(_NEW + path)):
+        os.unlink(_NEW + path)
+    os.makedirs(_NEW + path, exist_ok=True)
 
 
 def _pivot(root: str, old: str) -> None:
@@ -223,8 +253,10 @@ def _make_rest_read_only(place: str) -> None:
             _mount("none", path, flags=flags)
 
 
-def _devices(more: list[str]) -> None:
-    os.mkdir(_NEW + "/dev")
+def _devices(more: list[str], *, has_root: bool) -> None:
+    _own_folder("/dev")
+    if has_root:
+        _mount("tmpfs", _NEW + "/dev", kind="tmpfs", flags=_MS_NOSUID, data="mode=755,size=64k")
     for path in ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty", *more):
         if os.path.exists(_OLD + path):
             os.close(os.open(_NEW + path, os.O_CREAT | os.O_WRONLY, 0o644))

@@ -18,6 +18,7 @@ import selectors
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -28,7 +29,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from pilvi.compute import Exit, Node, ProcessSpec, bwrap, relocate, unshare
+from pilvi.compute import Exit, Node, ProcessSpec, Root, bwrap, relocate, unshare
 from pilvi.compute.cores import Cores
 from pilvi.compute.machine import this_machine
 from pilvi.compute.memory import children, family, peak_bytes, resident_bytes
@@ -62,6 +63,8 @@ class ProcessCompute:
         self._lock = threading.Lock()
         self._loop: _Loop | None = None
         self._is_closed = False
+        self._overlays: dict[int, bool] = {}
+        """By file system, whether the kernel lays a program's own files over shared ones there."""
         self._cores = Cores(folder and folder / "cores")
 
     def nodes(self) -> Sequence[Node]:
@@ -84,6 +87,8 @@ class ProcessCompute:
             if self._is_closed:
                 raise Unavailable("The server is stopping.")
             self._loop = loop = self._loop or _Loop()
+        if spec.root is not None:
+            isolation, spec = self._rooted(isolation, spec, spec.root)
         return loop.call(lambda: self._start(loop, isolation, spec, on_line))
 
     def close(self) -> None:
@@ -92,6 +97,38 @@ class ProcessCompute:
             loop, self._loop = self._loop, None
         if loop is not None:
             loop.close()
+
+    def _rooted(self, isolation: str, spec: ProcessSpec, root: Root) -> tuple[str, ProcessSpec]:
+        """How a program gets a tree of its own: laid over the shared one if the kernel does that here, else a copy of it."""
+        if isolation == "none":
+            raise Unavailable("This machine has no namespaces, so a container image cannot be run here.")
+        root.changes.mkdir(parents=True, exist_ok=True)
+        device = root.changes.stat().st_dev
+        with self._choosing:
+            if device not in self._overlays:
+                self._overlays[device] = self._can_overlay(root.changes)
+        if self._overlays[device]:
+            return "unshare", spec
+        copy = root.changes / "copy"
+        subprocess.run(("cp", "-a", "--reflink=auto", f"{root.folder}/.", str(copy)), check=True, capture_output=True)
+        return "bwrap" if shutil.which("bwrap") else isolation, replace(spec, root=replace(root, folder=copy))
+
+    def _can_overlay(self, changes: Path) -> bool:
+        """Tried with an empty tree: a program that is not found was looked for in the right place."""
+        with tempfile.TemporaryDirectory(dir=changes, ignore_cleanup_errors=True) as folder:
+            root = Root(Path(folder, "empty"), Path(folder, "changes"))
+            root.folder.mkdir()
+            prepared = self._prepared("unshare", ProcessSpec(("/-",), {}, root=root))
+            with _spawn(prepared, subprocess.PIPE) as child:
+                try:
+                    said = child.stdout.read().decode(errors="replace").strip() if child.stdout else ""
+                    code = child.wait(20)
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    code, said = -9, "it does not come to an end"
+        if code != 127:
+            log.info("images are copied for each program, because their files cannot be laid over one another here: %s", said)
+        return code == 127
 
     def _start(self, loop: _Loop, isolation: str, spec: ProcessSpec, on_line: Callable[[str], None]) -> Running:
         """On the loop's thread."""

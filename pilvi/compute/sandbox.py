@@ -7,10 +7,11 @@ jobs and home folders out of sight, without a list of things to hide having to b
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from pilvi.compute import Bind, ProcessSpec
+from pilvi.compute import Bind, ProcessSpec, Root
+from pilvi.core.trees import inside
 
 USER_ID = 1000
 """Inside, the program is an ordinary user: as a root without powers, tar and pip would try to change owners and fail."""
@@ -56,17 +57,45 @@ class View:
     has_tmp: bool
     """Whether the spec brings its own /tmp."""
     own: tuple[File | Bind | Mask, ...]
+    root: Root | None = None
+    """The tree that all this is put into, where the spec brings one."""
 
 
 def view_for(spec: ProcessSpec, hidden: Sequence[Path] = ()) -> View:
     """The tree for one program; what lies in `hidden` folders is shown only where a bind names something in them."""
     binds = sorted(spec.binds, key=lambda bind: len(PurePosixPath(bind.target).parts))
+    if spec.root is not None:
+        return _rooted(spec, spec.root, binds)
     return View(
         system=tuple(_system(hidden)),
-        devices=tuple(str(path) for path in sorted(Path("/dev").glob("nvidia*")) if path.is_char_device()),
+        devices=_devices(),
         has_tmp=any(bind.target == "/tmp" for bind in binds),
         own=(*_files(spec), *(step for bind in binds for step in _masked(bind, hidden))),
     )
+
+
+def _rooted(spec: ProcessSpec, root: Root, binds: Sequence[Bind]) -> View:
+    """The view of a program with a tree of its own: nothing of this machine but what is bound, and the names it answers to."""
+    cpus = Path("/sys/devices/system")
+    files = [file for file in _files(spec) if file.path in ("/etc/hosts", "/etc/hostname")]
+    resolver = Path("/etc/resolv.conf")
+    if resolver.is_file():
+        files.append(File("/etc/resolv.conf", resolver.read_text(errors="replace")))
+    return View(
+        system=(),
+        devices=_devices(),
+        has_tmp=any(bind.target == "/tmp" for bind in binds),
+        own=(
+            *(replace(file, path=inside(root.folder, file.path)) for file in files),
+            *([Bind(cpus, inside(root.folder, str(cpus)))] if cpus.is_dir() else []),
+            *(replace(bind, target=inside(root.folder, bind.target)) for bind in binds),
+        ),
+        root=root,
+    )
+
+
+def _devices() -> tuple[str, ...]:
+    return tuple(str(path) for path in sorted(Path("/dev").glob("nvidia*")) if path.is_char_device())
 
 
 def _system(hidden: Sequence[Path]) -> Iterator[Link | Bind | Mask]:

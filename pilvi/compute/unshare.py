@@ -19,7 +19,9 @@ def plan(spec: ProcessSpec, view: View) -> bytes:
         {
             "isolate": True,
             "network": spec.network,
-            "uid": USER_ID,
+            "uid": USER_ID if view.root is None else view.root.uid,
+            "gid": USER_ID if view.root is None else view.root.gid,
+            "root": None if view.root is None else {"folder": str(view.root.folder), "changes": str(view.root.changes)},
             "hostname": spec.hostname,
             "system": [_step(step) for step in view.system],
             "devices": view.devices,

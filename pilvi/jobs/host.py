@@ -7,6 +7,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 from pathlib import Path, PurePosixPath
 
 from pilvi.compute import Bind, Exit, Process
@@ -85,6 +87,14 @@ class Host:
 
     def has_failed(self) -> bool:
         return (ended := self.ended()) is not None and is_bad(ended)
+
+
+def remove_folder(folder: Path) -> None:
+    """All of it: the kernel leaves a folder that nobody may enter where files were laid over one another."""
+    with contextlib.suppress(OSError):
+        for work in folder.glob("*/changes/work/work"):
+            work.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def is_bad(ended: Exit) -> bool:

@@ -8,7 +8,6 @@ Every transition is written down before it is acted upon. No thread exists befor
 from __future__ import annotations
 
 import logging
-import shutil
 import threading
 from collections import deque
 from collections.abc import Collection
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import Conflict, NotFound
 from pilvi.jobs.changes import Changes
+from pilvi.jobs.host import remove_folder
 from pilvi.jobs.placement import Grant, Wishes
 from pilvi.jobs.queue import Queue
 from pilvi.jobs.record import JOBS, OPEN, advanced, new_record
@@ -234,4 +234,4 @@ def _set_aside(folder: Path) -> Path:
 
 def _remove_all(folders: list[Path]) -> None:
     for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
+        remove_folder(folder)

@@ -105,6 +105,8 @@ class JobSpec:
     command: tuple[str, ...]
     image: str = ""
     """The user's own image, instead of a runtime: its reference in ECR, read under the role."""
+    replaces_entry: bool = False
+    """For an image: the command stands instead of the image's own entry point, not behind it."""
     root: str = "/opt/ml"
     """Where the job's own folder appears inside."""
     cwd: str = "/"

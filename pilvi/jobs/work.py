@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shutil
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from pilvi.core.errors import NotFound, PilviError, Unavailable, Unsupported
 from pilvi.core.service import Context
 from pilvi.jobs.addresses import LOOPBACK
 from pilvi.jobs.disk import DiskWatch
-from pilvi.jobs.host import Host, is_bad
+from pilvi.jobs.host import Host, is_bad, remove_folder
 from pilvi.jobs.limits import limited
 from pilvi.jobs.logs import JobLog
 from pilvi.jobs.pipes import Feed
@@ -240,7 +239,8 @@ class Work:
             self._kill()
         LOOPBACK.give_back(self._addresses)
         self._addresses = ()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
+        self._surroundings.clean()
 
     # -- while it runs ------------------------------------------------------------------------------------------------
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pilvi.core.errors import Invalid, PilviError
 from pilvi.core.service import Context
+from pilvi.jobs import image
 
 _URI = re.compile(r"(?:(?P<host>[^/]+)/)?(?P<repository>[^:@]+)(?::(?P<tag>[^@]+))?(?:@(?P<digest>.+))?")
 _ECR_HOST = re.compile(
@@ -153,23 +153,26 @@ def runtime_for(uri: str, hyperparameters: Mapping[str, str] | None = None, *, a
     if not is_own and repository in NOT_BUILT:
         raise Invalid(f"The image {repository} ({NOT_BUILT[repository]}) is not supported by this server yet.")
     if host is not None:
-        return Runtime("", repository=repository, tag=tag, image=uri)
+        return Runtime("", ("train",), repository=repository, tag=tag, image=uri)
     raise _unknown(uri, repository)
 
 
 def check_image(ctx: Context, runtime: Runtime) -> None:
-    """The user's own image is there, and whom `ctx` acts for may see it. Invalid otherwise."""
+    """The user's own image is there, and the role that `ctx` acts under may pull it. Invalid otherwise, in AWS's words."""
     if not runtime.image:
         return
-    match = _URI.fullmatch(runtime.image)
-    host = match and _ECR_HOST.fullmatch(match["host"])
-    assert match
-    assert host
-    image: dict[str, Any] = {"imageDigest": match["digest"]} if match["digest"] else {"imageTag": match["tag"] or "latest"}
     try:
-        ctx.call("ecr", "DescribeImages", registryId=host["account"], repositoryName=runtime.repository, imageIds=[image])
+        image.check(ctx, runtime.image)
     except PilviError as error:
-        raise _unknown(runtime.image, runtime.repository) from error
+        code = getattr(error, "code", "")
+        if code not in ("RepositoryNotFoundException", "AccessDeniedException"):
+            raise Invalid(f"Requested image {runtime.image} not found.") from error
+        role = f"{ctx.identity.principal.issuer_arn} " if ctx.identity is not None else ""
+        raise Invalid(
+            f"Cannot find repository: {runtime.repository} in registry ID: {runtime.image.split('.', 1)[0]} Please check if your ECR "
+            f"repository exists and role {role}has proper pull permissions for SageMaker: ecr:BatchCheckLayerAvailability, "
+            "ecr:BatchGetImage, ecr:GetDownloadUrlForLayer"
+        ) from error
 
 
 def _unknown(uri: str, repository: str) -> Invalid:

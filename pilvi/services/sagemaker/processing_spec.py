@@ -117,7 +117,7 @@ def hosts_of(record: Mapping[str, Any]) -> list[str]:
 
 def command_for(app: Mapping[str, Any], runtime: Runtime) -> tuple[str, ...]:
     """The entry point with its arguments. An image of AWS's whose own program trains and serves has none for processing."""
-    entry = app.get("ContainerEntrypoint") or (() if runtime.command == SCRIPT else runtime.command)
+    entry = app.get("ContainerEntrypoint") or (() if runtime.image or runtime.command == SCRIPT else runtime.command)
     return (*entry, *(app.get("ContainerArguments") or ()))
 
 

@@ -46,6 +46,7 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         runtime=runtime.environment,
         image=runtime.image,
         command=command_for(algorithm, runtime),
+        replaces_entry=bool(algorithm.get("ContainerEntrypoint")),
         root=_ROOT,
         cwd=_ROOT,
         env=_environment(req, arn, runtime),

@@ -1,0 +1,36 @@
+"""Paths inside a file tree that somebody else made: links in it lead wherever they like, but never out of it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path, PurePosixPath
+
+from pilvi.core.errors import Invalid
+
+_MOST_LINKS = 40
+
+
+def inside(tree: Path, path: str) -> str:
+    """Where a path leads inside a tree, its links followed there and nowhere else."""
+    place = PurePosixPath("/")
+    waiting = list(reversed(PurePosixPath(path).parts))
+    links = 0
+    while waiting:
+        part = waiting.pop()
+        if part in ("/", ".", ""):
+            continue
+        if part == "..":
+            place = place.parent
+            continue
+        here = Path(tree, *place.parts[1:], part)
+        if not here.is_symlink():
+            place /= part
+            continue
+        links += 1
+        if links > _MOST_LINKS:
+            raise Invalid(f"{path} is a ring of links.")
+        target = PurePosixPath(os.readlink(here))
+        if target.is_absolute():
+            place = PurePosixPath("/")
+        waiting += reversed(target.parts)
+    return str(place)
