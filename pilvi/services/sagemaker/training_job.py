@@ -15,6 +15,7 @@ from pilvi.services.sagemaker.job_kind import Job, JobKind, Record, Words, failu
 from pilvi.services.sagemaker.job_list import indexing, unindexing
 from pilvi.services.sagemaker.tag import tagging, untagging
 from pilvi.services.sagemaker.training_check import check_request, check_surroundings
+from pilvi.services.sagemaker.training_hold import settled
 from pilvi.services.sagemaker.training_spec import model_uri, spec_for
 from pilvi.storage.records import Change
 
@@ -31,16 +32,19 @@ def create_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
     """Start a training job. It has a place in the queue, durably, when the answer comes.
 
     req: TrainingJobName (1-63, letters, digits, hyphens), AlgorithmSpecification with TrainingImage, RoleArn, OutputDataConfig,
-        ResourceConfig (one instance), StoppingCondition; up to 20 input channels.
+        ResourceConfig (instances all alike, or InstanceGroups), StoppingCondition; up to 20 input channels in File, FastFile or Pipe
+        mode; CheckpointConfig, EnableManagedSpotTraining, RetryStrategy.
     Errors: ResourceInUse - the name is taken. ValidationException - the role cannot be assumed, a channel has no objects, or
         something is asked for that is not built. AccessDeniedException - the caller may not pass the role.
     Source: SageMaker API reference and Developer Guide ("How Amazon SageMaker AI Provides Training Information"); messages
         for a taken name, a missing object and an untrusted role as users of AWS report them.
-    Differs: the instance type is recorded, the machine is this one. One instance only. FastFile channels are files, downloaded
-        first; Pipe, file systems and augmented manifests are refused. VpcConfig, ExperimentConfig, KeepAlivePeriodInSeconds
-        and the debugger's and profiler's configurations are recorded and do nothing. Checkpoints are uploaded at the end.
-        Spot training is never interrupted. A runtime has one version of its framework, whatever the image's tag says.
-        Data is unpacked by name: a Gzip channel's file loses the ending .gz.
+    Differs: instances are processes on this machine's cores and memory, as many as the type says and the machine has; hosts reach each
+        other on loopback addresses (network_interface_name is lo). FastFile channels are files, downloaded first. File systems, data
+        set sources, KMS keys of yours and network isolation of several hosts are refused. VpcConfig, ExperimentConfig,
+        EnableInterContainerTrafficEncryption (traffic between hosts does not leave the machine) and the debugger's and profiler's
+        configurations are recorded and do nothing. Spot training is interrupted by `pilvi spot interrupt` alone, and a second of it
+        counts 0.3 seconds in BillableTimeInSeconds. A runtime has one version of its framework, whatever the image's tag says. Data is
+        unpacked by name in File mode too: a Gzip channel's file loses the ending .gz. A job that fills its volume is ended.
     """
     return {"TrainingJobArn": start(ctx, req)}
 
@@ -50,9 +54,11 @@ def describe_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
     """Everything about one training job.
 
     Errors: ValidationException - there is none of this name.
-    Differs: ProfilingStatus is always Disabled: nothing is profiled.
+    Differs: ProfilingStatus is always Disabled: nothing is profiled. The SageMaker SDK 2, which asks right after it has started a job and
+        then sleeps for long, gets its first answer up to five seconds late, when the job has ended meanwhile.
     """
     record, job = KIND.find(ctx, req["TrainingJobName"])
+    job = settled(ctx, record, job)
     words = KIND.status(job)
     return {
         **record,

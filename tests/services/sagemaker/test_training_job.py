@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from pilvi.testing.server import Account, eventually
@@ -390,6 +391,16 @@ def test_create_training_job_refuses_what_makes_no_sense_or_is_not_built(fresh_l
         assert code == "ValidationException"
         assert words in message
     assert fresh_lab.sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
+
+
+def test_describe_training_job_waits_for_the_end_of_a_short_job_where_the_client_would_not_ask_again(lab: Any) -> None:
+    config = Config(user_agent_extra="lib/AWS-SageMaker-Python-SDK#2.257.7")
+    sdk = lab.aws.client("sagemaker", config=config)
+    sdk.create_training_job(**lab.request("short", "sleep 0.5"))
+    assert sdk.describe_training_job(TrainingJobName="short")["TrainingJobStatus"] == "Completed"
+    lab.start("long", "sleep 60")
+    assert lab.describe("long")["TrainingJobStatus"] == "InProgress"
+    lab.sagemaker.stop_training_job(TrainingJobName="long")
 
 
 # -- list and delete ------------------------------------------------------------------------------------------------------
