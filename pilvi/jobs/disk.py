@@ -11,8 +11,13 @@ _SHARE = 20
 """Looking may take a twentieth of the time at most."""
 
 
+_FREE_BYTES = 256 << 20
+"""So much of the machine's disk is left to everybody else."""
+
+
 class DiskWatch:
-    """Looks at folders every now and then. `reason` is "disk" once one of them was found too large."""
+    """Looks at folders every now and then. `reason` is "disk" once one of them was found too large, "machine-disk" once there is hardly
+    any room left on the machine and the folder is what takes it."""
 
     def __init__(self, most_mib: int | None) -> None:
         self._most_bytes = None if most_mib is None else most_mib << 20
@@ -29,9 +34,16 @@ class DiskWatch:
             files += seen
             if used > self._most_bytes:
                 self.reason = "disk"
+            elif used > _FREE_BYTES > free_bytes(folder):
+                self.reason = "machine-disk"
         # Some 200,000 files a second can be looked at.
         self._next = now_s + max(_LOOK_S, files / 200_000 * _SHARE)
         return bool(self.reason)
+
+
+def free_bytes(folder: Path) -> int:
+    found = os.statvfs(folder)
+    return found.f_bavail * found.f_frsize
 
 
 def used_bytes(folder: Path) -> tuple[int, int]:

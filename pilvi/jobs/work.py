@@ -165,7 +165,7 @@ class Work:
             self._flush(ctx)
             failed = failed or self._end_with_first_failed()
             until = self._look_at_clock(ctx, until)
-            self._look_at_disk(ctx)
+            self._look_at_disk()
             self._look_at_pipes()
         self._flush(ctx)
         if self._jobs.is_closed:
@@ -280,10 +280,13 @@ class Work:
             return None
         return until
 
-    def _look_at_disk(self, ctx: Context) -> None:
-        if self._disk.is_over([host.folder for host in self._hosts], ctx.clock.time_s()):
+    def _look_at_disk(self) -> None:
+        if self._is_disk_over():
             with self._lock:
                 self._kill()
+
+    def _is_disk_over(self) -> bool:
+        return self._disk.is_over([host.folder for host in self._hosts], self._cloud.clock.time_s())
 
     def _look_at_pipes(self) -> None:
         """Whoever reads a pipe that gets nothing more would wait for ever."""
@@ -358,6 +361,8 @@ class Work:
     def _check(self) -> None:
         if self._is_cancelled:
             raise Cancelled
+        if self._is_disk_over():
+            raise TransferFailed("No space left on device: the data is larger than the storage volume of the job.")
         if self._wait_until is not None and self._cloud.clock.time_s() >= self._wait_until:
             self._wait_until = None
             self._jobs.apply(self._spec.id, Event.WAITED)

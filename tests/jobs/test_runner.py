@@ -125,6 +125,15 @@ def test_memory_limit_is_told(jobs: Jobs) -> None:
     assert (record["status"], record["exit_reason"]) == ("Failed", "memory")
 
 
+def test_disk_limit_is_told(jobs: Jobs) -> None:
+    hungry = "head -c 4000000 /dev/urandom > /opt/ml/big; sleep 600"
+    jobs.submit(spec("a", hungry, disk_mib=2))
+    record = ended(jobs, "a")
+    assert (record["status"], record["exit_reason"]) == ("Failed", "disk")
+    jobs.submit(spec("b", "rm -f /opt/ml/x; head -c 1000000 /dev/urandom > /tmp/x; sleep 1.5", disk_mib=2))
+    assert ended(jobs, "b")["status"] == "Completed"
+
+
 def test_missing_runtime_names_the_command(jobs: Jobs) -> None:
     jobs.submit(spec("a", "exit 0", runtime="scikit-learn"))
     record = ended(jobs, "a")

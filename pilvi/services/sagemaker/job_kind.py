@@ -148,9 +148,15 @@ def _algorithm_error(job: Job, code: int) -> str:
             "ClientError: The job wrote more than its storage volume holds (VolumeSizeInGB). "
             "Please use a larger volume, or keep less data on it."
         )
+    if job.get("exit_reason") == "machine-disk":
+        return "ClientError: The disk of the machine is full, and this job takes most of it. Please keep less data on it."
     if job.get("exit_reason") == "memory":
         return "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an instance."
-    return f"AlgorithmError: {job.get('failure_text') or ''}, exit code: {code if code >= 0 else 128 - code}"
+    text = job.get("failure_text") or ""
+    # Built-in algorithms tell by exit code 2 that the user can mend it.
+    if code == 2 and text.startswith("ClientError: "):
+        return f"{text}, exit code: 2"
+    return f"AlgorithmError: {text}, exit code: {code if code >= 0 else 128 - code}"
 
 
 def _is_wanted(entry: Record, req: Mapping[str, Any], noun: str) -> bool:
