@@ -2,9 +2,9 @@
 
 The hyperparameters say which (the SDK's `distribution` becomes them):
 
-    sagemaker_torch_distributed_enabled                         torchrun
-    sagemaker_pytorch_ddp_enabled ("pytorchddp")                torchrun
-    sagemaker_distributed_dataparallel_enabled (smddp)          torchrun; smdistributed.dataparallel is a module of ours
+    sagemaker_torch_distributed_enabled                         ranks as torchrun makes them
+    sagemaker_pytorch_ddp_enabled ("pytorchddp")                the same
+    sagemaker_distributed_dataparallel_enabled (smddp)          the same; smdistributed.dataparallel is a module of ours
     sagemaker_mpi_enabled                                       mpirun where the environment has it, else ranks by variables
     sagemaker_parameter_server_enabled, ..._multi_worker_...    TF_CONFIG
     nothing                                                     one process a host
@@ -99,24 +99,15 @@ def _is_torch(env: Environment) -> bool:
 
 
 def _torchrun(env: Environment, program: str, code: Path) -> list[str]:
+    """What `torchrun --nnodes N --nproc_per_node M --node_rank K` does, without importing PyTorch for it."""
     if not program.endswith(".py") or (code / "setup.py").exists():
         raise ClientError("Python packages and shell scripts are not supported for torch_distributed. Please use a python script.")
     if importlib.util.find_spec("torch") is None:
         raise ClientError("The distribution asks for PyTorch's launcher, and this image has no PyTorch.")
-    hosts = env.distribution_hosts
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nnodes",
-        str(len(hosts)),
-        "--nproc_per_node",
-        str(processes_per_host(env)),
-    ]
-    command += ["--master_addr", env.master_hostname, "--master_port", str(master_port())]
-    if len(hosts) > 1:
-        command += ["--node_rank", str(hosts.index(env.current_host))]
-    return [*command, program, *env.arguments()]
+    hosts, each = env.distribution_hosts, processes_per_host(env)
+    first = hosts.index(env.current_host) * each
+    launcher = [sys.executable, "-m", "pilvi_ranks", "torch", str(first), str(each), str(each * len(hosts)), "--"]
+    return [*launcher, sys.executable, program, *env.arguments()]
 
 
 # -- TensorFlow -----------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ imports is the time before a script's first line.
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import json
 import os
 import signal
@@ -100,22 +101,12 @@ def last_words(tail: bytes) -> str:
     starts = [number for number, line in enumerate(lines) if "Traceback (most recent call last)" in line]
     if not starts:
         return "\n".join(lines[-OTHER_LINES:])
-    start = _first_rank(lines, starts)
-    before = lines[start].index("Traceback")
-    after = [line[before:] for line in lines[start + 1 :]]
+    # Ranks of a launch mark their lines ("[rank1]: ", "[1,mpirank:1,algo-2]<stderr>:"); the first that failed tells the reason.
+    mark = lines[starts[0]].split("Traceback")[0]
+    start = max(number for number in starts if lines[number].startswith(f"{mark}Traceback"))
+    after = [line.removeprefix(mark) for line in itertools.takewhile(lambda line: line.startswith(mark), lines[start + 1 :])]
     first = next((number for number, line in enumerate(after) if line and not line[0].isspace()), 0)
-    ends = next((number for number, line in enumerate(after[first:], first) if line.startswith("[rank")), len(after))
-    return "\n".join(after[first : max(ends, first + 1)]).rstrip()
-
-
-def _first_rank(lines: list[str], starts: list[int]) -> int:
-    """The traceback that tells most: of torchrun's ranks the first, not torchrun's own that follows; else the last one."""
-    own = next(
-        (number for number, line in enumerate(lines) if "torch.distributed.elastic" in line or "ChildFailedError" in line), None
-    )
-    before = [start for start in starts if own is None or start < own]
-    ranks = [start for start in before if lines[start].startswith("[rank")]
-    return ranks[0] if ranks else (before or starts)[-1]
+    return "\n".join(itertools.takewhile(lambda line: not line.startswith("-----"), after[first:])).rstrip()
 
 
 def tell_versions() -> None:
