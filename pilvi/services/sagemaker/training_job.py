@@ -11,6 +11,7 @@ from pilvi.core.service import Context, Operations
 from pilvi.jobs import LIVE, Status
 from pilvi.jobs.record import seconds_in
 from pilvi.services.sagemaker.algorithm_use import applied, named
+from pilvi.services.sagemaker.builtin_algorithms import with_metrics
 from pilvi.services.sagemaker.job_kind import Job, JobKind, Record, Words, failure_reason
 from pilvi.services.sagemaker.job_list import indexing, unindexing
 from pilvi.services.sagemaker.tag import tagging, untagging
@@ -143,6 +144,8 @@ def start(ctx: Context, req: Mapping[str, Any], *changes: Change, **more: Any) -
     name, arn = req["TrainingJobName"], ctx.arn(f"training-job/{req['TrainingJobName'].lower()}")
     asked, req = req, applied(ctx, req)
     check_request(ctx, req)
+    if "AlgorithmName" not in asked["AlgorithmSpecification"]:
+        req = with_metrics(req, account=ctx.account)
     jobs = ctx.records("TrainingJob")
     taken = AlreadyExists(
         "Training job names must be unique within an AWS account and region, and a training job with this name already exists "

@@ -11,7 +11,7 @@ from typing import Any
 from pilvi.core.errors import Invalid, LimitExceeded
 from pilvi.core.service import Context
 from pilvi.services.sagemaker.algorithm_use import applied, check_search
-from pilvi.services.sagemaker.image import BUILTIN, runtime_for
+from pilvi.services.sagemaker.builtin_algorithms import builtin_for, check_tuning
 from pilvi.services.sagemaker.job_kind import Record, duplicates
 from pilvi.services.sagemaker.training_check import check_request, check_surroundings
 from pilvi.services.sagemaker.tuning_child import definitions_of, searches_of, training_request
@@ -183,19 +183,15 @@ def _check_objectives(ctx: Context, definitions: Sequence[Mapping[str, Any]], se
     for definition, search in zip(definitions, searches, strict=True):
         algorithm = definition["AlgorithmSpecification"]
         metrics = [metric["Name"] for metric in algorithm.get("MetricDefinitions") or ()]
-        if search.objective.metric in metrics or _has_own_metrics(ctx, algorithm, search.static):
+        if search.objective.metric in metrics or algorithm.get("AlgorithmName"):
+            continue
+        image = algorithm.get("TrainingImage")
+        if image is not None and (repository := builtin_for(image, search.static, account=ctx.account)):
+            check_tuning(repository, search.objective.metric, search.objective.kind, {entry.name for entry in search.ranges})
             continue
         raise Invalid(
             "A metric is required for this hyperparameter tuning job objective. Provide a metric in the metric definitions."
         )
-
-
-def _has_own_metrics(ctx: Context, algorithm: Mapping[str, Any], static: Mapping[str, str]) -> bool:
-    """Algorithms and built-in images define their metrics themselves."""
-    image = algorithm.get("TrainingImage")
-    return bool(algorithm.get("AlgorithmName")) or (
-        image is not None and runtime_for(image, static, account=ctx.account).support == BUILTIN
-    )
 
 
 def _over(what: str, most: int, wanted: int) -> LimitExceeded:

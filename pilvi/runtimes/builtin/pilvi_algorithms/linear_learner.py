@@ -319,7 +319,9 @@ class Models:
         else:
             self.weights = generator.normal(0, hp["init_sigma"], shape).astype(np.float32)
         self.bias = np.full(shape[1], hp["init_bias"] if hp["use_bias"] else 0, np.float32)
-        self._rate, self._decay, self._l1 = (np.repeat(np.float32(column), self.outputs) for column in zip(*self.grid, strict=True))
+        self._rate, self._decay, self._l1 = (
+            np.repeat(np.array(column, np.float32), self.outputs) for column in zip(*self.grid, strict=True)
+        )
         self._moments = [np.zeros_like(part) for part in (self.weights, self.weights, self.bias, self.bias)]
         self._positive_weight, self._class_weights = positive_weight, class_weights
         self._steps, self._planned = 0, 1

@@ -17,7 +17,7 @@ import numpy as np
 
 _LIST_MAGIC = 0x112
 _ARRAY_MAGIC = 0xF993FAC9
-_TYPES = {0: np.dtype("<f4"), 1: np.dtype("<f8"), 4: np.dtype("<i4"), 6: np.dtype("<i8")}
+_TYPES: dict[int, Any] = {0: np.dtype("<f4"), 1: np.dtype("<f8"), 4: np.dtype("<i4"), 6: np.dtype("<i8")}
 
 
 def write_arrays(arrays: Mapping[str, Any]) -> bytes:
