@@ -1,4 +1,4 @@
-"""SageMaker: training, processing and tuning jobs, algorithms, notebook instances, and tags."""
+"""SageMaker: training, processing and tuning jobs, algorithms, notebook instances, search and tags."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pilvi.services.sagemaker import (
     notebook_instance,
     notebook_instance_lifecycle_config,
     processing_job,
+    search,
     tag,
     training_job,
 )
@@ -34,6 +35,7 @@ service = Service(
     algorithm.ops,
     notebook_instance.ops,
     notebook_instance_lifecycle_config.ops,
+    search.ops,
     tag.ops,
     errors={
         # Most operations answer a missing resource so; those with ResourceNotFound in practice say it themselves.
