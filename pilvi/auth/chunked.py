@@ -24,7 +24,7 @@ from pilvi.auth.errors import AuthError, Kind, service_error
 from pilvi.auth.sigv4 import mismatch, payload_mismatch
 from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request
-from pilvi.core.streams import ByteStream
+from pilvi.core.streams import ByteStream, Piece
 
 _THREAD_BYTES: Final = 256 << 10
 """Pieces from this size on are hashed in a worker thread, so that the event loop goes on."""
@@ -83,7 +83,7 @@ class Decoder:
         self._signature = ""
         self._digest = hashlib.sha256()
 
-    def feed(self, data: bytes) -> bytes:
+    def feed(self, data: Piece) -> bytes:
         """What `data` brings. ServiceError as soon as something is wrong."""
         pieces: list[memoryview | bytes] = []
         view = memoryview(data)
@@ -114,7 +114,7 @@ class Decoder:
             self._end_chunk()
             self._state = "end"
 
-    def _read_line(self, data: bytes, position: int) -> int:
+    def _read_line(self, data: Piece, position: int) -> int:
         """Collect a line up to its line feed, then act on it."""
         end = data.find(b"\n", position, position + _LINE_BYTES)
         if end < 0:
@@ -261,11 +261,11 @@ class _Through(ABC):
         self._stream = stream
         self._chunks = aiter(stream)
 
-    def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> AsyncIterator[Piece]:
         return self
 
     @abstractmethod
-    async def __anext__(self) -> bytes: ...
+    async def __anext__(self) -> Piece: ...
 
     async def aclose(self) -> None:
         await self._chunks.aclose()  # type: ignore[attr-defined]
@@ -277,7 +277,7 @@ class _Decoding(_Through):
         super().__init__(stream)
         self._decoder = decoder
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Piece:
         feed = self._decoder.feed
         async for chunk in self._chunks:
             piece = feed(chunk) if len(chunk) < _THREAD_BYTES else await asyncio.to_thread(feed, chunk)
@@ -293,7 +293,7 @@ class _Hashing(_Through):
         self._expected = expected
         self._digest = hashlib.sha256()
 
-    async def __anext__(self) -> bytes:
+    async def __anext__(self) -> Piece:
         async for chunk in self._chunks:
             if len(chunk) < _THREAD_BYTES:
                 self._digest.update(chunk)

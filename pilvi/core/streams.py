@@ -8,6 +8,9 @@ from typing import BinaryIO
 
 CHUNK_BYTES = 1 << 20
 
+Piece = bytes | bytearray
+"""What a body comes in. A bytearray is the reader's own: whoever made it never touches it again."""
+
 
 class ClientGone(ConnectionResetError):
     """The client went away in the middle of its request: nobody is left to answer. No other broken connection is this."""
@@ -26,8 +29,8 @@ class ByteStream:
         self,
         data: bytes | None = None,
         *,
-        sync: Iterator[bytes] | None = None,
-        source: AsyncIterator[bytes] | None = None,
+        sync: Iterator[Piece] | None = None,
+        source: AsyncIterator[Piece] | None = None,
         length: int | None = None,
     ) -> None:
         self.data = data
@@ -53,7 +56,7 @@ class ByteStream:
             return cls(bytes(body))
         return cls(sync=iter(lambda: body.read(CHUNK_BYTES), b""))
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def __aiter__(self) -> AsyncIterator[Piece]:
         """Chunks in order; a blocking source is read in a worker thread."""
         if self.data is not None:
             if self.data:
@@ -66,7 +69,7 @@ class ByteStream:
             while chunk := await asyncio.to_thread(next, pull, b""):
                 yield chunk
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Piece]:
         """Chunks in order, for code that runs in a thread. A network body cannot be read this way."""
         if self.data is not None:
             return iter((self.data,) if self.data else ())

@@ -92,7 +92,7 @@ class _Line:
             lines.append(f"content-length: {stream.length}")
         self._writer.write("\r\n".join([*lines, "\r\n"]).encode("latin-1"))
         async for piece in stream:
-            self._writer.write(piece if stream.length is not None else b"%x\r\n%b\r\n" % (len(piece), piece))
+            self._writer.write(piece if stream.length is not None else b"%x\r\n%b\r\n" % (len(piece), bytes(piece)))
             await self._writer.drain()
         if stream.length is None:
             self._writer.write(b"0\r\n\r\n")

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from pilvi.core.errors import Unavailable
 from pilvi.core.service import Cloud
+from pilvi.core.streams import Piece
 from pilvi.images.unpack import Tree
 
 CACHE_BYTES = 50 << 30
@@ -37,7 +38,7 @@ class Cache:
         self._leases: Counter[str] = Counter()
         self._sweep()
 
-    def lease(self, image: str, diff_ids: Sequence[str], layers: Callable[[], Iterable[Iterable[bytes]]]) -> Lease:
+    def lease(self, image: str, diff_ids: Sequence[str], layers: Callable[[], Iterable[Iterable[Piece]]]) -> Lease:
         """The tree of an image, unpacked if it is not there; it stays until the lease is given back.
 
         image: the pushed image's name, for `forget`. layers: the layers' bytes, lowest first.
@@ -71,7 +72,7 @@ class Cache:
     def _is_ready(self, key: str) -> bool:
         return (self._folder / key / "ready").exists()
 
-    def _make(self, key: str, diff_ids: Sequence[str], layers: Callable[[], Iterable[Iterable[bytes]]]) -> None:
+    def _make(self, key: str, diff_ids: Sequence[str], layers: Callable[[], Iterable[Iterable[Piece]]]) -> None:
         place = self._folder / key
         _remove(place)
         place.mkdir(parents=True)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid, NotFound
 from pilvi.core.service import Context
-from pilvi.core.streams import ByteStream, ClientGone
+from pilvi.core.streams import ByteStream, ClientGone, Piece
 from pilvi.images.manifest import is_digest
 from pilvi.storage.records import Change, Delete, DeleteBody, Insert, PutBody, Rows, Update
 
@@ -78,7 +78,7 @@ def find_upload(ctx: Context, repository: str, id: str) -> Record:
     return upload
 
 
-def append(ctx: Context, repository: str, id: str, pieces: Iterable[bytes]) -> int:
+def append(ctx: Context, repository: str, id: str, pieces: Iterable[Piece]) -> int:
     """Add bytes, durably; gives the upload's size. Conflict when somebody else adds some meanwhile. For threads."""
     segment = _Segment(ctx, repository, id)
     try:
@@ -120,7 +120,7 @@ class _Segment:
         self._digest, self._is_whole = _running_digest(ctx, id, find_upload(ctx, repository, id)["size"])
         self._size = 0
 
-    def write(self, pieces: Sequence[bytes]) -> None:
+    def write(self, pieces: Sequence[Piece]) -> None:
         for piece in pieces:
             if self._writer is None:
                 self._writer = self._ctx.blobs.create()
@@ -309,12 +309,12 @@ def open_layer(ctx: Context, layer: Record, start: int = 0, end: int | None = No
     return ByteStream(sync=_pieces(ctx, layer["segments"], start, end), length=max(0, end - start))
 
 
-def read_layer(ctx: Context, layer: Record) -> Iterator[bytes]:
+def read_layer(ctx: Context, layer: Record) -> Iterator[Piece]:
     """All bytes of a layer, for threads."""
     return _pieces(ctx, layer["segments"], 0, layer["size"])
 
 
-def _pieces(ctx: Context, segments: Sequence[tuple[str, int]], start: int, end: int) -> Iterator[bytes]:
+def _pieces(ctx: Context, segments: Sequence[tuple[str, int]], start: int, end: int) -> Iterator[Piece]:
     position = 0
     for name, size in segments:
         low, high = max(start - position, 0), min(end - position, size)

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from pilvi.core.errors import Invalid
+from pilvi.core.streams import Piece
 from pilvi.core.trees import inside
 
 MOST_BYTES = 200 << 30
@@ -35,7 +36,7 @@ class Tree:
         self._most_bytes = most_bytes
         folder.mkdir(parents=True, exist_ok=True)
 
-    def add_layer(self, pieces: Iterable[bytes], diff_id: str = "") -> None:
+    def add_layer(self, pieces: Iterable[Piece], diff_id: str = "") -> None:
         """Put one layer in. Invalid when it is no archive, or not the one the image's configuration names (diff_id)."""
         plain = _Plain(iter(pieces))
         added: set[str] = set()
@@ -124,7 +125,7 @@ class Tree:
 class _Plain:
     """A layer's archive, unpacked if it is compressed, as a file that is read once; remembers the digest of what was read."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[Piece]) -> None:
         self._pieces = pieces
         self._hash = hashlib.sha256()
         self._ready = bytearray()
@@ -151,7 +152,7 @@ class _Plain:
     def digest(self) -> str:
         return f"sha256:{self._hash.hexdigest()}"
 
-    def _take(self, piece: bytes) -> None:
+    def _take(self, piece: Piece) -> None:
         if self._unzip is None:
             self._keep(piece)
             return
@@ -163,7 +164,7 @@ class _Plain:
                     return
                 self._unzip = zlib.decompressobj(31)
 
-    def _keep(self, data: bytes) -> None:
+    def _keep(self, data: Piece) -> None:
         self._hash.update(data)
         self._ready += data
 

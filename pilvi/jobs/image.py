@@ -14,6 +14,7 @@ from typing import Any
 from pilvi.compute import Root
 from pilvi.core.errors import Invalid, PilviError, Unavailable
 from pilvi.core.service import Context
+from pilvi.core.streams import Piece
 from pilvi.images import layers
 from pilvi.images.cache import Lease, cache_of
 from pilvi.images.config import ImageConfig, User, find_user, read_config
@@ -130,7 +131,7 @@ def _check_pull(ctx: Context, reference: Reference, manifest: Manifest) -> None:
     )
 
 
-def _blob(ctx: Context, reference: Reference, digest: str) -> Iterable[bytes]:
+def _blob(ctx: Context, reference: Reference, digest: str) -> Iterable[Piece]:
     """A layer's bytes, once the pull is allowed."""
     there = ctx.to("ecr", "GetDownloadUrlForLayer").at(reference.account, reference.region)
     layer = layers.find_layer(there, reference.repository, digest)

@@ -24,7 +24,7 @@ from typing import Any
 
 from pilvi.core.errors import PilviError
 from pilvi.core.service import Context
-from pilvi.core.streams import CHUNK_BYTES, ByteStream
+from pilvi.core.streams import CHUNK_BYTES, ByteStream, Piece
 from pilvi.jobs.spec import Input
 from pilvi.jobs.transfer import TransferFailed, nothing_found, objects, shuffled, split_uri, told, unpacked
 
@@ -113,7 +113,7 @@ class Feed:
             return pipe
         raise Ended
 
-    def _write(self, pipe: int, data: bytes) -> None:
+    def _write(self, pipe: int, data: Piece) -> None:
         view = memoryview(data)
         while view:
             if self._is_over.is_set():
@@ -125,7 +125,7 @@ class Feed:
 
     # -- what goes in -------------------------------------------------------------------------------------------------
 
-    def _content(self, epoch: int) -> Iterator[bytes]:
+    def _content(self, epoch: int) -> Iterator[Piece]:
         ctx, source = self._as_role(), self._source
         found = self._parts(ctx)
         if source.is_sharded:
@@ -146,7 +146,7 @@ class Feed:
             return objects(ctx, self._source)
         return augmented_lines(ctx, self._source.uri)
 
-    def _bodies(self, ctx: Context, part: Any) -> Iterator[tuple[Iterator[bytes], int | None]]:
+    def _bodies(self, ctx: Context, part: Any) -> Iterator[tuple[Iterator[Piece], int | None]]:
         """Chunks of each record of a part, with their length where it is known."""
         if self._source.kind != "augmented":
             yield self._object(ctx, part[0], part[1])
@@ -161,14 +161,14 @@ class Feed:
                 text = (value if isinstance(value, str) else json.dumps(value)).encode()
                 yield iter((text,)), len(text)
 
-    def _object(self, ctx: Context, bucket: str, key: str) -> tuple[Iterator[bytes], int | None]:
+    def _object(self, ctx: Context, bucket: str, key: str) -> tuple[Iterator[Piece], int | None]:
         answer = ctx.call("s3", "GetObject", Bucket=bucket, Key=key)
         body = iter(ByteStream.of(answer["Body"]))
         if self._source.is_gzipped:
             return unpacked(body), None
         return body, answer.get("ContentLength")
 
-    def _wrapped(self, body: Iterator[bytes], length: int | None) -> Iterator[bytes]:
+    def _wrapped(self, body: Iterator[Piece], length: int | None) -> Iterator[Piece]:
         if length is not None:
             yield from recordio(body, length)
             return
@@ -180,14 +180,15 @@ class Feed:
             yield from recordio(iter(lambda: file.read(CHUNK_BYTES), b""), length)
 
 
-def recordio(body: Iterator[bytes], length: int) -> Iterator[bytes]:
+def recordio(body: Iterator[Piece], length: int) -> Iterator[Piece]:
     """One record in MXNet's RecordIO frame: magic number, length, content, zeros up to a multiple of four."""
     if length <= _MOST_IN_A_RECORD:
         yield _head(_WHOLE, length)
         yield from body
         yield bytes(-length % 4)
         return
-    rest, left = b"", length
+    left = length
+    rest: Piece = b""
     while left:
         size = min(left, _MOST_IN_A_RECORD - 3)
         flag = _FIRST if left == length else _LAST if size == left else _MIDDLE

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 from pilvi.core.errors import PilviError
 from pilvi.core.service import Context
-from pilvi.core.streams import CHUNK_BYTES, ByteStream
+from pilvi.core.streams import CHUNK_BYTES, ByteStream, Piece
 from pilvi.jobs.spec import Input, Output
 
 _PART_BYTES = 512 << 20
@@ -160,7 +160,7 @@ def _fetch(ctx: Context, bucket: str, key: str, place: Path, is_gzipped: bool, c
             file.write(chunk)
 
 
-def unpacked(body: Iterator[bytes]) -> Iterator[bytes]:
+def unpacked(body: Iterator[Piece]) -> Iterator[bytes]:
     """The content of gzipped data, of several members one after the other too."""
     unpack, has_begun = zlib.decompressobj(_UNPACKING), False
     for rest in body:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pilvi.core.errors import ServiceError
+from pilvi.core.streams import Piece
 
 if TYPE_CHECKING:
     from pilvi.gateway.app import Gateway
@@ -36,7 +37,7 @@ async def read_whole(call: Call) -> bytes:
         return stream.data
     if stream.length is not None and stream.length > BUFFER_BYTES:
         raise too_large()
-    pieces: list[bytes] = []
+    pieces: list[Piece] = []
     size = 0
     async for piece in stream:
         size += len(piece)

@@ -18,7 +18,7 @@ from threading import Lock, RLock
 from typing import TYPE_CHECKING, NamedTuple
 
 from pilvi.core.service import Context
-from pilvi.core.streams import ByteStream
+from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.digest import Buffer, Declared, Hash, Sums, sums_of
 from pilvi.services.s3.flow import Block, ahead, blocks_of
 from pilvi.storage.records import BodyNames, Change, DeleteBody, PutBody, new_body_name
@@ -212,17 +212,17 @@ class Reader:
     def __init__(self, ctx: Context, pieces: Sequence[tuple[str, int, int]]) -> None:
         self._ctx = ctx
         self._lock = Lock()
-        self._current: Iterator[bytes] = iter(())
+        self._current: Iterator[Piece] = iter(())
         self._names: tuple[str, ...] = tuple(name for name, _, _ in pieces if not name.startswith(INLINE_MARK))
         hold(ctx, self._names)
-        self._rest: Iterator[tuple[str, int, int] | Iterator[bytes]] = iter(())
+        self._rest: Iterator[tuple[str, int, int] | Iterator[Piece]] = iter(())
         ahead = OPEN_FILES if ctx.config.workers > 1 else 0
         self._rest = iter([self._prepared(piece, number < ahead) for number, piece in enumerate(pieces)])
 
-    def __iter__(self) -> Iterator[bytes]:
+    def __iter__(self) -> Iterator[Piece]:
         return self
 
-    def __next__(self) -> bytes:
+    def __next__(self) -> Piece:
         with self._lock:
             while True:
                 chunk = next(self._current, b"")
@@ -235,12 +235,12 @@ class Reader:
         self.close()
         raise StopIteration
 
-    def _prepared(self, piece: tuple[str, int, int], is_opened: bool) -> tuple[str, int, int] | Iterator[bytes]:
+    def _prepared(self, piece: tuple[str, int, int], is_opened: bool) -> tuple[str, int, int] | Iterator[Piece]:
         if piece[0].startswith(INLINE_MARK):
             return iter((read_inline(self._ctx, *piece),))
         return self._open(*piece) if is_opened else piece
 
-    def _open(self, name: str, start: int, end: int) -> Iterator[bytes]:
+    def _open(self, name: str, start: int, end: int) -> Iterator[Piece]:
         return self._ctx.blobs.stream(name, start, end, READ_BYTES)
 
     def close(self) -> None:

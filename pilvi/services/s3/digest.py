@@ -22,7 +22,7 @@ DEFAULT = "CRC64NVME"
 
 COMPOSITE, FULL_OBJECT = "COMPOSITE", "FULL_OBJECT"
 
-Buffer = bytes | memoryview
+Buffer = bytes | bytearray | memoryview
 
 
 class Hash(Protocol):

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 
-from pilvi.core.streams import ByteStream
+from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.digest import Buffer
 
 BLOCK_BYTES = 2 << 20
@@ -36,7 +36,7 @@ async def blocks_of(body: ByteStream) -> AsyncIterator[Block]:
         yield block
 
 
-async def ahead(reader: Iterator[bytes]) -> AsyncIterator[bytes]:
+async def ahead(reader: Iterator[Piece]) -> AsyncIterator[Piece]:
     """What a reader gives, read in a worker thread some pieces ahead of whoever sends them."""
     loop = asyncio.get_running_loop()
     coming = loop.run_in_executor(None, some_of, reader)
@@ -56,5 +56,5 @@ async def ahead(reader: Iterator[bytes]) -> AsyncIterator[bytes]:
             coming.exception()
 
 
-def some_of(reader: Iterator[bytes]) -> list[bytes]:
+def some_of(reader: Iterator[Piece]) -> list[Piece]:
     return list(islice(reader, PIECES_AHEAD))

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from typing import NamedTuple
 
 from pilvi.core.errors import ServiceError
-from pilvi.core.streams import ByteStream
+from pilvi.core.streams import ByteStream, Piece
 
 FIELDS_BYTES = 20_000
 """All fields before the file together."""
@@ -72,7 +72,7 @@ def type_in(head: str) -> str:
 class _Pieces:
     """Bytes as they come, with what was read too far kept for later."""
 
-    def __init__(self, source: AsyncIterator[bytes]) -> None:
+    def __init__(self, source: AsyncIterator[Piece]) -> None:
         self._source = source
         self.rest = b""
 
@@ -97,7 +97,7 @@ class _Pieces:
         taken, self.rest = self.rest[:cut], self.rest[cut + len(mark) :]
         return taken
 
-    async def before(self, mark: bytes) -> AsyncIterator[bytes]:
+    async def before(self, mark: bytes) -> AsyncIterator[Piece]:
         """The same without holding it; the rest of the request is read and dropped."""
         while (cut := self.rest.find(mark)) < 0:
             safe = len(self.rest) - len(mark)

@@ -23,7 +23,7 @@ from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request, Response
 from pilvi.core.principal import ANONYMOUS
 from pilvi.core.service import Context
-from pilvi.core.streams import ByteStream
+from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.catalog import get_bucket
 from pilvi.services.s3.errors import access_denied
 from pilvi.services.s3.form import Form, read_form
@@ -177,7 +177,7 @@ def invalid_policy(message: str) -> ServiceError:
 def within(body: ByteStream, smallest: int, largest: int | None) -> ByteStream:
     """The same bytes; reading them fails when they are fewer or more than allowed."""
 
-    async def checked() -> AsyncIterator[bytes]:
+    async def checked() -> AsyncIterator[Piece]:
         size = 0
         async for piece in body:
             size += len(piece)

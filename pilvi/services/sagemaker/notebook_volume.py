@@ -1,4 +1,4 @@
-"""The volume of a notebook instance: a folder while it runs, one sealed archive while it does not.
+"""The volume of a notebook instance or a space: a folder while it runs, one sealed archive while it does not.
 
     DATA/notebooks/<id>/volume/     shown inside as /home/ec2-user/SageMaker; kept over stop and start, and over the server's end
     DATA/notebooks/<id>/run/        home, /tmp and metadata of one run; gone with it
@@ -20,15 +20,19 @@ from pilvi.storage.records import Change, DeleteBody, PutBody
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
+from pilvi.core.streams import Piece
 
 log = logging.getLogger("pilvi.sagemaker")
 
+NOTEBOOKS = "notebooks"
+STUDIO = "studio"
+"""Whose volumes lie where: those of notebook instances, and those of Studio's spaces."""
 
 class Volume:
-    def __init__(self, cloud: Cloud, id: str) -> None:
+    def __init__(self, cloud: Cloud, id: str, kind: str = NOTEBOOKS) -> None:
         self._blobs = cloud.blobs
         self._is_sealed = cloud.config.at_rest == "encrypted"
-        self.folder = folder_of(cloud) / id
+        self.folder = folder_of(cloud, kind) / id
         self.files = self.folder / "volume"
         self.run = self.folder / "run"
 
@@ -85,20 +89,20 @@ def releasing(archive: str | None) -> tuple[Change, ...]:
     return (DeleteBody(archive),) if archive is not None else ()
 
 
-def folder_of(cloud: Cloud) -> Path:
+def folder_of(cloud: Cloud, kind: str = NOTEBOOKS) -> Path:
     """Where the volumes are."""
-    return cloud.config.data_dir / "notebooks"
+    return cloud.config.data_dir / kind
 
 
 class _Pieces:
     """Pieces of bytes as a file to read."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[Piece]) -> None:
         self._pieces = pieces
         self._rest = b""
 
     def read(self, size: int) -> bytes:
-        found = [self._rest]
+        found: list[Piece] = [self._rest]
         missing = size - len(self._rest)
         while missing > 0 and (piece := next(self._pieces, b"")):
             found.append(piece)
@@ -108,5 +112,5 @@ class _Pieces:
         return data[:size]
 
 
-def _reader(pieces: Iterator[bytes]) -> IO[bytes]:
+def _reader(pieces: Iterator[Piece]) -> IO[bytes]:
     return cast(IO[bytes], _Pieces(pieces))

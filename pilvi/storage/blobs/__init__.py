@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from pilvi.core.streams import Piece
+
 PIECE_BYTES = 1 << 20
 
 
@@ -21,7 +23,7 @@ class BlobWriter(Protocol):
 
     name: str
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: Piece | memoryview) -> None:
         """Append."""
 
     def finish(self) -> int:
@@ -40,7 +42,7 @@ class Blobs(Protocol):
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         """The bytes from start up to (not including) end. NotFound when the name is unknown."""
 
-    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
         """The same range in pieces of at most about `piece_bytes`, for bodies too large to hold. Blocks: for threads.
 
         Opens at once (NotFound comes from this call, and a later delete does no harm); `close()` it when it is left early.

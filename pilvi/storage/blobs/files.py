@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pilvi.core.errors import NotFound, Unavailable
+from pilvi.core.streams import Piece
 from pilvi.storage.blobs import PIECE_BYTES, new_name
 from pilvi.storage.durable import sync_folder
 from pilvi.storage.malloc import keep_large_pieces
@@ -26,7 +27,7 @@ class FileBlobWriter:
         self._fd = blobs.open_new(self._path)
         self._size = 0
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: Piece | memoryview) -> None:
         try:
             written = os.write(self._fd, data)
             left = memoryview(data)[written:]
@@ -112,7 +113,7 @@ class FileBlobs:
         finally:
             os.close(fd)
 
-    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
         fd = self.open(name)
         size = os.fstat(fd).st_size
         return FileStream(fd, start, size if end is None else min(end, size), piece_bytes)

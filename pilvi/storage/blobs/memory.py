@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pilvi.core.errors import NotFound
+from pilvi.core.streams import Piece
 from pilvi.storage.blobs import PIECE_BYTES, new_name
 
 
@@ -17,7 +18,7 @@ class MemoryBlobWriter:
         self._open = True
         blobs._stored[self.name] = b""
 
-    def write(self, data: bytes | memoryview) -> None:
+    def write(self, data: Piece | memoryview) -> None:
         self._data += data
 
     def finish(self) -> int:
@@ -41,7 +42,7 @@ class MemoryBlobs:
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         return self._find(name)[start:end]
 
-    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[bytes]:
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
         data = self._find(name)[start:end]
         return (data[at : at + piece_bytes] for at in range(0, len(data), piece_bytes))
 
