@@ -142,3 +142,24 @@ class Checkpoints:
         module.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["epoch"]) + 1, dict(state["more"])
+
+
+# -- several hosts -------------------------------------------------------------------------------------------------------
+
+
+def average_gradients(run: Any, network: nn.Module) -> None:
+    """Hosts that train together take one step together."""
+    if not run.cluster.is_many:
+        return
+    grads = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    flat = torch.cat([grad.reshape(-1) for grad in grads]).cpu().numpy()
+    total = torch.from_numpy(run.cluster.sum(flat)) / run.cluster.size
+    at = 0
+    for grad in grads:
+        grad.copy_(total[at : at + grad.numel()].view_as(grad))
+        at += grad.numel()
+
+
+def has_stopped(run: Any) -> bool:
+    """Any host was told to stop: all stop after the same step."""
+    return bool(run.cluster.sum(int(run.is_stopping)))

@@ -201,7 +201,7 @@ def _learn(run: Run, config: dict[str, Any], network: nn.Module, found: list[Pic
             if stopper.is_over(epoch, score):
                 report.say(f"Early stopping after epoch {epoch}: validation accuracy has not improved.")
                 break
-            if vision.has_stopped(run):
+            if deep.has_stopped(run):
                 break
 
 
@@ -245,7 +245,7 @@ def _one_epoch(
         loss = _loss(logits.float(), y, config["multi_label"], weights)
         optimizer.zero_grad()
         loss.backward()
-        vision.average_gradients(run, network)
+        deep.average_gradients(run, network)
         optimizer.step()
         losses.append(float(loss.detach()))
         guesses.append(logits.detach().float().cpu())
