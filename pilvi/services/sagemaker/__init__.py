@@ -6,6 +6,7 @@ from pilvi.core.errors import AlreadyExists, InUse, Invalid, LimitExceeded, NotF
 from pilvi.core.service import Cloud, Service
 from pilvi.services.sagemaker import (
     algorithm,
+    code_repository,
     hyper_parameter_tuning_job,
     notebook_instance,
     notebook_instance_lifecycle_config,
@@ -16,7 +17,7 @@ from pilvi.services.sagemaker import (
 )
 from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.notebook_door import door
-from pilvi.services.sagemaker.notebook_fleet import close_fleet
+from pilvi.services.sagemaker.notebook_runs import close_runs
 from pilvi.services.sagemaker.training_spot import spot
 from pilvi.services.sagemaker.tuning_control import close_control
 
@@ -24,7 +25,7 @@ from pilvi.services.sagemaker.tuning_control import close_control
 def close(cloud: Cloud) -> None:
     """The server stops: what goes on by itself here comes to rest."""
     close_control(cloud)
-    close_fleet(cloud)
+    close_runs(cloud)
 
 
 service = Service(
@@ -34,6 +35,7 @@ service = Service(
     hyper_parameter_tuning_job.ops,
     algorithm.ops,
     notebook_instance.ops,
+    code_repository.ops,
     notebook_instance_lifecycle_config.ops,
     search.ops,
     tag.ops,

@@ -17,6 +17,7 @@ _NAMES = {
     "ProcessingJobName": "processing-job",
     "HyperParameterTuningJobName": "hyper-parameter-tuning-job",
     "AlgorithmName": "algorithm",
+    "CodeRepositoryName": "code-repository",
     "NotebookInstanceName": "notebook-instance",
     "NotebookInstanceLifecycleConfigName": "notebook-instance-lifecycle-config",
 }

@@ -10,9 +10,10 @@ from pilvi.core.errors import Invalid, PilviError, ServiceError
 from pilvi.core.service import Context
 from pilvi.services.sagemaker import notebook_instance_lifecycle_config as lifecycle
 from pilvi.services.sagemaker.access import PRINCIPAL
-from pilvi.services.sagemaker.notebook_run import SESSION
+from pilvi.services.sagemaker.notebook_git import find_repository
 
 _NOT_BUILT = "is not supported by this server yet."
+_SESSION = "SageMaker"
 _WITHDRAWN = ("notebook-al1-v1", "notebook-al2-v1")
 
 
@@ -20,7 +21,7 @@ def check_members(req: Mapping[str, Any]) -> None:
     """The request by itself. Raises Invalid, which is a ValidationException."""
     if (platform := req.get("PlatformIdentifier")) in _WITHDRAWN:
         raise Invalid(f"Platform identifier ({platform}) is not supported for this service.")
-    for member in ("KmsKeyId", "AcceleratorTypes", "DefaultCodeRepository", "AdditionalCodeRepositories"):
+    for member in ("KmsKeyId", "AcceleratorTypes"):
         if req.get(member):
             raise Invalid(f"{member} {_NOT_BUILT}")
 
@@ -32,12 +33,20 @@ def check_lifecycle_config(ctx: Context, req: Mapping[str, Any]) -> None:
         raise Invalid(f"Unable to find Notebook Instance Lifecycle Config '{lifecycle.arn_of(ctx, name)}'.")
 
 
+def check_repositories(ctx: Context, req: Mapping[str, Any]) -> None:
+    """Names of code repositories must be there; addresses are tried at the start."""
+    names = [req.get("DefaultCodeRepository"), *(req.get("AdditionalCodeRepositories") or ())]
+    found = [find_repository(ctx, name) for name in names if name]
+    if len({repository.folder for repository in found}) < len(found):
+        raise Invalid("The code repositories of a notebook instance must have different names of their folders.")
+
+
 def check_role(ctx: Context, role: str, arn: str) -> None:
     """The role must be there, in this account, and let SageMaker in."""
     if (parsed := Arn.parse(role)) is not None and parsed.account != ctx.account:
         raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
     try:
-        ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, SESSION)
+        ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, _SESSION)
     except PilviError as error:
         raise Invalid(
             f"Could not assume role {role}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role."

@@ -9,19 +9,20 @@ also what follows a restart: what was to run is started again, what was half don
 
 from __future__ import annotations
 
-import hmac
 import logging
 import shutil
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from pilvi.compute import Exit
-from pilvi.core.errors import Conflict, PilviError, Unavailable
+from pilvi.core.errors import Conflict, PilviError
 from pilvi.core.service import Context
 from pilvi.services.sagemaker import notebook_instance_lifecycle_config as lifecycle
-from pilvi.services.sagemaker.notebook_run import Run, context_for, identity_of
-from pilvi.services.sagemaker.notebook_ticket import Place, Tickets
+from pilvi.services.sagemaker.notebook_git import Repository, repositories_of
+from pilvi.services.sagemaker.notebook_run import Run, context_for
+from pilvi.services.sagemaker.notebook_runs import runs_of
+from pilvi.services.sagemaker.notebook_seat import Seat
+from pilvi.services.sagemaker.notebook_ticket import Place
 from pilvi.services.sagemaker.notebook_volume import Volume, claiming, folder_of, releasing
 from pilvi.services.sagemaker.tag import untagging
 
@@ -33,8 +34,8 @@ log = logging.getLogger("pilvi.sagemaker")
 
 NOUN = "NotebookInstance"
 STATUS = f"{NOUN}Status"
+LOG_GROUP = "/aws/sagemaker/NotebookInstances"
 _KEY = "sagemaker-notebooks"
-_CLOSE_S = 10.0
 _REASON_CHARACTERS = 1024
 
 _making = threading.Lock()
@@ -42,52 +43,23 @@ _making = threading.Lock()
 
 class Fleet:
     def __init__(self, cloud: Cloud) -> None:
-        self.tickets = Tickets(cloud.clock, cloud.ids)
-        self.is_closed = False
+        self.runs = runs_of(cloud)
         self._cloud = cloud
-        self._runs: dict[Place, Run] = {}
-        self._threads: set[threading.Thread] = set()
-        self._lock = threading.Lock()
 
     # -- for operations ---------------------------------------------------------------------------------------------
 
     def start(self, place: Place) -> None:
         """Run an instance whose record says Pending."""
-        self._begin(self._drive, place)
+        self.runs.begin(self._drive, place)
 
     def stop(self, place: Place) -> None:
         """End an instance whose record says Stopping."""
-        if (run := self._runs.get(place)) is not None:
+        if (run := self.runs.here.get(place)) is not None:
             run.stop()
 
     def remove(self, place: Place) -> None:
         """Forget an instance whose record says Deleting, and its volume."""
-        self._begin(self._forget, place)
-
-    # -- for the door -----------------------------------------------------------------------------------------------
-
-    def entrance(self, place: Place, session_s: int) -> str | None:
-        """A URL of Jupyter's own; None when the instance does not run."""
-        run = self._runs.get(place)
-        return run.entrance(self._cloud.clock.time_s() + session_s) if run is not None and run.address else None
-
-    def credentials(self, id: str, secret: str) -> dict[str, str] | None:
-        """Fresh keys of a run's role, as the container credential contract has them; None for whoever is no run of ours.
-
-        Denied when the role has gone or no longer trusts SageMaker.
-        """
-        run = next((run for run in list(self._runs.values()) if run.id == id), None)
-        if run is None or not hmac.compare_digest(run.secret, secret):
-            return None
-        identity = identity_of(run.ctx, run.record["RoleArn"])
-        assert identity.expires is not None
-        return {
-            "AccessKeyId": identity.access_key_id,
-            "SecretAccessKey": identity.secret,
-            "Token": identity.session_token,
-            "Expiration": f"{identity.expires:%Y-%m-%dT%H:%M:%SZ}",
-            "RoleArn": run.record["RoleArn"],
-        }
+        self.runs.begin(self._forget, place)
 
     # -- for the server ---------------------------------------------------------------------------------------------
 
@@ -104,17 +76,6 @@ class Fleet:
             if left.name not in kept:
                 shutil.rmtree(left, ignore_errors=True)
 
-    def close(self) -> None:
-        """End every process. Records stay as they are: the next server starts the instances again."""
-        with self._lock:
-            self.is_closed = True
-            threads = list(self._threads)
-        for run in list(self._runs.values()):
-            run.kill()
-        deadline = self._cloud.clock.time_s() + _CLOSE_S
-        for thread in threads:
-            thread.join(max(0.0, deadline - self._cloud.clock.time_s()))
-
     # -- private ----------------------------------------------------------------------------------------------------
 
     def _resume(self, rows: Rows, record: dict[str, Any], place: Place) -> None:
@@ -123,75 +84,60 @@ class Fleet:
             rows.update(place.name, lambda value: value | {STATUS: "Pending", "Url": None})
             self.start(place)
         elif status == "Stopping":
-            self._begin(self._put_away, place)
+            self.runs.begin(self._put_away, place)
         elif status == "Deleting":
             self.remove(place)
         elif record["_archive"] is not None:
             Volume(self._cloud, record["_id"]).drop_files()
-
-    def _begin(self, work: Callable[[Place], None], place: Place) -> None:
-        def carried_out() -> None:
-            try:
-                work(place)
-            except Exception:  # the record tells where it stands, and other instances must go on
-                if not self.is_closed:
-                    log.exception("the notebook instance %s was lost by its thread", place.name)
-            finally:
-                with self._lock:
-                    self._threads.discard(threading.current_thread())
-
-        thread = threading.Thread(target=carried_out, name="pilvi-notebook", daemon=True)
-        with self._lock:
-            if self.is_closed:
-                raise Unavailable("The server is stopping.")
-            self._threads.add(thread)
-        thread.start()
 
     def _drive(self, place: Place) -> None:
         """One run, from Pending to Stopped or Failed."""
         rows = self._rows(place)
         record = rows.get(place.name)
         volume = Volume(self._cloud, record["_id"])
-        run = Run(self._context(place, record), record, volume)
-        self._runs[place] = run
+        ctx = self._context(place, record)
+        run = Run(ctx, seat_of(record), volume)
+        self.runs.here[place] = run
         try:
-            reason = self._lived(place, run, volume)
+            run.seat = seat_of(record, repositories_of(ctx, record))
+            reason = self._lived(place, run, volume, record)
         except PilviError as error:
             reason = str(error)
         except Exception:  # the instance must come to an end, and honestly
             log.exception("the notebook instance %s broke", place.name)
             reason = "InternalServerError: We encountered an internal error. Please try again."
         run.end()
-        del self._runs[place]
-        if not self.is_closed:
+        del self.runs.here[place]
+        if not self.runs.is_closed:
             self._put_away(place, reason)
 
-    def _lived(self, place: Place, run: Run, volume: Volume) -> str:
+    def _lived(self, place: Place, run: Run, volume: Volume, record: dict[str, Any]) -> str:
         """Run it; gives why it ended."""
-        rows, archive = self._rows(place), run.record["_archive"]
+        rows, archive = self._rows(place), record["_archive"]
         volume.open(archive)
         if archive is not None:
             row = rows.row(place.name)
             assert row is not None
             self._cloud.store.write(rows.revision(place.name, row.value | {"_archive": None}, row.version), *releasing(archive))
             volume.drop_archive(archive)
-        if self.is_closed:
+        if self.runs.is_closed:
             return ""
         run.prepare()
-        self._run_scripts(place, run)
+        run.clone()
+        self._run_scripts(place, run, record)
         run.start()
         rows.update(place.name, lambda value: value | self._changed("InService", Url=run.address, FailureReason=None))
-        return _why(run.watch())
+        return why(run.watch())
 
-    def _run_scripts(self, place: Place, run: Run) -> None:
+    def _run_scripts(self, place: Place, run: Run, record: dict[str, Any]) -> None:
         """What the lifecycle configuration wants: OnCreate until it has succeeded once, OnStart each time."""
-        name = run.record.get(f"{lifecycle.NOUN}Name")
+        name = record.get(f"{lifecycle.NOUN}Name")
         if name is None:
             return
         scripts = self._cloud.rows(place.account, place.region, "sagemaker", lifecycle.NOUN).find(name.lower())
         for hook in lifecycle.HOOKS:
             script = lifecycle.script_of(scripts, hook)
-            if script and not (hook == "OnCreate" and run.record.get("_is_made")):
+            if script and not (hook == "OnCreate" and record.get("_is_made")):
                 run.perform(hook, script)
             if hook == "OnCreate":
                 self._rows(place).update(place.name, lambda value: value | {"_is_made": True})
@@ -240,11 +186,11 @@ class Fleet:
 def fleet_of(cloud: Cloud) -> Fleet:
     """The fleet of a cloud. The first to ask makes it, and what ran before a restart runs again. For threads."""
     found = cloud.memory.get(_KEY)
-    if isinstance(found, Fleet) and not found.is_closed:
+    if isinstance(found, Fleet) and not found.runs.is_closed:
         return found
     with _making:
         found = cloud.memory.get(_KEY)
-        if isinstance(found, Fleet) and not found.is_closed:
+        if isinstance(found, Fleet) and not found.runs.is_closed:
             return found
         fleet = Fleet(cloud)
         fleet.recover()
@@ -252,15 +198,27 @@ def fleet_of(cloud: Cloud) -> Fleet:
         return fleet
 
 
-def close_fleet(cloud: Cloud) -> None:
-    """The server stops."""
-    with _making:
-        found = cloud.memory.get(_KEY)
-    if isinstance(found, Fleet):
-        found.close()
+def seat_of(record: dict[str, Any], repositories: tuple[Repository, ...] = ()) -> Seat:
+    """An instance's surroundings."""
+    name, arn = record[f"{NOUN}Name"], record[f"{NOUN}Arn"]
+    scripts = record.get(f"{lifecycle.NOUN}Name")
+    return Seat(
+        arn=arn,
+        name=name,
+        role_arn=record["RoleArn"],
+        instance_type=record["InstanceType"],
+        metadata={"ResourceArn": arn, "ResourceName": name, "ExecutionRoleArn": record["RoleArn"]},
+        log_group=LOG_GROUP,
+        log_stream=f"{name}/jupyter.log",
+        script_stream=f"{name}/LifecycleConfig{{hook}}",
+        script_trouble=f"Notebook Instance Lifecycle Config '{scripts}' ({{hook}}) for Notebook Instance '{arn}' {{trouble}}. "
+        "Please check your CloudWatch logs for more details.",
+        repositories=repositories,
+        opens=repositories[0].folder if repositories and record.get("DefaultCodeRepository") else "",
+    )
 
 
-def _why(how: Exit) -> str:
+def why(how: Exit) -> str:
     if how.code == 0:
         return "InternalServerError: Jupyter was shut down."
     return f"InternalServerError: Jupyter ended with exit status {how.code}."

@@ -8,7 +8,13 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, Invalid, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record, one_page
-from pilvi.services.sagemaker.notebook_check import check_lifecycle_config, check_members, check_network, check_role
+from pilvi.services.sagemaker.notebook_check import (
+    check_lifecycle_config,
+    check_members,
+    check_network,
+    check_repositories,
+    check_role,
+)
 from pilvi.services.sagemaker.notebook_fleet import NOUN, STATUS, fleet_of
 from pilvi.services.sagemaker.notebook_ticket import SESSION_S, Place, presigned_url
 from pilvi.services.sagemaker.tag import tagging
@@ -21,15 +27,16 @@ def create_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
     """Make a notebook instance and start it: InService when its Jupyter answers.
 
     req: NotebookInstanceName (1-63, letters, digits, hyphens), InstanceType, RoleArn; SubnetId with SecurityGroupIds (at most 5),
-        VolumeSizeInGB (5-16384), LifecycleConfigName, DirectInternetAccess, RootAccess, PlatformIdentifier, Tags.
-    Errors: ValidationException - the name is taken, the role cannot be assumed, the subnet, a group or the lifecycle
-            configuration is not there, or something
-        is asked for that is not built. AccessDeniedException - the caller may not pass the role.
+        VolumeSizeInGB (5-16384), LifecycleConfigName, DefaultCodeRepository and up to three AdditionalCodeRepositories (names or https
+        addresses), DirectInternetAccess, RootAccess, PlatformIdentifier, Tags.
+    Errors: ValidationException - the name is taken, the role cannot be assumed, the subnet, a group, a code repository or the
+        lifecycle configuration is not there, or something is asked for that is not built. AccessDeniedException - the caller may not pass the role.
     Source: SageMaker API reference; messages as users of AWS report them.
-    Differs: the instance type, the volume's size, RootAccess and DirectInternetAccess are recorded: the machine is this one, its
-        user is no root, and the network of the subnet is this machine's. There is one environment (Python 3.11 with JupyterLab,
-        pandas 2, scikit-learn, boto3), under the kernels python3 and conda_python3; packages installed from a notebook last until
-        it stops. Code repositories, accelerators and KMS keys are refused. Files of the volume lie
+    Differs: an instance has as many cores and as much memory of its type as this machine has; the volume's size, RootAccess and
+        DirectInternetAccess are recorded: its user is no root, and the network of the subnet is this machine's. The kernels python3
+        and conda_python3 are one environment (Python 3.11 with JupyterLab, pandas 2, scikit-learn, boto3, the SageMaker SDK), with
+        PyTorch where the runtime pytorch is installed; conda_tensorflow2_p310 is there with the runtime tensorflow. Packages
+        installed from a notebook last until it stops. Accelerators and KMS keys are refused. Files of the volume lie
         unencrypted in the data directory while the instance runs, sealed while it is stopped. Instances of a server that ended
         are started again at the next request about notebook instances.
     """
@@ -41,6 +48,7 @@ def create_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
         raise Invalid("NotebookInstanceName must have a length of at least 1.")
     check_members(req)
     check_lifecycle_config(ctx, req)
+    check_repositories(ctx, req)
     if rows.find(name.lower()) is not None:
         raise taken
     check_role(ctx, req["RoleArn"], arn)
@@ -78,11 +86,13 @@ def list_notebook_instances(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
     """Notebook instances, a page at a time, filtered by name, status and times, sorted by Name, CreationTime or Status.
 
     Errors: ValidationException - a foreign token.
-    Differs: filters on code repositories find nothing: no instance has one.
     """
     fleet_of(ctx.cloud)
-    has_repository = any(req.get(member) for member in ("DefaultCodeRepositoryContains", "AdditionalCodeRepositoryEquals"))
-    found = [] if has_repository else ctx.records(NOUN).all()
+    found = ctx.records(NOUN).all()
+    if part := req.get("DefaultCodeRepositoryContains"):
+        found = [record for record in found if part in (record.get("DefaultCodeRepository") or "")]
+    if name := req.get("AdditionalCodeRepositoryEquals"):
+        found = [record for record in found if name in (record.get("AdditionalCodeRepositories") or ())]
     if part := req.get("NotebookInstanceLifecycleConfigNameContains"):
         found = [record for record in found if part.lower() in (record.get(_SCRIPTS) or "").lower()]
     page, more = one_page(found, req, NOUN, by="Name", order="Ascending")
@@ -93,7 +103,9 @@ def list_notebook_instances(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
 def update_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Change a stopped notebook instance; the next start has it.
 
-    req: InstanceType, RoleArn, VolumeSizeInGB (only more), LifecycleConfigName or DisassociateLifecycleConfig, RootAccess, PlatformIdentifier, IpAddressType.
+    req: InstanceType, RoleArn, VolumeSizeInGB (only more), LifecycleConfigName or DisassociateLifecycleConfig, DefaultCodeRepository and
+        AdditionalCodeRepositories or DisassociateDefaultCodeRepository and DisassociateAdditionalCodeRepositories, RootAccess,
+        PlatformIdentifier, IpAddressType.
     Errors: ValidationException - RecordNotFound, it is not stopped, the role cannot be assumed, the volume would shrink, or
         something is asked for that is not built.
     Differs: the change is made at once; the status Updating is not seen.
@@ -102,6 +114,7 @@ def update_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
     record = _found(ctx, req)
     check_members(req)
     check_lifecycle_config(ctx, req)
+    check_repositories(ctx, req)
     if role := req.get("RoleArn"):
         check_role(ctx, role, record[f"{NOUN}Arn"])
 
@@ -112,6 +125,9 @@ def update_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
         kept = {key: req[key] for key in _CHANGEABLE if req.get(key) is not None}
         if (name := req.get("LifecycleConfigName")) or req.get("DisassociateLifecycleConfig"):
             kept[_SCRIPTS] = name or None
+        for member in ("DefaultCodeRepository", "AdditionalCodeRepositories"):
+            if req.get(member) or req.get(f"Disassociate{member}"):
+                kept[member] = req.get(member)
         return {**value, **kept, "LastModifiedTime": ctx.clock.now()}
 
     ctx.records(NOUN).update(_id(req), changed)
@@ -168,7 +184,7 @@ def create_presigned_notebook_instance_url(ctx: Context, req: Mapping[str, Any])
             f"({record[f'{NOUN}Arn']})."
         )
     name = record[f"{NOUN}Name"]
-    token = fleet.tickets.issue(_place(ctx, name), req.get("SessionExpirationDurationInSeconds") or SESSION_S)
+    token = fleet.runs.tickets.issue(_place(ctx, name), req.get("SessionExpirationDurationInSeconds") or SESSION_S)
     return {"AuthorizedUrl": presigned_url(ctx.cloud.endpoint, name, token)}
 
 

@@ -1,6 +1,7 @@
-"""One run of a notebook instance: JupyterLab as a process of its own, from its start until it has ended.
+"""One run of a notebook: JupyterLab as a process of its own, from its start until it has ended.
 
-What it sees: /home/ec2-user/SageMaker (the volume), a home and a /tmp of this run, /opt/ml/metadata, the `notebook` environment.
+What it sees: the volume (/home/ec2-user/SageMaker), a home and a /tmp of this run, /opt/ml/metadata, the `notebook` environment,
+and the packages of further environments where they are installed: PyTorch in the default kernel, TensorFlow in one of its own.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import importlib.resources
 import ipaddress
 import json
+import shutil
 import socket
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
 
 from pilvi.compute import Bind, Exit, Process, ProcessSpec
 from pilvi.compute.environments import Environment, Environments
@@ -23,6 +25,9 @@ from pilvi.core.principal import Principal
 from pilvi.core.service import Context
 from pilvi.jobs.logs import JobLog
 from pilvi.services.sagemaker.access import PRINCIPAL
+from pilvi.services.sagemaker.instance_types import instance_type
+from pilvi.services.sagemaker.notebook_git import CLONE_S, clone_script
+from pilvi.services.sagemaker.notebook_seat import Seat
 from pilvi.services.sagemaker.notebook_ticket import PATH, entry
 from pilvi.services.sagemaker.notebook_volume import Volume
 
@@ -31,9 +36,10 @@ if TYPE_CHECKING:
     from pilvi.core.service import Cloud
 
 ENVIRONMENT = "notebook"
-LOG_GROUP = "/aws/sagemaker/NotebookInstances"
-SESSION = "SageMaker"
-"""The role session's name inside notebook instances."""
+ALONGSIDE = "pytorch"
+"""The environment whose packages the default kernel has, too, when it is installed."""
+KERNELS = {"conda_tensorflow2_p310": "tensorflow"}
+"""Kernels of further environments, where those are installed: name -> environment. Jupyter's own packages stand behind theirs."""
 START_S = 240.0
 """A machine that is busy with other things may take its time."""
 STOP_S = 10.0
@@ -43,30 +49,33 @@ _FLUSH_S = 0.5
 _ASK_S = 0.2
 _PORTS = 3
 """Ports to try: between choosing one and Jupyter's taking it, another program may come first."""
-_HOME = "/home/ec2-user"
-_FILES = f"{_HOME}/SageMaker"
 _SUPPORT = "/opt/pilvi"
 _METADATA = "/opt/ml/metadata"
 _LIFECYCLE = "/opt/lifecycle"
+_PACKAGES = "/opt/packages"
+"""What a notebook installs is its own, until it stops."""
+_BEHIND = "PILVI_PACKAGES_BEHIND"
+"""A folder of packages that Python looks into last (pilvi/runtimes/notebook/sitecustomize.py)."""
 _KERNEL = "conda_python3"
 """The name that notebooks written on AWS ask for."""
 
 
 class Run:
-    def __init__(self, ctx: Context, record: dict[str, Any], volume: Volume) -> None:
+    def __init__(self, ctx: Context, seat: Seat, volume: Volume) -> None:
         """ctx: SageMaker's own, for this instance."""
         ids = ctx.ids
         self.ctx = ctx
-        self.record = record
+        self.seat = seat
         self.key = ids.hex(64)
         self.id = ids.hex(40)
         self.secret = ids.hex(64)
         """What the instance's AWS clients show to get their role's keys."""
         self.address = ""
         self._volume = volume
-        self._log = JobLog(ctx, LOG_GROUP, f"{record['NotebookInstanceName']}/jupyter.log")
+        self._log = JobLog(ctx, seat.log_group, seat.log_stream)
         self._last: list[str] = []
         self._environment: Environment | None = None
+        self._others: dict[str, Environment] = {}
         self._process: Process | None = None
         self._is_killed = False
 
@@ -74,40 +83,62 @@ class Run:
 
     def prepare(self) -> None:
         """Everything but the programs. Unavailable when the environment is not installed."""
-        self._environment = Environments(self.ctx.config.runtimes_dir).find(ENVIRONMENT)
+        environments = Environments(self.ctx.config.runtimes_dir)
+        self._environment = environments.find(ENVIRONMENT)
         if self._environment is None:
             raise Unavailable(f"The runtime {ENVIRONMENT} is not installed. Install it with: pilvi runtimes install {ENVIRONMENT}")
+        found = {name: environments.find(name) for name in (ALONGSIDE, *KERNELS.values())}
+        self._others = {name: environment for name, environment in found.items() if environment is not None}
         self._lay_out(self._environment)
+
+    def clone(self) -> None:
+        """Bring the repositories that are not on the volume yet. Unavailable, in git's words, when one does not come."""
+        if not self.seat.repositories:
+            return
+        as_role = self.ctx.as_role(self.seat.role_arn, self.seat.session)
+        script = clone_script(as_role, self.seat.repositories, self.seat.files)
+        said: list[str] = []
+        how = self._carry_out("clone", script, said.append, CLONE_S)
+        if how is None or how.code != 0:
+            trouble = "Cloning took too long." if how is None else " ".join(said[-3:])
+            raise Unavailable(f"Git repositories could not be cloned: {trouble}")
 
     def perform(self, hook: str, script: str) -> None:
         """Run a script of the lifecycle configuration to its end. Unavailable when it fails or takes too long."""
-        place = self._volume.run / "lifecycle" / hook
-        place.write_text(script)
-        place.chmod(0o755)
-        inside = f"{_LIFECYCLE}/{hook}"
-        output = JobLog(self.ctx, LOG_GROUP, f"{self.record['NotebookInstanceName']}/LifecycleConfig{hook}")
-        spec = self._spec((inside,) if script.startswith("#!") else ("/bin/bash", inside), cwd=_HOME)
-        process = self._launch(spec, output.add)
-        deadline = self.ctx.clock.time_s() + SCRIPT_S
-        while (how := process.wait(_ASK_S)) is None and self.ctx.clock.time_s() < deadline:
-            output.flush()
-        process.kill()
-        process.wait()
-        output.flush()
+        output = JobLog(self.ctx, self.seat.log_group, self.seat.script_stream.replace("{hook}", hook))
+        how = self._carry_out(hook, script, output.add, SCRIPT_S, output)
         if how is None or how.code != 0:
             trouble = f"took longer than {SCRIPT_S // 60:.0f} minutes" if how is None else f"failed with exit status {how.code}"
-            name, arn = self.record["NotebookInstanceLifecycleConfigName"], self.record["NotebookInstanceArn"]
-            raise Unavailable(
-                f"Notebook Instance Lifecycle Config '{name}' ({hook}) for Notebook Instance '{arn}' {trouble}. "
-                "Please check your CloudWatch logs for more details."
-            )
+            raise Unavailable(self.seat.script_trouble.replace("{hook}", hook).replace("{trouble}", trouble))
+
+    def _carry_out(
+        self, name: str, script: str, on_line: Callable[[str], None], longest_s: float, output: JobLog | None = None
+    ) -> Exit | None:
+        """A script inside, to its end; None when it took too long."""
+        place = self._volume.run / "lifecycle" / name
+        place.write_text(script)
+        place.chmod(0o755)
+        inside = f"{_LIFECYCLE}/{name}"
+        process = self._launch(
+            self._spec((inside,) if script.startswith("#!") else ("/bin/bash", inside), cwd=self.seat.home), on_line
+        )
+        deadline = self.ctx.clock.time_s() + longest_s
+        while (how := process.wait(_ASK_S)) is None and self.ctx.clock.time_s() < deadline:
+            if output is not None:
+                output.flush()
+        process.kill()
+        process.wait()
+        place.unlink()
+        if output is not None:
+            output.flush()
+        return how
 
     def start(self) -> None:
         """Launch Jupyter and wait until it answers. Unavailable with a reason when it does not."""
         for _ in range(_PORTS):
             port = _free_port()
             self.address = f"127.0.0.1:{port}"
-            process = self._launch(self._spec(self._jupyter(port), cwd=_FILES), self._add)
+            process = self._launch(self._spec(self._jupyter(port), cwd=self.seat.files), self._add)
             how = self._until_answering(process)
             if how is None:
                 return
@@ -141,9 +172,11 @@ class Run:
             self._process.wait()
         self._log.flush()
 
-    def entrance(self, end_s: float) -> str:
-        """A URL of Jupyter's own that opens a session until then."""
-        return f"http://{self.address}/lab?token={entry(self.key, end_s)}"
+    def entrance(self, end_s: float, path: str = "") -> str:
+        """A URL of Jupyter's own that opens a session until then, in a folder or file of the volume."""
+        place = path or self.seat.opens
+        tree = f"/tree/{quote(place)}" if place else ""
+        return f"http://{self.address}/lab{tree}?token={entry(self.key, end_s)}"
 
     # -- private ----------------------------------------------------------------------------------------------------
 
@@ -182,66 +215,99 @@ class Run:
 
     def _lay_out(self, environment: Environment) -> None:
         """The folders of this run."""
-        run = self._volume.run
-        kernel = run / "home/.local/share/jupyter/kernels" / _KERNEL
-        for folder in (*(run / name for name in ("home/SageMaker", "home/packages", "tmp", "metadata", "lifecycle")), kernel):
-            folder.mkdir(parents=True)
-        command = [str(environment.python), "-m", "ipykernel_launcher", "-f", "{connection_file}"]
-        (kernel / "kernel.json").write_text(json.dumps({"argv": command, "display_name": _KERNEL, "language": "python"}))
-        settings = run / "home/.jupyter/lab/user-settings/@jupyterlab/apputils-extension"
-        settings.mkdir(parents=True)
+        run, home = self._volume.run, self._home()
+        for folder in (*(run / name for name in ("packages", "tmp", "metadata", "lifecycle")), home):
+            folder.mkdir(parents=True, exist_ok=True)
+        if self.seat.files != self.seat.home:
+            (home / Path(self.seat.files).relative_to(self.seat.home)).mkdir(parents=True, exist_ok=True)
+        self._write_kernel(home, _KERNEL, environment)
+        for name, other in KERNELS.items():
+            if other in self._others:
+                self._write_kernel(home, name, self._others[other], ("-m", "pilvi_kernel"), {_BEHIND: _packages(environment)})
+            else:
+                shutil.rmtree(_kernels(home) / name, ignore_errors=True)
+        settings = home / ".jupyter/lab/user-settings/@jupyterlab/apputils-extension"
+        settings.mkdir(parents=True, exist_ok=True)
         (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
-        record = self.record
-        metadata = {
-            "ResourceArn": record["NotebookInstanceArn"],
-            "ResourceName": record["NotebookInstanceName"],
-            "ExecutionRoleArn": record["RoleArn"],
-        }
-        (run / "metadata/resource-metadata.json").write_text(json.dumps(metadata))
+        (run / "metadata/resource-metadata.json").write_text(json.dumps(self.seat.metadata))
+        # Without it the SDK asks STS at an address of its own for the account, to name its bucket.
+        bucket = f"sagemaker-{self.ctx.region}-{self.ctx.account}"
+        modules = {"TelemetryOptOut": True, "Session": {"DefaultS3Bucket": bucket}}
+        defaults = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
+        (run / "metadata/sagemaker-defaults.yaml").write_text(json.dumps(defaults))
+
+    def _home(self) -> Path:
+        """The home's folder on this machine: of this run, or the volume itself where all of the home is kept."""
+        return self._volume.files if self.seat.files == self.seat.home else self._volume.run / "home"
+
+    def _write_kernel(
+        self,
+        home: Path,
+        name: str,
+        environment: Environment,
+        program: tuple[str, ...] = ("-m", "ipykernel_launcher"),
+        env: dict[str, str] | None = None,
+    ) -> None:
+        place = _kernels(home) / name
+        place.mkdir(parents=True, exist_ok=True)
+        command = [str(environment.python), *program, "-f", "{connection_file}"]
+        kernel = {"argv": command, "display_name": name, "language": "python", "env": env or {}}
+        (place / "kernel.json").write_text(json.dumps(kernel))
 
     def _jupyter(self, port: int) -> tuple[str, ...]:
         assert self._environment is not None
-        return (str(self._environment.python), "-m", "jupyterlab", *_options(port))
+        return (str(self._environment.python), "-m", "jupyterlab", *_options(port, self.seat.files))
 
     def _spec(self, command: tuple[str, ...], cwd: str) -> ProcessSpec:
         """A program in this instance's surroundings."""
-        run, environment = self._volume.run, self._environment
+        run, environment, seat = self._volume.run, self._environment, self.seat
         assert environment is not None
         support = Path(str(importlib.resources.files("pilvi.runtimes") / "notebook"))
+        kind = instance_type(seat.instance_type)
+        node = next(iter(self.ctx.compute.nodes()), None)
+        others = [bind for other in self._others.values() for bind in other.binds if bind not in environment.binds]
         return ProcessSpec(
             command=command,
             env=self._variables(environment),
             binds=(
                 *environment.binds,
+                *others,
                 Bind(support, _SUPPORT),
                 Bind(run / "metadata", _METADATA),
                 Bind(run / "lifecycle", _LIFECYCLE),
                 Bind(run / "tmp", "/tmp", writable=True),
-                Bind(run / "home", _HOME, writable=True),
-                Bind(self._volume.files, _FILES, writable=True),
+                *((Bind(run / "home", seat.home, writable=True),) if seat.files != seat.home else ()),
+                Bind(self._volume.files, seat.files, writable=True),
+                Bind(run / "packages", _PACKAGES, writable=True),
             ),
             cwd=cwd,
+            # As much of the type as the machine has.
+            cpus=kind.vcpus if node is None else min(kind.vcpus, node.cpus),
+            memory_mib=None if node is None else min(int(kind.memory_gib * 1024), node.memory_mib),
             hostname=f"ip-172-31-0-{int(self.id[:2], 16) % 250 + 4}",
         )
 
     def _variables(self, environment: Environment) -> dict[str, str]:
         return {
             "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
-            "HOME": _HOME,
-            "USER": "ec2-user",
+            "HOME": self.seat.home,
+            "USER": self.seat.user,
             "SHELL": "/bin/bash",
             "TMPDIR": "/tmp",
             "LANG": "C.UTF-8",
             "PYTHONUNBUFFERED": "TRUE",
-            # The environment is shared and read-only; what a notebook installs is its own, until the instance stops.
-            "PYTHONPATH": f"{_SUPPORT}:{_HOME}/packages",
-            "PIP_TARGET": f"{_HOME}/packages",
+            # The environment is shared and read-only.
+            "PYTHONPATH": f"{_SUPPORT}:{_PACKAGES}",
+            "PIP_TARGET": _PACKAGES,
             "AWS_ENDPOINT_URL": self.ctx.cloud.endpoint,
             "AWS_REGION": self.ctx.region,
             "AWS_DEFAULT_REGION": self.ctx.region,
             "AWS_EC2_METADATA_DISABLED": "true",
             "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
+            "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": f"{_METADATA}/sagemaker-defaults.yaml",
             "PILVI_NOTEBOOK_KEY": self.key,
+            **({_BEHIND: _packages(self._others[ALONGSIDE])} if ALONGSIDE in self._others else {}),
+            **dict(self.seat.variables),
             **self._credentials(),
         }
 
@@ -253,7 +319,7 @@ class Run:
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{endpoint}{PATH}credentials/{self.id}",
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN": self.secret,
             }
-        identity = identity_of(self.ctx, self.record["RoleArn"])
+        identity = identity_of(self.ctx, self.seat)
         return {
             "AWS_ACCESS_KEY_ID": identity.access_key_id,
             "AWS_SECRET_ACCESS_KEY": identity.secret,
@@ -261,12 +327,21 @@ class Run:
         }
 
 
-def identity_of(ctx: Context, role_arn: str) -> Identity:
+def identity_of(ctx: Context, seat: Seat) -> Identity:
     """The role as the instance has it, for an hour."""
-    return ctx.cloud.identities.assume_role(ctx.principal, role_arn, SESSION)
+    return ctx.cloud.identities.assume_role(ctx.principal, seat.role_arn, seat.session)
 
 
-def _options(port: int) -> tuple[str, ...]:
+def _packages(environment: Environment) -> str:
+    """Where an environment's packages are."""
+    return str(next(iter(environment.path.glob("lib/python3*/site-packages")), environment.path))
+
+
+def _kernels(home: Path) -> Path:
+    return home / ".local/share/jupyter/kernels"
+
+
+def _options(port: int, files: str) -> tuple[str, ...]:
     """How Jupyter is to behave: for its owner alone, without looking for news or updates elsewhere."""
     return (
         "--no-browser",
@@ -274,7 +349,7 @@ def _options(port: int) -> tuple[str, ...]:
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={_FILES}",
+        f"--ServerApp.root_dir={files}",
         "--ServerApp.identity_provider_class=pilvi_notebook.Sessions",
         "--ServerApp.quit_button=False",
         f"--MultiKernelManager.default_kernel_name={_KERNEL}",

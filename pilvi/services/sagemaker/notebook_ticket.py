@@ -28,7 +28,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 class Place(NamedTuple):
-    """Which instance."""
+    """Which instance, or which of Studio's apps and pages (studio_fleet.py names them)."""
 
     account: str
     region: str
@@ -43,6 +43,8 @@ class Ticket:
     place: Place
     expires_s: float
     session_s: int
+    path: str = ""
+    """The folder or file that it leads to; '' is where one begins."""
 
 
 class Tickets:
@@ -54,12 +56,13 @@ class Tickets:
         self._open: dict[str, Ticket] = {}
         self._lock = threading.Lock()
 
-    def issue(self, place: Place, session_s: int) -> str:
+    def issue(self, place: Place, session_s: int, path: str = "", url_s: int = URL_S) -> str:
+        """A token that opens the place once, within `url_s` seconds."""
         now = self._clock.time_s()
         token = self._ids.pick(_LETTERS, _TOKEN_LENGTH)
         with self._lock:
             self._open = {known: ticket for known, ticket in self._open.items() if ticket.expires_s > now}
-            self._open[token] = Ticket(place, now + URL_S, session_s)
+            self._open[token] = Ticket(place, now + url_s, session_s, path)
         return token
 
     def take(self, token: str) -> Ticket | None:

@@ -144,8 +144,7 @@ def test_create_notebook_instance_in_a_subnet(aws: Account, role: str) -> None:
 @pytest.mark.parametrize(
     "member",
     [
-        {"KmsKeyId": "key"}, {"AcceleratorTypes": ["ml.eia1.medium"]}, {"DefaultCodeRepository": "https://example.org/repo.git"},
-        {"AdditionalCodeRepositories": ["https://example.org/repo.git"]}, {"LifecycleConfigName": "missing"},
+        {"KmsKeyId": "key"}, {"AcceleratorTypes": ["ml.eia1.medium"]}, {"LifecycleConfigName": "missing"},
         {"PlatformIdentifier": "notebook-al2-v1"}, {"InstanceType": "ml.unknown"},
     ],
 )  # fmt: skip

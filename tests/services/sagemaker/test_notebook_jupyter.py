@@ -122,8 +122,8 @@ def test_a_session_ends_when_it_was_told_to(desk: Desk, server: TestServer) -> N
     forged = f"{end + 100000}." + location.rpartition(".")[2]
     base = f"http://{desk.describe()['Url']}"
     assert requests.get(f"{base}/api/status", headers={"Authorization": f"token {forged}"}, timeout=20).status_code == 403
-    fleet = server.cloud.memory["sagemaker-notebooks"]
-    run = next(run for place, run in fleet._runs.items() if place.name == NAME.lower())
+    runs = server.cloud.memory["sagemaker-runs"]
+    run = next(run for place, run in runs.here.items() if place.name == NAME.lower())
     past = parse_qs(urlsplit(run.entrance(server.cloud.clock.time_s() - 1)).query)["token"][0]
     assert requests.get(f"{base}/api/status", headers={"Authorization": f"token {past}"}, timeout=20).status_code == 403
 
