@@ -78,4 +78,5 @@ def _end(children: list[subprocess.Popen[bytes]]) -> None:
 
 if __name__ == "__main__":
     cut = sys.argv.index("--")
-    sys.exit(run(sys.argv[1], *map(int, sys.argv[2:cut]), command=sys.argv[cut + 1 :]))
+    FIRST, COUNT, SIZE = map(int, sys.argv[2:cut])
+    sys.exit(run(sys.argv[1], FIRST, COUNT, SIZE, sys.argv[cut + 1 :]))

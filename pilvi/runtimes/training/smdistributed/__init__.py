@@ -1,0 +1,1 @@
+"""The names of SageMaker's distributed libraries, on PyTorch's own tools."""

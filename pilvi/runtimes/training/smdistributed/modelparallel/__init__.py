@@ -1,0 +1,1 @@
+"""smdistributed.modelparallel: one model over several processes."""
