@@ -17,6 +17,8 @@ from pilvi.jobs.spec import Input, JobSpec, Member
 from pilvi.jobs.transfer import TransferFailed
 
 FAILURE_CHARACTERS = 1024
+CACHE = "sagemaker/warmpoolcache"
+"""Below the job's root. Source: SageMaker Developer Guide, "Train Using SageMaker AI Managed Warm Pools", persistent cache."""
 
 
 class Host:
@@ -63,6 +65,23 @@ class Host:
         if not place.resolve().is_relative_to(base):
             raise TransferFailed(f"{path} leads out of {self._spec.root}.")
         return place
+
+    def inherit(self, place: Path) -> None:
+        """Take over what an earlier job of the same warm pool left, if it left anything."""
+        target = self.outside(CACHE)
+        if place.is_dir():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.is_dir():
+                target.rmdir()
+            place.rename(target)
+
+    def leave(self, place: Path) -> None:
+        """Put what the program kept for the next job of its warm pool into a place of the server's."""
+        with contextlib.suppress(OSError, TransferFailed):
+            source = self.own(CACHE)
+            if source.is_dir() and not source.is_symlink():
+                place.parent.mkdir(parents=True, exist_ok=True)
+                source.rename(place)
 
     def gets(self, source: Input) -> bool:
         return not source.members or self.name in source.members

@@ -173,6 +173,14 @@ class Placement:
             if (room := self._rooms.get(piece.node)) is not None:
                 _change(room, piece, +1)
 
+    def hand_over(self, id: str, heir: str) -> tuple[Grant, ...] | None:
+        """The place of one that ran goes to another one as it is; None when there is no such place."""
+        self._passers.discard(id)
+        if (pieces := self._running.pop(id, None)) is None:
+            return None
+        self._running[heir] = pieces
+        return tuple(piece.grant for piece in pieces)
+
     def clear(self) -> None:
         """Nobody waits any more."""
         self._lines.clear()

@@ -31,14 +31,16 @@ class Queue:
         expire: Callable[[str], None],
         time_s: Callable[[], float],
         slots: int | None = None,
+        yielded: Callable[[str], None] = lambda _: None,
     ) -> None:
         """nodes: those there are now. run: carries out a job; True puts it back at the end. refuse: a job that can never be placed, and why. expire: a job that
-        has waited too long. The last three are called on threads of the queue.
+        has waited too long. yielded: a place that was held is needed by somebody. These four are called on threads of the queue.
         slots: how many jobs run on a node at the same time, instead of as many as it has room for."""
         self._nodes = nodes
         self._run = run
         self._refuse = refuse
         self._expire = expire
+        self._yielded = yielded
         self._time_s = time_s
         self._slots = slots
         self._lock = threading.Lock()
@@ -49,6 +51,12 @@ class Queue:
         self._until: list[tuple[float, str]] = []
         self._asked: dict[str, tuple[Wishes, float | None]] = {}
         """Of jobs that wait or run."""
+        self._holds: set[str] = set()
+        """Jobs that run and whose place is kept when they have ended."""
+        self._held: dict[str, None] = {}
+        """Jobs that have ended and whose place is kept, the oldest first."""
+        self._heirs: dict[str, str] = {}
+        """Whose place goes to whom as soon as it has ended."""
         self._is_closed = False
         self._ending = threading.Event()
 
@@ -69,6 +77,39 @@ class Queue:
             if self._placement is not None and self._placement.remove(id):
                 del self._asked[id]
                 self._start(self._placement)
+
+    def hold(self, id: str) -> None:
+        """Keep the place of a running job when it has ended, until `let_go`, `take_over`, or until somebody waits who needs it."""
+        with self._lock:
+            self._holds.add(id)
+
+    def let_go(self, id: str) -> None:
+        with self._lock:
+            self._holds.discard(id)
+            if id in self._held and self._placement is not None:
+                del self._held[id]
+                self._placement.release(id)
+                self._start(self._placement)
+
+    def take_over(self, id: str, heir: str, wishes: Wishes, until: float | None = None) -> bool:
+        """Start in the place of a job that was held, as soon as that has ended; whether there is such a place."""
+        with self._lock:
+            placement = self._placement
+            if placement is None or self._is_closed:
+                return False
+            if id in self._held:
+                del self._held[id]
+                grants = placement.hand_over(id, heir)
+                assert grants is not None
+                self._asked[heir] = (wishes, until)
+                self._spawn(lambda: self._serve(heir, grants))
+                return True
+            if id in self._holds:
+                self._holds.discard(id)
+                self._heirs[id] = heir
+                self._asked[heir] = (wishes, until)
+                return True
+            return False
 
     def reason(self, id: str) -> str:
         """Why a job waits; '' when it does not."""
@@ -134,8 +175,19 @@ class Queue:
 
     def _start(self, placement: Placement) -> None:
         if not self._is_closed:
-            for id, grants in placement.start():
+            for id, grants in self._ready(placement):
                 self._spawn(lambda id=id, grants=grants: self._serve(id, grants))  # type: ignore[misc]
+
+    def _ready(self, placement: Placement) -> list[tuple[str, tuple[Grant, ...]]]:
+        """Who may run now. Places that are held are given to those that would have to wait."""
+        found = placement.start()
+        while placement.waiting and self._held:
+            id = next(iter(self._held))
+            del self._held[id]
+            placement.release(id)
+            self._spawn(lambda id=id: self._yielded(id))  # type: ignore[misc]
+            found += placement.start()
+        return found
 
     def _spawn(self, work: Callable[[], None]) -> None:
         thread = threading.Thread(target=self._last, args=(work,), name="pilvi-job", daemon=True)
@@ -166,11 +218,18 @@ class Queue:
         with self._lock:
             placement = self._placement
             assert placement is not None
-            placement.release(id)
+            ready: list[tuple[str, tuple[Grant, ...]]] = []
+            if (heir := self._heirs.pop(id, None)) is not None and (grants := placement.hand_over(id, heir)) is not None:
+                ready.append((heir, grants))
+            elif id in self._holds and not self._is_closed:
+                self._held[id] = None
+            else:
+                placement.release(id)
+            self._holds.discard(id)
             asked = self._asked.pop(id, None)
             if runs_again and asked is not None:
                 self._admit(placement, id, *asked)
-            ready = [] if self._is_closed else placement.start()
+            ready = [] if self._is_closed else ready + self._ready(placement)
             self._wind_clock(placement)
             for other, grants in ready[1:]:
                 self._spawn(lambda id=other, grants=grants: self._serve(id, grants))  # type: ignore[misc]

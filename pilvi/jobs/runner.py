@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from pilvi.core.errors import Conflict, NotFound
 from pilvi.jobs.changes import Changes
 from pilvi.jobs.host import remove_folder
 from pilvi.jobs.placement import Grant, Wishes
+from pilvi.jobs.pools import Pools
 from pilvi.jobs.queue import Queue
 from pilvi.jobs.record import JOBS, OPEN, advanced, new_record
 from pilvi.jobs.spec import JobSpec, spec_from_record
@@ -42,7 +43,12 @@ class Jobs:
         self._cloud = cloud
         self._working: dict[str, Work] = {}
         self._changes = Changes()
-        self._queue = Queue(cloud.compute.nodes, self._drive, self._refuse, self._give_up_waiting, cloud.clock.time_s, parallel)
+        self._queue = Queue(
+            cloud.compute.nodes, self._drive, self._refuse, self._give_up_waiting, cloud.clock.time_s, parallel, self._end_pool
+        )
+        self._pools = Pools(cloud.config.data_dir / "pools", cloud.clock, self._note_pool, self._queue.let_go)
+        self._inherited: dict[str, str] = {}
+        """Job -> the job whose warm pool it took over."""
         self._is_closed = False
 
     # -- for services -------------------------------------------------------------------------------------------------
@@ -51,6 +57,11 @@ class Jobs:
         """Take a job, durably, together with the service's own changes (all or none), and run it when its turn comes."""
         record = new_record(spec, self._cloud.clock.now())
         self._cloud.store.write(*changes, Insert(JOBS, spec.id, record), Insert(OPEN, spec.id, {}))
+        pool = self._pools.claim(spec.pool_key, spec.name) if spec.pool_key else None
+        if pool is not None:
+            self._inherited[spec.id] = pool
+            if self._queue.take_over(pool, spec.id, wishes_of(spec), _until(spec, record)):
+                return
         self._enqueue(spec, record)
 
     def get(self, id: str) -> dict[str, Any]:
@@ -58,10 +69,13 @@ class Jobs:
         row = self._cloud.store.get(JOBS, id)
         if row is None:
             raise NotFound(f"Job {id} does not exist.")
+        value = row.value
+        if "pool" in value:
+            value["pool"]["is_held"] = self._pools.holds(id)
         if (work := self._working.get(id)) is not None:
-            return {**row.value, "metrics": work.latest_metrics()}
-        reason = self._queue.reason(id) if Status(row.value["status"]) in WAITING else ""
-        return {**row.value, "waiting_reason": reason} if reason else row.value
+            return {**value, "metrics": work.latest_metrics()}
+        reason = self._queue.reason(id) if Status(value["status"]) in WAITING else ""
+        return {**value, "waiting_reason": reason} if reason else value
 
     def waiting_reason(self, id: str) -> str:
         """Why a job waits for its turn; '' when it does not wait."""
@@ -85,6 +99,17 @@ class Jobs:
         if not instructions:
             raise Conflict(f"Job {id} cannot be interrupted: it is no interruptible job, or it has no instance now.")
         self._perform(id, instructions)
+
+    def keep_alive(self, id: str, seconds: int) -> None:
+        """Change how long the job's place is kept; 0 ends its pool. Conflict when it has none any more, NotFound for no job."""
+        row = self._cloud.store.get(JOBS, id)
+        if row is None:
+            raise NotFound(f"Job {id} does not exist.")
+        if self._pools.change(id, seconds):
+            return
+        if "ended" in row.value:
+            raise Conflict(f"Job {id} has no warm pool.")
+        self._note(id, lambda record: {**record, "keep_alive_s": seconds})
 
     def points(self, id: str) -> list[dict[str, Any]]:
         """The metric points so far, by time: MetricName, Value, Timestamp; the last 500 of each metric. NotFound for no job."""
@@ -115,8 +140,8 @@ class Jobs:
         while rows := self._cloud.store.scan(OPEN, after=after):
             after = rows[-1].id
             waiting += [row.id for row in rows if Do.QUEUE in self.apply(row.id, Event.SERVER_LOST, SERVER_LOST)]
-        folder = self._cloud.config.data_dir / "jobs"
-        if left := [_set_aside(path) for path in folder.iterdir()] if folder.is_dir() else []:
+        folders = [folder for name in ("jobs", "pools") if (folder := self._cloud.config.data_dir / name).is_dir()]
+        if left := [_set_aside(path) for folder in folders for path in folder.iterdir()]:
             # Beside the start: a killed job may have left many files.
             threading.Thread(target=_remove_all, args=(left,), daemon=True).start()
         found = [row for id in waiting if (row := self._cloud.store.get(JOBS, id)) is not None]
@@ -168,8 +193,7 @@ class Jobs:
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _enqueue(self, spec: JobSpec, record: dict[str, Any]) -> None:
-        until = None if spec.max_wait_s is None else record["created"].timestamp() + spec.max_wait_s
-        self._queue.add(spec.id, wishes_of(spec), until)
+        self._queue.add(spec.id, wishes_of(spec), _until(spec, record))
 
     def _refuse(self, id: str, trouble: str) -> None:
         """There will never be a place for it."""
@@ -185,8 +209,10 @@ class Jobs:
         row = self._cloud.store.get(JOBS, id)
         if row is None:
             return False
-        work = Work(self._cloud, self, spec_from_record(row.value["spec"]), row.value, grants)
-        runs_again = False
+        spec = spec_from_record(row.value["spec"])
+        pool = self._inherited.pop(id, None)
+        work = Work(self._cloud, self, spec, row.value, grants, cache=self._pools.folder(pool) if pool else None)
+        runs_again = is_kept = False
         self._working[id] = work
         try:
             instructions = deque(self.apply(id, Event.BEGIN))
@@ -194,12 +220,44 @@ class Jobs:
                 instruction = instructions.popleft()
                 runs_again = instruction is Do.QUEUE
                 event, reason, facts = work.perform(instruction)
+                if event is Event.UPLOADED and spec.keep_alive_s and not self._is_closed:
+                    is_kept = self._keep_warm(spec)
                 if event is not None:
                     instructions += self.apply(id, event, reason, facts)
         finally:
-            work.clean()
+            work.clean(self._pools.folder(id) if is_kept else None)
             del self._working[id]
+            if pool is not None:
+                remove_folder(self._pools.folder(pool))
+            if is_kept and not self._pools.holds(id) and id not in self._inherited.values():
+                remove_folder(self._pools.folder(id))
         return runs_again
+
+    def _keep_warm(self, spec: JobSpec) -> bool:
+        """Its end is next: whoever sees it ended finds its pool. Whether it has one."""
+        record = self.get(spec.id)
+        seconds = record.get("keep_alive_s", spec.keep_alive_s)
+        if record["outcome"] not in (Status.COMPLETED, Status.STOPPED) or not seconds:
+            return False
+        self._queue.hold(spec.id)
+        self._pools.keep(spec.id, spec.pool_key, seconds)
+        return True
+
+    def _end_pool(self, id: str) -> None:
+        self._pools.end(id)
+
+    def _note_pool(self, id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        self._note(id, lambda record: {**record, "pool": change(record.get("pool", {}))})
+
+    def _note(self, id: str, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Write something down about a job that is no event of its life."""
+        while (row := self._cloud.store.get(JOBS, id)) is not None:
+            try:
+                self._cloud.store.write(Update(JOBS, id, change(row.value), row.version))
+            except Conflict:
+                continue
+            self._changes.tell(id)
+            return
 
     def _perform(self, id: str, instructions: tuple[Do, ...]) -> None:
         """What somebody other than the job's own thread has to do."""
@@ -210,11 +268,17 @@ class Jobs:
     def _end_all(self) -> None:
         self._is_closed = True
         self._queue.close()
+        self._pools.end_all()
         self._changes.close()
         for work in list(self._working.values()):
             work.give_up()
         # Whoever cannot end in time goes with the process, and the next start tells its job lost.
         self._queue.join(_CLOSE_S)
+
+
+def _until(spec: JobSpec, record: dict[str, Any]) -> float | None:
+    """When it is not worth waiting any more."""
+    return None if spec.max_wait_s is None else float(record["created"].timestamp() + spec.max_wait_s)
 
 
 def wishes_of(spec: JobSpec) -> Wishes:

@@ -147,6 +147,10 @@ class JobSpec:
     grace_s: int = 120
     is_interruptible: bool = False
     """May be interrupted by `Jobs.interrupt`, and runs again from the start (of its checkpoints) then and after a lost server."""
+    pool_key: str = ""
+    """Jobs with the same one may take over each other's warm pool; '' has none."""
+    keep_alive_s: int = 0
+    """How long its place is kept for such a job when it has ended."""
     restarts: int = 0
     """How many times it runs again after a failure that is not its own."""
 

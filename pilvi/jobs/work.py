@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilvi.compute import Exit
@@ -45,11 +46,19 @@ INTERNAL = "InternalServerError: We encountered an internal error. Please try ag
 
 class Work:
     def __init__(
-        self, cloud: Cloud, jobs: Jobs, spec: JobSpec, record: dict[str, Any] | None = None, grants: tuple[Grant, ...] = ()
+        self,
+        cloud: Cloud,
+        jobs: Jobs,
+        spec: JobSpec,
+        record: dict[str, Any] | None = None,
+        grants: tuple[Grant, ...] = (),
+        cache: Path | None = None,
     ) -> None:
-        """record: the job as it stands (what it did before an interruption counts). grants: what each host gets of the machine."""
+        """record: the job as it stands (what it did before an interruption counts). grants: what each host gets of the machine.
+        cache: the files of the warm pool that the job took over."""
         self._cloud = cloud
         self._jobs = jobs
+        self._cache = cache
         self._spec = spec
         self._folder = cloud.config.data_dir / "jobs" / spec.id
         self._hosts = [Host(self._folder, spec, member) for member in spec.all_members]
@@ -126,6 +135,8 @@ class Work:
         self._folder.chmod(0o700)
         for host in self._hosts:
             host.prepare()
+            if self._cache is not None:
+                host.inherit(self._cache / host.name)
         return Event.PREPARED, "", None
 
     def _download(self) -> Answer:
@@ -234,9 +245,13 @@ class Work:
     def _bring(self, ctx: Context, target: Output) -> None:
         upload(ctx, target, [host.own(target.path) for host in self._hosts], self._folder / "archive.tar.gz")
 
-    def clean(self) -> None:
+    def clean(self, cache: Path | None = None) -> None:
+        """Let go of everything. cache: where the files for the next job of a warm pool go."""
         with self._lock:
             self._kill()
+        if cache is not None:
+            for host in self._hosts:
+                host.leave(cache / host.name)
         LOOPBACK.give_back(self._addresses)
         self._addresses = ()
         remove_folder(self._folder)

@@ -168,6 +168,7 @@ def _is_wanted(entry: Record, req: Mapping[str, Any], noun: str) -> bool:
         ("LastModifiedTimeBefore", lambda limit: modified <= limit),
         ("NameContains", lambda text: text.lower() in entry[f"{noun}Name"].lower()),
         ("StatusEquals", lambda status: entry[f"{noun}Status"] == status),
+        ("WarmPoolStatusEquals", lambda status: (entry.get("WarmPoolStatus") or {}).get("Status") == status),
     )
     return all(test(req[name]) for name, test in tests if req.get(name) is not None)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from math import ceil
 from typing import Any
 
-from pilvi.core.errors import AlreadyExists, ServiceError
+from pilvi.core.errors import AlreadyExists, Conflict, Invalid, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.jobs import LIVE, Status
 from pilvi.jobs.record import seconds_in
@@ -17,6 +17,7 @@ from pilvi.services.sagemaker.job_list import indexing, unindexing
 from pilvi.services.sagemaker.tag import tagging, untagging
 from pilvi.services.sagemaker.training_check import check_request, check_surroundings
 from pilvi.services.sagemaker.training_hold import settled
+from pilvi.services.sagemaker.training_pool import warm_pool_status
 from pilvi.services.sagemaker.training_spec import model_uri, spec_for
 from pilvi.storage.records import Change
 
@@ -46,6 +47,8 @@ def create_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
         configurations are recorded and do nothing. Spot training is interrupted by `pilvi spot interrupt` alone, and a second of it
         counts 0.3 seconds in BillableTimeInSeconds. A runtime has one version of its framework, whatever the image's tag says. Data is
         unpacked by name in File mode too: a Gzip channel's file loses the ending .gz. A job that fills its volume is ended.
+        A warm pool (KeepAlivePeriodInSeconds) keeps its place and /opt/ml/sagemaker/warmpoolcache for the next job that is alike, but
+        gives them up to a job that would have to wait, and ends with the server.
     """
     return {"TrainingJobArn": start(ctx, req)}
 
@@ -70,6 +73,7 @@ def describe_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         "SecondaryStatusTransitions": KIND.transitions(job),
         "LastModifiedTime": job["modified"],
         "FailureReason": failure_reason(job),
+        "WarmPoolStatus": warm_pool_status(record, job),
         "FinalMetricDataList": job.get("metrics") or None,
         "ProfilingStatus": "Disabled",
         **_times(record, job),
@@ -81,11 +85,53 @@ def list_training_jobs(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any
     """Training jobs, a page at a time, filtered by name, status and times, sorted by Name, CreationTime or Status.
 
     Errors: ValidationException - a foreign token.
-    Differs: WarmPoolStatusEquals and TrainingPlanArnEquals find nothing: there are no warm pools and no plans.
+    Differs: TrainingPlanArnEquals finds nothing: there are no plans.
     """
-    if req.get("WarmPoolStatusEquals") or req.get("TrainingPlanArnEquals"):
+    if req.get("TrainingPlanArnEquals"):
         return {"TrainingJobSummaries": []}
     return KIND.listed(ctx, req)
+
+
+@ops
+def update_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Change how long a job's warm pool is kept (from its end on; 0 ends it), or what is recorded of its profiler.
+
+    req: ResourceConfig.KeepAlivePeriodInSeconds (0-21600), ProfilerConfig.
+    Errors: ValidationException - there is none of this name, its warm pool is neither in use nor available, or something is asked for
+        that is not built.
+    Differs: ProfilerConfig is recorded: nothing is profiled.
+    """
+    for member in ("ProfilerRuleConfigurations", "RemoteDebugConfig"):
+        if req.get(member):
+            raise Invalid(f"{member} is not supported by this server yet.")
+    record, job = KIND.find(ctx, req["TrainingJobName"])
+    if (resources := req.get("ResourceConfig")) is not None:
+        pool = warm_pool_status(record, job)
+        if pool is None or pool["Status"] not in ("InUse", "Available"):
+            raise Invalid(_no_pool(record, pool))
+        try:
+            ctx.jobs.keep_alive(record["_job"], resources["KeepAlivePeriodInSeconds"])
+        except Conflict:
+            raise Invalid(_no_pool(record, warm_pool_status(record, ctx.jobs.get(record["_job"])))) from None
+
+    def changed(old: Record) -> Record:
+        new = dict(old)
+        if resources is not None:
+            new["ResourceConfig"] = {**old["ResourceConfig"], **resources}
+        if (profiler := req.get("ProfilerConfig")) is not None:
+            new["ProfilerConfig"] = {**(old.get("ProfilerConfig") or {}), **profiler}
+        return new
+
+    ctx.records("TrainingJob").update(record["TrainingJobName"].lower(), changed)
+    return {"TrainingJobArn": record["TrainingJobArn"]}
+
+
+def _no_pool(record: Record, pool: Record | None) -> str:
+    status = "it has none" if pool is None else f"its status is {pool['Status']}"
+    return (
+        f"The warm pool of training job {record['TrainingJobName']} cannot be updated: {status}. "
+        "Only warm pools in status InUse or Available can be updated."
+    )
 
 
 @ops
@@ -216,6 +262,7 @@ def _summary(record: Record, job: Job) -> Record:
         "LastModifiedTime": job["modified"],
         "TrainingJobStatus": words.primary,
         "SecondaryStatus": words.secondary,
+        "WarmPoolStatus": warm_pool_status(record, job),
     }
 
 

@@ -15,11 +15,15 @@ from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import Runtime, runtime_for
 from pilvi.services.sagemaker.instance_types import resources_for
 from pilvi.services.sagemaker.training_hosts import groups_of, hosts_in, members_of
+from pilvi.services.sagemaker.training_pool import keep_alive_s, pool_key
 
 SESSION = "SageMaker"
 """The role session's name inside training jobs."""
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _ROOT = "/opt/ml"
+_FOLDERS = ("input/config", "input/data", "model", "output/data", "output/metrics/sagemaker", "checkpoints", "code")
+_CACHE = "sagemaker/warmpoolcache"
+"""What a job leaves here, the next one of its warm pool finds."""
 _KINDS: dict[str, Literal["prefix", "manifest", "augmented"]] = {
     "S3Prefix": "prefix",
     "ManifestFile": "manifest",
@@ -53,7 +57,7 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         # Without namespaces there is no /etc/hosts of the job's own, and the toolkit would wait for algo-1 to resolve.
         open_env={"SM_STUDIO_LOCAL_MODE": "True"},
         support=runtime.support,
-        folders=("input/config", "input/data", "model", "output/data", "output/metrics/sagemaker", "checkpoints", "code"),
+        folders=(*_FOLDERS, *((_CACHE,) if keep_alive_s(req) else ())),
         files={f"input/config/{file}": json.dumps(content) for file, content in config_files(req).items()},
         inputs=(*_channels(req), *_restored_checkpoints(req)),
         outputs=_outputs(req),
@@ -69,6 +73,8 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         max_runtime_s=stopping.get("MaxRuntimeInSeconds", 86400),
         max_wait_s=stopping.get("MaxWaitTimeInSeconds"),
         is_interruptible=bool(req.get("EnableManagedSpotTraining")),
+        pool_key=pool_key(ctx, req),
+        keep_alive_s=keep_alive_s(req),
         restarts=(req.get("RetryStrategy") or {}).get("MaximumRetryAttempts", 0),
     )
 

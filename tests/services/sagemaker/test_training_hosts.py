@@ -123,6 +123,10 @@ def test_instance_groups_of_different_kinds(lab: Any) -> None:
     assert job["TrainingJobStatus"] == "Completed"
     assert job["ResourceConfig"] == resources
     said = streams(lab, "groups")
+    # Three hosts do not all get what their types promise, and say so first.
+    said = {
+        host: lines[next(number for number, line in enumerate(lines) if line.startswith("{")) :] for host, lines in said.items()
+    }
     config = json.loads(said["algo-3"][0])
     assert (config["current_group_name"], config["current_instance_type"]) == ("trainers", "ml.m5.large")
     assert config["instance_groups"] == [
