@@ -1,4 +1,4 @@
-"""SageMaker: training, processing and tuning jobs, algorithms, notebook instances, search and tags."""
+"""SageMaker: training, processing and tuning jobs, algorithms, notebook instances, Studio, search and tags."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from pilvi.core.errors import AlreadyExists, InUse, Invalid, LimitExceeded, NotF
 from pilvi.core.service import Cloud, Service
 from pilvi.services.sagemaker import (
     algorithm,
+    app,
+    app_image_config,
     code_repository,
+    domain,
     hyper_parameter_tuning_job,
     notebook_instance,
     notebook_instance_lifecycle_config,
     processing_job,
     search,
+    space,
+    studio_lifecycle_config,
     tag,
     training_job,
+    user_profile,
 )
 from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.notebook_door import door
@@ -36,6 +42,12 @@ service = Service(
     algorithm.ops,
     notebook_instance.ops,
     code_repository.ops,
+    domain.ops,
+    user_profile.ops,
+    space.ops,
+    app.ops,
+    app_image_config.ops,
+    studio_lifecycle_config.ops,
     notebook_instance_lifecycle_config.ops,
     search.ops,
     tag.ops,

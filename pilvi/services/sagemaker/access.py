@@ -19,6 +19,8 @@ _NAMES = {
     "AlgorithmName": "algorithm",
     "CodeRepositoryName": "code-repository",
     "NotebookInstanceName": "notebook-instance",
+    "StudioLifecycleConfigName": "studio-lifecycle-config",
+    "AppImageConfigName": "app-image-config",
     "NotebookInstanceLifecycleConfigName": "notebook-instance-lifecycle-config",
 }
 """Request member -> the resource type it names."""
@@ -42,14 +44,32 @@ def roles_in(req: Mapping[str, Any]) -> list[str]:
     """Every role that a request hands to SageMaker: its own, and those of the training jobs it defines."""
     definitions = (req.get("TrainingJobDefinition") or {}, *(req.get("TrainingJobDefinitions") or ()))
     validation = (req.get("ValidationSpecification") or {}).get("ValidationRole")
-    found = [req.get("RoleArn"), validation, *(definition.get("RoleArn") for definition in definitions)]
+    found = [req.get("RoleArn"), validation, *_studio_roles(req), *(definition.get("RoleArn") for definition in definitions)]
     return list(dict.fromkeys(role for role in found if role))
+
+
+def _studio_roles(req: Mapping[str, Any]) -> list[str | None]:
+    """Roles that settings of domains and user profiles name."""
+    settings = (req.get(name) or {} for name in ("DefaultUserSettings", "DefaultSpaceSettings", "UserSettings"))
+    return [entry.get("ExecutionRole") for entry in settings]
+
+
+def _studio_arn(ctx: Context, req: Mapping[str, Any]) -> str:
+    """What lies in a Studio domain: the app, space or user profile that a request names, else the domain itself."""
+    domain, user, space = req["DomainId"], req.get("UserProfileName"), req.get("SpaceName")
+    if app := req.get("AppName"):
+        return ctx.arn(f"app/{domain}/{space or user}/{req['AppType']}/{app}".lower())
+    if user and not req.get("OwnershipSettings"):
+        return ctx.arn(f"user-profile/{domain}/{user}".lower())
+    return ctx.arn(f"space/{domain}/{space}".lower() if space else f"domain/{domain}")
 
 
 def resource_arn(ctx: Context, operation: str, req: Mapping[str, Any]) -> str:
     if arn := req.get("ResourceArn"):
         return str(arn)
     if not operation.startswith("List"):
+        if req.get("DomainId"):
+            return _studio_arn(ctx, req)
         for member, kind in _NAMES.items():
             if name := req.get(member):
                 if name.startswith("arn:"):

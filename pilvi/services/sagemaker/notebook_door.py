@@ -18,6 +18,8 @@ from pilvi.core.service import Context
 from pilvi.services.sagemaker.notebook_fleet import fleet_of
 from pilvi.services.sagemaker.notebook_runs import runs_of
 from pilvi.services.sagemaker.notebook_ticket import PATH
+from pilvi.services.sagemaker.studio_fleet import HOME, studio_of
+from pilvi.services.sagemaker.studio_page import page
 
 
 async def door(ctx: Context, request: Request) -> Response:
@@ -26,10 +28,13 @@ async def door(ctx: Context, request: Request) -> Response:
     if request.method != "GET" or kind not in ("open", "credentials"):
         return _said(404, "NotFound", "There is nothing here.")
     await asyncio.to_thread(fleet_of, ctx.cloud)
+    await asyncio.to_thread(studio_of, ctx.cloud)
     runs = runs_of(ctx.cloud)
     if kind == "open":
         token = "".join(parse_qs(request.query).get("authToken", ())[:1])
         ticket = runs.tickets.take(token)
+        if ticket is not None and ticket.place.name.startswith(HOME):
+            return _html(await asyncio.to_thread(page, ctx.cloud, ticket))
         url = None if ticket is None else runs.entrance(ticket.place, ticket.session_s, ticket.path)
         if url is None:
             return _page(403, "This URL was opened before, has expired, or what it leads to does not run.")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib.resources
 import ipaddress
 import json
-import shutil
 import socket
 import urllib.error
 import urllib.request
@@ -54,6 +53,8 @@ _METADATA = "/opt/ml/metadata"
 _LIFECYCLE = "/opt/lifecycle"
 _PACKAGES = "/opt/packages"
 """What a notebook installs is its own, until it stops."""
+_JUPYTER = "/opt/jupyter"
+"""The kernels of this run."""
 _BEHIND = "PILVI_PACKAGES_BEHIND"
 """A folder of packages that Python looks into last (pilvi/runtimes/notebook/sitecustomize.py)."""
 _KERNEL = "conda_python3"
@@ -214,42 +215,35 @@ class Run:
             return False
 
     def _lay_out(self, environment: Environment) -> None:
-        """The folders of this run."""
-        run, home = self._volume.run, self._home()
-        for folder in (*(run / name for name in ("packages", "tmp", "metadata", "lifecycle")), home):
-            folder.mkdir(parents=True, exist_ok=True)
-        if self.seat.files != self.seat.home:
-            (home / Path(self.seat.files).relative_to(self.seat.home)).mkdir(parents=True, exist_ok=True)
-        self._write_kernel(home, _KERNEL, environment)
+        """The folders of this run. Nothing is written into the volume: its owner may have put links there that lead elsewhere."""
+        run, seat = self._volume.run, self.seat
+        for folder in ("packages", "tmp", "metadata", "lifecycle", "jupyter/kernels"):
+            (run / folder).mkdir(parents=True)
+        self._write_kernel(_KERNEL, environment)
         for name, other in KERNELS.items():
             if other in self._others:
-                self._write_kernel(home, name, self._others[other], ("-m", "pilvi_kernel"), {_BEHIND: _packages(environment)})
-            else:
-                shutil.rmtree(_kernels(home) / name, ignore_errors=True)
-        settings = home / ".jupyter/lab/user-settings/@jupyterlab/apputils-extension"
-        settings.mkdir(parents=True, exist_ok=True)
-        (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
-        (run / "metadata/resource-metadata.json").write_text(json.dumps(self.seat.metadata))
+                self._write_kernel(name, self._others[other], ("-m", "pilvi_kernel"), {_BEHIND: _packages(environment)})
+        if seat.files != seat.home:
+            (run / "home" / Path(seat.files).relative_to(seat.home)).mkdir(parents=True)
+            settings = run / "home/.jupyter/lab/user-settings/@jupyterlab/apputils-extension"
+            settings.mkdir(parents=True)
+            (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
+        (run / "metadata/resource-metadata.json").write_text(json.dumps(seat.metadata))
         # Without it the SDK asks STS at an address of its own for the account, to name its bucket.
         bucket = f"sagemaker-{self.ctx.region}-{self.ctx.account}"
         modules = {"TelemetryOptOut": True, "Session": {"DefaultS3Bucket": bucket}}
         defaults = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
         (run / "metadata/sagemaker-defaults.yaml").write_text(json.dumps(defaults))
 
-    def _home(self) -> Path:
-        """The home's folder on this machine: of this run, or the volume itself where all of the home is kept."""
-        return self._volume.files if self.seat.files == self.seat.home else self._volume.run / "home"
-
     def _write_kernel(
         self,
-        home: Path,
         name: str,
         environment: Environment,
         program: tuple[str, ...] = ("-m", "ipykernel_launcher"),
         env: dict[str, str] | None = None,
     ) -> None:
-        place = _kernels(home) / name
-        place.mkdir(parents=True, exist_ok=True)
+        place = self._volume.run / "jupyter/kernels" / name
+        place.mkdir()
         command = [str(environment.python), *program, "-f", "{connection_file}"]
         kernel = {"argv": command, "display_name": name, "language": "python", "env": env or {}}
         (place / "kernel.json").write_text(json.dumps(kernel))
@@ -265,10 +259,11 @@ class Run:
         support = Path(str(importlib.resources.files("pilvi.runtimes") / "notebook"))
         kind = instance_type(seat.instance_type)
         node = next(iter(self.ctx.compute.nodes()), None)
+        memory_mib = None if node is None else min(int(kind.memory_gib * 1024), node.memory_mib)
         others = [bind for other in self._others.values() for bind in other.binds if bind not in environment.binds]
         return ProcessSpec(
             command=command,
-            env=self._variables(environment),
+            env={**self._variables(environment), **({"PILVI_MEMORY_MIB": str(memory_mib)} if memory_mib else {})},
             binds=(
                 *environment.binds,
                 *others,
@@ -279,11 +274,12 @@ class Run:
                 *((Bind(run / "home", seat.home, writable=True),) if seat.files != seat.home else ()),
                 Bind(self._volume.files, seat.files, writable=True),
                 Bind(run / "packages", _PACKAGES, writable=True),
+                Bind(run / "jupyter", _JUPYTER),
             ),
             cwd=cwd,
             # As much of the type as the machine has.
             cpus=kind.vcpus if node is None else min(kind.vcpus, node.cpus),
-            memory_mib=None if node is None else min(int(kind.memory_gib * 1024), node.memory_mib),
+            memory_mib=memory_mib,
             hostname=f"ip-172-31-0-{int(self.id[:2], 16) % 250 + 4}",
         )
 
@@ -299,6 +295,7 @@ class Run:
             # The environment is shared and read-only.
             "PYTHONPATH": f"{_SUPPORT}:{_PACKAGES}",
             "PIP_TARGET": _PACKAGES,
+            "JUPYTER_PATH": _JUPYTER,
             "AWS_ENDPOINT_URL": self.ctx.cloud.endpoint,
             "AWS_REGION": self.ctx.region,
             "AWS_DEFAULT_REGION": self.ctx.region,
@@ -335,10 +332,6 @@ def identity_of(ctx: Context, seat: Seat) -> Identity:
 def _packages(environment: Environment) -> str:
     """Where an environment's packages are."""
     return str(next(iter(environment.path.glob("lib/python3*/site-packages")), environment.path))
-
-
-def _kernels(home: Path) -> Path:
-    return home / ".local/share/jupyter/kernels"
 
 
 def _options(port: int, files: str) -> tuple[str, ...]:

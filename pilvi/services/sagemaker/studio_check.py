@@ -1,0 +1,115 @@
+"""What Studio's resources refuse alike, and how one finds another: domains, user profiles, spaces, roles."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pilvi.core.errors import Invalid, PilviError, ServiceError
+from pilvi.core.service import Context
+from pilvi.services.sagemaker.job_kind import Record
+from pilvi.services.sagemaker.notebook_check import check_role
+from pilvi.services.sagemaker.studio_lifecycle_config import NOUN as LIFECYCLE
+from pilvi.services.sagemaker.studio_lifecycle_config import find_by_arn
+
+_NOT_BUILT = "is not supported by this server yet."
+_MEMBERS = (
+    "CustomFileSystemConfigs",
+    "CustomFileSystems",
+    "RStudioServerProAppSettings",
+    "RStudioServerProDomainSettings",
+    "RStudioServerProDomainSettingsForUpdate",
+    "CanvasAppSettings",
+    "EmrSettings",
+    "CustomImages",
+)
+"""What would have to do something, and does not."""
+
+
+def find_domain(ctx: Context, id: str) -> Record:
+    record = ctx.records("Domain").find(id)
+    if record is None:
+        raise missing("Domain", id)
+    return record
+
+
+def find_user(ctx: Context, domain: str, name: str) -> Record:
+    record = ctx.records("UserProfile").find(f"{domain}/{name}".lower())
+    if record is None:
+        raise missing("UserProfile", name)
+    return record
+
+
+def find_space(ctx: Context, domain: str, name: str) -> Record:
+    record = ctx.records("Space").find(f"{domain}/{name}".lower())
+    if record is None:
+        raise missing("Space", name)
+    return record
+
+
+def missing(noun: str, name: str) -> ServiceError:
+    return ServiceError("ResourceNotFound", f"{noun} [{name}] does not exist.")
+
+
+def taken(noun: str, arn: str) -> ServiceError:
+    return ServiceError("ResourceInUse", f"{noun} [{arn}] already exists.")
+
+
+def in_use(noun: str, arn: str, others: str) -> ServiceError:
+    """Source: messages that users of AWS report."""
+    return ServiceError("ResourceInUse", f"Unable to delete {noun} [{arn}] because {others}(s) are associated with it.")
+
+
+def check_settings(ctx: Context, settings: Mapping[str, Any] | None, arn: str) -> None:
+    """Roles that settings name can be assumed, scripts are there, and nothing is asked for that is not built."""
+    for name, value in _members(settings or {}):
+        if name == "ExecutionRole":
+            check_role(ctx, value, arn)
+        elif name in _MEMBERS and value:
+            raise Invalid(f"{name} {_NOT_BUILT}")
+        elif name in ("SageMakerImageArn", "SageMakerImageVersionArn") and "/sagemaker-distribution" not in value:
+            raise Invalid(f"An image other than SageMaker Distribution ({value}) {_NOT_BUILT}")
+        elif name == "LifecycleConfigArn" and find_by_arn(ctx, value) is None:
+            raise missing(LIFECYCLE, value)
+
+
+def role_for(ctx: Context, space: Record) -> str:
+    """The role of a space's apps: its owner's, else its domain's; a shared space has its domain's role for spaces."""
+    domain = find_domain(ctx, space["DomainId"])
+    default = (domain.get("DefaultUserSettings") or {}).get("ExecutionRole")
+    if (space.get("SpaceSharingSettings") or {}).get("SharingType") == "Shared":
+        found = (domain.get("DefaultSpaceSettings") or {}).get("ExecutionRole") or default
+    else:
+        owner = find_user(ctx, space["DomainId"], space["OwnershipSettings"]["OwnerUserProfileName"])
+        found = (owner.get("UserSettings") or {}).get("ExecutionRole") or default
+    if not found:
+        raise Invalid(f"No execution role is set for the apps of the Space [{space['SpaceArn']}].")
+    return str(found)
+
+
+def check_network(ctx: Context, req: Mapping[str, Any]) -> None:
+    """Subnets, where they are named, are there and in the network that is named."""
+    if not (subnets := req.get("SubnetIds")):
+        return
+    try:
+        found = ctx.call("ec2", "DescribeSubnets", SubnetIds=list(subnets))["Subnets"]
+    except PilviError as error:
+        raise Invalid(error.message) from error
+    if req.get("VpcId") and (foreign := [subnet["SubnetId"] for subnet in found if subnet["VpcId"] != req["VpcId"]]):
+        raise Invalid(f"The subnet {foreign[0]} is not in the VPC {req['VpcId']}.")
+
+
+def merged(old: Mapping[str, Any] | None, new: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Settings after an update: what is named is replaced, the rest stays."""
+    return {**(old or {}), **(new or {})}
+
+
+def _members(value: Any) -> Iterator[tuple[str, Any]]:
+    """Every member of settings, however deep."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield name, inner
+            yield from _members(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _members(inner)
