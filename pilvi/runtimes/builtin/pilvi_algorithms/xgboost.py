@@ -326,16 +326,14 @@ def _boost(run: Run, matrix: Any, held_out: Any, checkpoints: Path | None = None
     watched = [(matrix, "train")] + ([(held_out, "validation")] if held_out is not None else [])
     metrics = _wanted_metrics(hp)
     own = [metric for metric in metrics if metric in OWN_METRICS]
-    callbacks: list[Any] = [_watcher(run, done, checkpoints)]
+    stopping = None
     if hp["early_stopping_rounds"] is not None:
-        callbacks.append(
-            xgb.callback.EarlyStopping(
-                rounds=hp["early_stopping_rounds"],
-                metric_name=metrics[-1] if metrics else None,
-                data_name=watched[-1][1],
-                maximize=metrics[-1].partition("@")[0] in MAXIMIZED if metrics else None,
-                save_best=True,
-            )
+        stopping = xgb.callback.EarlyStopping(
+            rounds=hp["early_stopping_rounds"],
+            metric_name=metrics[-1] if metrics else None,
+            data_name=watched[-1][1],
+            maximize=metrics[-1].partition("@")[0] in MAXIMIZED if metrics else None,
+            save_best=True,
         )
     return xgb.train(
         library_parameters(hp),
@@ -343,7 +341,7 @@ def _boost(run: Run, matrix: Any, held_out: Any, checkpoints: Path | None = None
         num_boost_round=max(hp["num_round"] - done, 0),
         evals=watched,
         custom_metric=_measured(own, hp) if own else None,
-        callbacks=callbacks,
+        callbacks=[_watcher(run, done, checkpoints, stopping)],
         xgb_model=None if latest is None else str(latest),
         verbose_eval=False,
     )
@@ -381,17 +379,27 @@ def _wanted_metrics(hp: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def _watcher(run: Run, first: int, checkpoints: Path | None) -> Any:
-    """Writes a line a round in AWS's form, keeps checkpoints, and ends when the job is to stop."""
+def _watcher(run: Run, first: int, checkpoints: Path | None, stopping: Any) -> Any:
+    """Writes a line a round in AWS's form, keeps checkpoints, and ends when the job is to stop, or early stopping says so.
+
+    One callback for all: the library calls several in no order, and none after the one that ends the training.
+    """
     import xgboost as xgb
 
     class Watcher(xgb.callback.TrainingCallback):
+        def before_training(self, model: Any) -> Any:
+            return model if stopping is None else stopping.before_training(model)
+
         def after_iteration(self, model: Any, epoch: int, evals_log: Mapping[str, Mapping[str, list[float]]]) -> bool:
             parts = [f"{data}-{name}:{values[-1]:.5f}" for data, found in evals_log.items() for name, values in found.items()]
             run.report.line("#011".join([f"[{epoch + first}]", *parts]))
             if checkpoints is not None and run.cluster.is_leader:
                 _checkpoint(model, checkpoints, epoch + first)
-            return run.is_stopping
+            is_enough = stopping is not None and stopping.after_iteration(model, epoch, evals_log)
+            return is_enough or run.is_stopping
+
+        def after_training(self, model: Any) -> Any:
+            return model if stopping is None else stopping.after_training(model)
 
     return Watcher()
 

@@ -111,7 +111,8 @@ def _csv(data: bytes) -> Any:
     delimiter = delimiter_of(first.decode(errors="replace"))
     try:
         found = csv.read_csv(
-            io.BytesIO(data),
+            # Arrow does not see the columns of a single line that does not end.
+            io.BytesIO(data if data.endswith(b"\n") else data + b"\n"),
             read_options=csv.ReadOptions(autogenerate_column_names=True),
             parse_options=csv.ParseOptions(delimiter=delimiter),
             convert_options=csv.ConvertOptions(strings_can_be_null=True),
