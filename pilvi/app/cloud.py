@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from pilvi.app.places import job_compute
 from pilvi.app.registry import Registry
 from pilvi.auth.identity import Identities as IdentitiesPort
 from pilvi.compute import Compute
@@ -51,6 +52,8 @@ class Cloud:
         self.registry = Registry()
         self.dispatcher = Dispatcher(self.models, self.registry.find, self.identities)
         self.compute: Compute = ProcessCompute(config.isolation, hidden=(config.data_dir,), folder=config.data_dir)
+        # A worker process only reads; it runs no job.
+        self.job_compute: Compute = job_compute(config, self.compute) if is_first else self.compute
         self.memory: dict[str, Any] = {}
         self.jobs = Jobs(self)
 
@@ -104,6 +107,8 @@ class Cloud:
     def close(self) -> None:
         self.stop_services()
         self.jobs.close()
+        if self.job_compute is not self.compute:
+            self.job_compute.close()
         self.compute.close()
         self.dispatcher.threads.shutdown(wait=True, cancel_futures=True)
         self.store.close()

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import pilvi
 from pilvi.core.config import Config, default_data_dir
@@ -58,6 +59,11 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         help="how users' programs are kept apart (default: the strongest way that works here)",
     )
+    up.add_argument(
+        "--compute",
+        default="local",
+        help="where jobs run: local (default), ray[:ADDRESS], kubernetes[:NAMESPACE] or slurm[:PARTITION]",
+    )
     up.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     up.set_defaults(run=run_up)
 
@@ -91,7 +97,34 @@ def parser() -> argparse.ArgumentParser:
         if action != "list":
             sub.add_argument("name", nargs="+")
         sub.set_defaults(run=run)
+    add_images(commands)
     return root
+
+
+def add_images(commands: Any) -> None:
+    images = commands.add_parser("images", help="build, push, import, save and list container images, without Docker")
+    actions = images.add_subparsers(required=True, metavar="ACTION")
+    build = actions.add_parser("build", help="build a folder's Dockerfile")
+    build.add_argument("folder", type=Path)
+    build.add_argument("-t", "--tag", action="append", default=[], help="REPOSITORY:TAG to push it to; may be repeated")
+    build.add_argument("-f", "--file", type=Path, help="the Dockerfile (default: FOLDER/Dockerfile)")
+    build.add_argument("-o", "--output", type=Path, help="write an OCI archive instead of pushing")
+    build.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE")
+    build.add_argument("--target", default="", help="stop at this stage")
+    build.set_defaults(run=run_images_build)
+    for action, run in (("push", run_images_push), ("import", run_images_push)):
+        sub = actions.add_parser(action, help="bring the image in a file (docker save, OCI archive) to the registry")
+        sub.add_argument("file", type=Path)
+        sub.add_argument("reference", metavar="REPOSITORY:TAG")
+        sub.set_defaults(run=run)
+    save = actions.add_parser("save", help="write an image of the registry to a file (OCI archive)")
+    save.add_argument("reference", metavar="REPOSITORY:TAG")
+    save.add_argument("file", type=Path)
+    save.set_defaults(run=run_images_save)
+    listed = actions.add_parser("list", help="list the images of the registry")
+    listed.set_defaults(run=run_images_list)
+    for sub in actions.choices.values():
+        add_data_dir(sub)
 
 
 def add_data_dir(command: argparse.ArgumentParser) -> None:
@@ -128,6 +161,7 @@ def run_up(arguments: argparse.Namespace) -> int:
         runtimes_dir=arguments.runtimes_dir.absolute(),
         at_rest=arguments.at_rest,
         isolation=arguments.isolation,
+        compute=arguments.compute,
     )
 
     def announce(server: Server) -> None:
@@ -180,6 +214,39 @@ def run_runtimes_remove(arguments: argparse.Namespace) -> int:
     from pilvi.cli.runtimes import remove
 
     return remove(arguments.runtimes_dir.absolute(), arguments.name)
+
+
+def run_images_build(arguments: argparse.Namespace) -> int:
+    from pilvi.cli import images
+
+    given = dict(entry.partition("=")[::2] for entry in arguments.build_arg)
+    return images.build(
+        lambda: images.find_target(arguments.data_dir.absolute()),
+        arguments.folder,
+        arguments.tag,
+        file=arguments.file,
+        arguments={name: value or os.environ.get(name, "") for name, value in given.items()},
+        stage=arguments.target,
+        output=arguments.output,
+    )
+
+
+def run_images_push(arguments: argparse.Namespace) -> int:
+    from pilvi.cli import images
+
+    return images.push(images.find_target(arguments.data_dir.absolute()), arguments.file, arguments.reference)
+
+
+def run_images_save(arguments: argparse.Namespace) -> int:
+    from pilvi.cli import images
+
+    return images.save(images.find_target(arguments.data_dir.absolute()), arguments.reference, arguments.file)
+
+
+def run_images_list(arguments: argparse.Namespace) -> int:
+    from pilvi.cli import images
+
+    return images.show(images.find_target(arguments.data_dir.absolute()))
 
 
 if __name__ == "__main__":

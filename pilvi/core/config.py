@@ -30,6 +30,8 @@ class Config:
     """disk: the disk is encrypted already, so store objects as they are."""
     isolation: Literal["auto", "bwrap", "unshare", "none"] = "auto"
     """How programs of users are kept apart; auto takes the strongest that works here."""
+    compute: str = "local"
+    """Where programs of jobs run: local, ray[:ADDRESS], kubernetes[:NAMESPACE] or slurm[:PARTITION]."""
 
     @classmethod
     def from_text(cls, values: Mapping[str, str]) -> Config:

@@ -149,6 +149,9 @@ class Cloud(Protocol):
     blobs: Blobs
     keyring: Keyring
     compute: Compute
+    """This machine: functions, notebooks."""
+    job_compute: Compute
+    """Where jobs run: this machine too, or a cluster."""
     jobs: Jobs
     identities: Identities
     endpoint: str

@@ -40,7 +40,7 @@ class Surroundings:
         if not self._spec.image:
             self._environment = self._find_environment()
             return
-        if self._cloud.compute.isolation == "none":
+        if self._cloud.job_compute.isolation == "none":
             raise Unavailable("This machine has no namespaces, so a container image cannot be run here.")
         ctx = service_context(self._cloud, self._spec)
         as_role = ctx.as_role(self._spec.role_arn, self._spec.session_name) if self._spec.role_arn else ctx
@@ -73,7 +73,7 @@ class Surroundings:
             **self._client_environment(),
             **spec.env,
             **host.member.env,
-            **(spec.open_env if self._cloud.compute.isolation == "none" else {}),
+            **(spec.open_env if self._cloud.job_compute.isolation == "none" else {}),
         }
         return ProcessSpec(
             spec.command,

@@ -207,7 +207,7 @@ class Work:
         self._addresses = LOOPBACK.take(len(self._hosts))
         own = zip(self._hosts, self._addresses, strict=True)
         names = {host.name: self._grants[host].address or address for host, address in own}
-        if len(self._hosts) > 1 and self._cloud.compute.isolation == "none":
+        if len(self._hosts) > 1 and self._cloud.job_compute.isolation == "none":
             raise Unavailable("This machine has no namespaces, so it cannot give the hosts of a job names and files of their own.")
         started = str(int(ctx.clock.time_s()))
         for host in self._hosts:
@@ -219,7 +219,7 @@ class Work:
             with self._lock:
                 if self._is_cancelled:
                     break
-                host.process = self._cloud.compute.launch(command, host.log.add)
+                host.process = self._cloud.job_compute.launch(command, host.log.add)
             if len(self._hosts) > 1:
                 threading.Thread(target=self._await, args=(host,), name="pilvi-job-host", daemon=True).start()
         launched = [host for host in self._hosts if host.process is not None]

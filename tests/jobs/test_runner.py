@@ -40,12 +40,12 @@ def cloud(tmp_path: Path) -> Iterator[Cloud]:
         clock=SystemClock(),
         ids=Ids(),
         store=MemoryRecords(),
-        compute=ProcessCompute(),
+        job_compute=ProcessCompute(),
         endpoint="http://127.0.0.1:1",
         calls=[],
     )
     yield made
-    made.compute.close()
+    made.job_compute.close()
 
 
 @pytest.fixture

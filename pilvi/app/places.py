@@ -1,0 +1,28 @@
+"""Where jobs run, by the setting `--compute`: local, or `engine:where` for a cluster. The one list of compute adapters."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pilvi.compute import Compute
+from pilvi.core.config import Config
+from pilvi.core.errors import Invalid
+
+
+def job_compute(config: Config, local: Compute) -> Compute:
+    """The adapter. Invalid for a word that is none; Unavailable when the engine is not installed or cannot be reached."""
+    kind, _, where = config.compute.partition(":")
+    if kind == "local":
+        return local
+    if (make := PLACES.get(kind)) is None:
+        raise Invalid(f"--compute {config.compute}: jobs run on {', '.join(('local', *PLACES))}.")
+    return make(config, where)
+
+
+def _ray(config: Config, where: str) -> Compute:
+    from pilvi.compute.ray import ray_compute
+
+    return ray_compute(where, config.isolation, (config.data_dir,), config.data_dir)
+
+
+PLACES: dict[str, Callable[[Config, str], Compute]] = {"ray": _ray}
