@@ -84,7 +84,7 @@ def _each_epoch(name: str, goal: Goal = "", kind: str = "loss", said: str = "") 
 
 def _xgboost(*goals: tuple[Goal, str]) -> tuple[Metric, ...]:
     return tuple(
-        Metric(f"{part}:{name}", rf".*\[[0-9]+\].*#011{part}-{name}:(\S+)", goal if part == "validation" else "")
+        Metric(f"{part}:{name}", rf".*\[[0-9]+\].*#011{part}-{name}:([-+0-9.eE]+)", goal if part == "validation" else "")
         for goal, names in goals
         for name in names.split()
         for part in ("train", "validation")
