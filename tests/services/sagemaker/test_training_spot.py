@@ -80,7 +80,7 @@ def test_interruption_is_for_spot_jobs_and_their_owner(lab: Any, server: Any, ot
 
 
 def test_stop_while_interrupted(lab: Any, server: Any) -> None:
-    script = "trap '' TERM; echo ready; while true; do sleep 0.05; done"
+    script = "trap '' TERM; echo ready; for i in $(seq 60); do sleep 0.05; done"
     lab.start("stubborn", script, **SPOT)
     lab.wait_for_line("stubborn", "ready")
     assert ask(lab, server, "stubborn")[0] == 200
@@ -88,6 +88,7 @@ def test_stop_while_interrupted(lab: Any, server: Any) -> None:
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("InProgress", "Interrupted")
     lab.sagemaker.stop_training_job(TrainingJobName="stubborn")
     assert lab.describe("stubborn")["TrainingJobStatus"] == "Stopping"
+    assert lab.wait("stubborn")["SecondaryStatus"] == "Stopped"
 
 
 def test_a_spot_job_waits_no_longer_than_it_may(lab: Any) -> None:
