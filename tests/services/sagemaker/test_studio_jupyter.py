@@ -19,6 +19,7 @@ from botocore.exceptions import ClientError
 from pilvi.compute.environments import Environments
 from pilvi.core.config import Config
 from pilvi.testing.server import Account, TestServer, eventually
+from pilvi.testing.up import Up
 
 ENVIRONMENT = Environments(Config.runtimes_dir_default()).find("notebook")
 pytestmark = pytest.mark.skipif(ENVIRONMENT is None, reason="needs: pilvi runtimes install notebook")
@@ -180,3 +181,23 @@ def test_an_app_that_cannot_start_has_failed(studio: Studio) -> None:
     assert "(OnStart) of the app failed with exit status 3" in found["FailureReason"]
     events = studio.aws.client("logs").filter_log_events(logGroupName="/aws/sagemaker/studio", filterPattern="way")["events"]
     assert [event["message"] for event in events] == ["no way"]
+
+
+def test_after_kill_9_the_app_runs_again_with_its_files(tmp_path: Path) -> None:
+    first = Up(tmp_path / "data")
+    try:
+        studio = Studio(first.root)
+        studio.start("private")
+        studio.wait("private", "InService")
+        studio.run("private", "open('kept.txt', 'w').write('still here')")
+    finally:
+        first.kill()
+    second = Up(tmp_path / "data")
+    try:
+        again = Studio.__new__(Studio)
+        again.aws, again.sagemaker, again.domain = second.root, second.root.client("sagemaker"), studio.domain
+        assert again.sagemaker.describe_app(**again.where("private"))["Status"] == "Pending"
+        again.wait("private", "InService")
+        assert again.run("private", "print(open('kept.txt').read())") == "still here\n"
+    finally:
+        second.stop()
