@@ -454,7 +454,7 @@ def predict(model: Model, body: bytes, content_type: str, accept: str) -> tuple[
         raise RequestError(f"unable to evaluate payload provided: {error}") from error
     drawn = forecast(model.network, model.config, found, samples)
     answers = [_answer(one, types, quantiles) for one in drawn]
-    if kind == JSONLINES:
+    if parse(accept or kind).name == JSONLINES or kind == JSONLINES:
         return "".join(json.dumps(one) + "\n" for one in answers).encode(), JSONLINES
     return json.dumps({"predictions": answers}).encode(), JSON
 

@@ -115,7 +115,7 @@ def train(run: Run) -> None:
     network = Classifier(config, is_fresh=True)
     if (state := vision.incremental_state(run, config, _SAME)) is not None:
         vision.load_matching(network, state)
-    _learn(run, config, network.to(deep.device()), vision.own_share(run, found), held_out)
+    _learn(run, config, vision.placed(network), vision.own_share(run, found), held_out)
     if run.cluster.is_leader:
         deep.save(run.model_dir, config, network)
 
@@ -168,7 +168,7 @@ def _check_labels(hp: dict[str, Any], found: list[Picture], channel: str) -> Non
             )
 
 
-def _learn(run: Run, config: dict[str, Any], network: nn.Module, found: list[Picture], held_out: list[Picture] | None) -> None:
+def _learn(run: Run, config: dict[str, Any], network: Classifier, found: list[Picture], held_out: list[Picture] | None) -> None:
     hp, report = run.hp, run.report
     optimizer = deep.optimizer_for(hp["optimizer"], network.parameters(), hp["learning_rate"], **_optimizer_options(hp))
     checkpoints = deep.Checkpoints(run.checkpoint_dir)
@@ -218,7 +218,7 @@ def _class_weights(found: list[Picture]) -> torch.Tensor:
 def _one_epoch(
     run: Run,
     config: dict[str, Any],
-    network: nn.Module,
+    network: Classifier,
     optimizer: torch.optim.Optimizer,
     found: list[Picture],
     epoch: int,
@@ -229,19 +229,17 @@ def _one_epoch(
     hp, device = run.hp, deep.device()
     order = np.random.default_rng(epoch).permutation(len(found))
     size = min(hp["mini_batch_size"], len(found))
-    network.train()
+    vision.train_mode(network, network.backbone, config["backbone"] == vision.PRETRAINED)
     losses, guesses, truths = [], [], []
     is_half = hp["precision_dtype"] == "float16" and device.type == "cuda"
     for start in range(0, len(found) - size + 1, size):
         batch = [found[number] for number in order[start : start + size]]
         rng = random.Random(f"{epoch}-{start}")
         seeds = [(picture, rng.random()) for picture in batch]
-        x = torch.from_numpy(
-            np.stack(pictures.in_parallel(lambda pair: _augmented(pair, config, hp["augmentation_type"]), seeds, pool))
-        )
+        x = vision.batch_of(pictures.in_parallel(lambda pair: _augmented(pair, config, hp["augmentation_type"]), seeds, pool))
         y = _targets(batch, config).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=is_half):
-            logits = network(x.to(device))
+            logits = network(x)
         loss = _loss(logits.float(), y, config["multi_label"], weights)
         optimizer.zero_grad()
         loss.backward()
@@ -288,8 +286,8 @@ def evaluate(config: dict[str, Any], network: nn.Module, found: list[Picture], t
     with torch.no_grad():
         for start in range(0, len(found), _EVALUATION_BATCH):
             batch = found[start : start + _EVALUATION_BATCH]
-            x = np.stack(pictures.in_parallel(lambda picture: _plain(picture.read(), config), batch, pool))
-            logits.append(network(torch.from_numpy(x).to(deep.device())).float().cpu())
+            x = vision.batch_of(pictures.in_parallel(lambda picture: _plain(picture.read(), config), batch, pool))
+            logits.append(network(x).float().cpu())
     return _figures(torch.cat(logits), _targets(found, config), config["multi_label"], top_k)
 
 
@@ -364,10 +362,10 @@ class Model:
         self.config = deep.read_config(folder)
         self.network = Classifier(self.config)
         self.network.load_state_dict(deep.read_state(folder))
-        self.network.to(deep.device()).eval()
+        vision.placed(self.network).eval()
 
     def probabilities(self, data: bytes) -> list[float]:
-        x = torch.from_numpy(_plain(data, self.config)[None]).to(deep.device())
+        x = vision.batch_of([_plain(data, self.config)])
         with torch.no_grad():
             logits = self.network(x)[0].float().cpu()
         values: list[float] = (torch.sigmoid(logits) if self.config["multi_label"] else torch.softmax(logits, 0)).tolist()

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-UNITS = {"M": "M", "W": "D", "D": "D", "H": "h", "min": "m"}
+UNITS: dict[str, Any] = {"M": "M", "W": "D", "D": "D", "H": "h", "min": "m"}
 _FREQUENCY = re.compile(r"(\d*)(M|W|D|H|min)")
 _MISSING = (None, "NaN", "nan")
 

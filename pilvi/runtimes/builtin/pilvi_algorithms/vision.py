@@ -7,10 +7,12 @@ without it, the network that the hyperparameters name starts from random numbers
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from pilvi_algorithms import deep, efficientnet_lite, pictures
 from pilvi_algorithms.kit import ChannelRule, ClientError, Run
@@ -134,3 +136,22 @@ def load_matching(network: nn.Module, state: dict[str, torch.Tensor]) -> None:
 
 def pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(2, min(16, os.cpu_count() or 2)))
+
+
+def placed(network: nn.Module) -> nn.Module:
+    """On the device, channels last: twice as fast for thin convolutions on a CPU."""
+    return network.to(deep.device(), memory_format=torch.channels_last)
+
+
+def batch_of(arrays: Sequence[Any]) -> torch.Tensor:
+    """Pictures as one tensor on the device, laid out as the network is."""
+    return torch.from_numpy(np.stack(arrays)).to(deep.device(), memory_format=torch.channels_last)
+
+
+def train_mode(network: nn.Module, backbone: nn.Module, is_pretrained: bool) -> None:
+    """Ready to learn. A pre-trained network keeps the averages it normalises by: those of a few small batches would be worse."""
+    network.train()
+    if is_pretrained:
+        for module in backbone.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
