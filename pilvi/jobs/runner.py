@@ -201,7 +201,9 @@ class Jobs:
         self.apply(id, Event.BROKE, trouble)
 
     def _give_up_waiting(self, id: str) -> None:
-        self._perform(id, self.apply(id, Event.WAITED))
+        record = self.get(id)
+        most, waited = record["spec"].get("max_wait_s"), self._cloud.clock.time_s() - record["created"].timestamp()
+        self._perform(id, self.apply(id, Event.STOP if most is None or waited < most else Event.WAITED))
         self._queue.remove(id)
 
     def _drive(self, id: str, grants: tuple[Grant, ...]) -> bool:
@@ -278,7 +280,9 @@ class Jobs:
 
 def _until(spec: JobSpec, record: dict[str, Any]) -> float | None:
     """When it is not worth waiting any more."""
-    return None if spec.max_wait_s is None else float(record["created"].timestamp() + spec.max_wait_s)
+    limits = [spec.max_wait_s, None if "started" in record else spec.max_pending_s]
+    found = [limit for limit in limits if limit is not None]
+    return float(record["created"].timestamp() + min(found)) if found else None
 
 
 def wishes_of(spec: JobSpec) -> Wishes:

@@ -144,6 +144,8 @@ class JobSpec:
     max_runtime_s: int | None = None
     max_wait_s: int | None = None
     """The longest from its creation to its end, waiting and interruptions included."""
+    max_pending_s: int | None = None
+    """The longest it may wait for its first turn; then it is stopped."""
     grace_s: int = 120
     is_interruptible: bool = False
     """May be interrupted by `Jobs.interrupt`, and runs again from the start (of its checkpoints) then and after a lost server."""

@@ -180,6 +180,7 @@ def _check_not_built(req: Mapping[str, Any]) -> None:
         "ProfilerRuleConfigurations",
         "ServerlessJobConfig",
         "ModelPackageConfig",
+        "MlflowConfig",
     ):
         if req.get(member):
             raise Invalid(f"{member} {_NOT_BUILT}")
@@ -187,9 +188,10 @@ def _check_not_built(req: Mapping[str, Any]) -> None:
         raise Invalid(f"RemoteDebugConfig {_NOT_BUILT}")
     if (req.get("SessionChainingConfig") or {}).get("EnableSessionTagChaining"):
         raise Invalid(f"SessionChainingConfig {_NOT_BUILT}")
-    path = (req.get("CheckpointConfig") or {}).get("LocalPath")
-    if path is not None and (not path.startswith("/") or ".." in path or path.startswith(_SYSTEM) or path.strip("/") in _TAKEN):
-        raise Invalid(f"The checkpoint path {path} cannot be used: give an absolute path that is no system folder.")
+    for member, words in (("CheckpointConfig", "checkpoint path"), ("TensorBoardOutputConfig", "TensorBoard path")):
+        path = (req.get(member) or {}).get("LocalPath")
+        if path is not None and (not path.startswith("/") or ".." in path or path.startswith(_SYSTEM) or path.strip("/") in _TAKEN):
+            raise Invalid(f"The {words} {path} cannot be used: give an absolute path that is no system folder.")
 
 
 def _null(place: str) -> str:

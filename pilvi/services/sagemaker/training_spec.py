@@ -72,6 +72,7 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         disk_mib=req["ResourceConfig"]["VolumeSizeInGB"] * 1024,
         max_runtime_s=stopping.get("MaxRuntimeInSeconds", 86400),
         max_wait_s=stopping.get("MaxWaitTimeInSeconds"),
+        max_pending_s=stopping.get("MaxPendingTimeInSeconds"),
         is_interruptible=bool(req.get("EnableManagedSpotTraining")),
         pool_key=pool_key(ctx, req),
         keep_alive_s=keep_alive_s(req),
@@ -96,6 +97,8 @@ def config_files(req: Mapping[str, Any]) -> dict[str, Any]:
         },
         "upstreamoutputdataconfig.json": [],
     }
+    if (board := req.get("TensorBoardOutputConfig")) is not None:
+        files["tensorboardoutputconfig.json"] = {"LocalPath": _board_path(board), "S3OutputPath": board["S3OutputPath"]}
     if (checkpoints := req.get("CheckpointConfig")) is not None:
         files["checkpointconfig.json"] = {"LocalPath": _checkpoint_path(req), "S3Uri": checkpoints["S3Uri"]}
     return files
@@ -149,6 +152,10 @@ def input_mode(req: Mapping[str, Any], channel: Mapping[str, Any]) -> str:
     return str(channel.get("InputMode") or req["AlgorithmSpecification"]["TrainingInputMode"])
 
 
+def _board_path(board: Mapping[str, Any]) -> str:
+    return str(board.get("LocalPath") or f"{_ROOT}/output/tensorboard")
+
+
 def _checkpoint_path(req: Mapping[str, Any]) -> str:
     return str((req.get("CheckpointConfig") or {}).get("LocalPath") or f"{_ROOT}/checkpoints")
 
@@ -171,6 +178,9 @@ def _outputs(req: Mapping[str, Any]) -> tuple[Output, ...]:
     ]
     if (checkpoints := req.get("CheckpointConfig")) is not None:
         found.append(Output(_checkpoint_path(req), checkpoints["S3Uri"], after=(*kept, "Failed"), mode="continuous"))
+    if (board := req.get("TensorBoardOutputConfig")) is not None:
+        uri = f"{board['S3OutputPath'].rstrip('/')}/{req['TrainingJobName']}/tensorboard-output"
+        found.append(Output(_board_path(board), uri, after=(*kept, "Failed"), mode="continuous"))
     return tuple(found)
 
 

@@ -403,6 +403,14 @@ def test_describe_training_job_waits_for_the_end_of_a_short_job_where_the_client
     lab.sagemaker.stop_training_job(TrainingJobName="long")
 
 
+def test_create_training_job_brings_tensorboard_files_while_it_runs(lab: Any) -> None:
+    script = "mkdir -p /opt/ml/output/tensorboard/run; cd /opt/ml/output/tensorboard/run; echo 1 > events; while [ ! -e go ]; do sleep 0.1; done"
+    lab.start("board", script, TensorBoardOutputConfig={"S3OutputPath": f"s3://{lab.bucket}/boards"})
+    eventually(lambda: lab.keys("boards/") == ["boards/board/tensorboard-output/run/events"])
+    assert lab.describe("board")["SecondaryStatus"] == "Training"
+    lab.sagemaker.stop_training_job(TrainingJobName="board")
+
+
 # -- list and delete ------------------------------------------------------------------------------------------------------
 
 
