@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from pilvi.testing.server import Account
+from pilvi.testing.server import Account, TestServer, eventually
 
 
 class Studio:
@@ -184,6 +185,31 @@ def test_create_app_refuses_what_is_not_built(studio: Studio) -> None:
     spec = {"InstanceType": "ml.t3.medium", "LifecycleConfigArn": script}
     assert refusal(create, **where, AppType="JupyterLab", AppName="default", ResourceSpec=spec)[0] == "ResourceNotFound"
     assert refusal(studio.sagemaker.describe_app, **where, AppType="JupyterLab", AppName="default")[0] == "ResourceNotFound"
+
+
+def test_an_app_without_its_environment_has_failed(tmp_path: Path) -> None:
+    with TestServer(tmp_path / "data", runtimes_dir=tmp_path / "runtimes") as bare:
+        studio = Studio(bare.account("741000000001"))
+        studio.user("ada")
+        sagemaker = studio.sagemaker
+        for number in range(3):
+            studio.space(f"work-{number}")
+            where = {"DomainId": studio.domain, "SpaceName": f"work-{number}", "AppType": "JupyterLab", "AppName": "default"}
+            sagemaker.create_app(**where)
+            eventually(lambda where=where: sagemaker.describe_app(**where)["Status"] == "Failed")  # type: ignore[misc]
+            assert "pilvi runtimes install notebook" in sagemaker.describe_app(**where)["FailureReason"]
+        pages = sagemaker.get_paginator("list_apps").paginate(PaginationConfig={"PageSize": 2})
+        assert [[app["SpaceName"] for app in page["Apps"]] for page in pages] == [["work-0", "work-1"], ["work-2"]]
+        assert len(sagemaker.list_apps(SpaceNameEquals="work-1")["Apps"]) == 1
+        assert refusal(sagemaker.list_apps, NextToken="foreign")[0] == "ValidationException"
+        sagemaker.create_app(**where)
+        eventually(lambda: sagemaker.describe_app(**where)["Status"] == "Failed")
+        assert refusal(sagemaker.delete_space, DomainId=studio.domain, SpaceName="work-2")[0] == "ResourceInUse"
+        sagemaker.delete_app(**where)
+        eventually(lambda: sagemaker.describe_app(**where)["Status"] == "Deleted")
+        assert refusal(sagemaker.delete_app, **where)[0] == "ResourceInUse"
+        sagemaker.delete_space(DomainId=studio.domain, SpaceName="work-2")
+        assert len(sagemaker.list_apps()["Apps"]) == 2
 
 
 def test_create_presigned_domain_url_opens_for_those_who_may(studio: Studio) -> None:
