@@ -148,5 +148,7 @@ def allgather(obj: Any, group: CommGroup = WORLD) -> list[Any]:
 
 
 def shutdown() -> None:
+    """Leave together: connections that one side closes early end the other."""
     if dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
