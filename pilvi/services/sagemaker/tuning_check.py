@@ -11,10 +11,10 @@ from typing import Any
 from pilvi.core.errors import Invalid, LimitExceeded
 from pilvi.core.service import Context
 from pilvi.services.sagemaker.algorithm_use import applied, check_search
-from pilvi.services.sagemaker.builtin_algorithms import builtin_for, check_tuning
+from pilvi.services.sagemaker.builtin_algorithms import builtin_for, check_tuning, with_metrics
 from pilvi.services.sagemaker.job_kind import Record, duplicates
 from pilvi.services.sagemaker.training_check import check_request, check_surroundings
-from pilvi.services.sagemaker.tuning_child import definitions_of, searches_of, training_request
+from pilvi.services.sagemaker.tuning_child import definitions_of, filled_in, searches_of, training_request
 from pilvi.services.sagemaker.tuning_choice import Search, drawn
 from pilvi.services.sagemaker.tuning_model import check_installed
 from pilvi.services.sagemaker.tuning_range import combinations
@@ -38,6 +38,7 @@ def completed(ctx: Context, req: Mapping[str, Any]) -> Record:
         _autotune(config)
     searches = searches_of(record)
     _check_searches(searches)
+    _check_resources(definitions_of(record))
     _check_auto(record)
     strategy = config["Strategy"]
     if strategy in _MODELLED:
@@ -50,7 +51,7 @@ def completed(ctx: Context, req: Mapping[str, Any]) -> Record:
     if config["TrainingJobEarlyStoppingType"] == "Auto" and strategy == "Hyperband":
         raise Invalid("TrainingJobEarlyStoppingType must be Off with the Hyperband strategy, which stops training jobs by itself.")
     _check_objectives(ctx, definitions_of(record), searches)
-    return record
+    return record | filled_in(record)
 
 
 def check_children(ctx: Context, record: Mapping[str, Any]) -> None:
@@ -62,6 +63,8 @@ def check_children(ctx: Context, record: Mapping[str, Any]) -> None:
             check_search(ctx, algorithm, search)
         request = applied(ctx, training_request(name, definition, search, drawn(search.ranges, 0, 1)))
         check_request(ctx, request)
+        if not algorithm:
+            with_metrics(request, account=ctx.account)
         check_surroundings(ctx, request, ctx.arn(f"training-job/{name.lower()}"))
 
 
@@ -92,6 +95,17 @@ def _check_definitions(req: Mapping[str, Any]) -> None:
         raise Invalid(f"Training job definition names must be unique: {', '.join(twice)}.")
     if len({definition["TuningObjective"]["Type"] for definition in several}) > 1:
         raise Invalid("The objectives of all training job definitions must have the same type, so that one can be the best.")
+
+
+def _check_resources(definitions: Sequence[Mapping[str, Any]]) -> None:
+    for definition in definitions:
+        flexible = definition.get("HyperParameterTuningResourceConfig") or {}
+        if flexible and definition.get("ResourceConfig"):
+            raise Invalid("You must specify either ResourceConfig or HyperParameterTuningResourceConfig, and not both.")
+        if flexible.get("InstanceConfigs") and any(
+            flexible.get(name) for name in ("InstanceType", "InstanceCount", "VolumeSizeInGB")
+        ):
+            raise Invalid("InstanceType, InstanceCount and VolumeSizeInGB cannot be specified together with InstanceConfigs.")
 
 
 def _check_searches(searches: Sequence[Search]) -> None:

@@ -35,6 +35,19 @@ def definitions_of(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return list(record.get("TrainingJobDefinitions") or ())
 
 
+def filled_in(record: Mapping[str, Any]) -> Record:
+    """The definitions as Describe tells them: the objective's name among the static hyperparameters, and the machines of a trial.
+
+    The SDK, which asks for HyperParameterTuningResourceConfig, reads ResourceConfig when it attaches to a tuning job.
+    """
+    found = []
+    for definition, search in zip(definitions_of(record), searches_of(record), strict=True):
+        static = {OBJECTIVE_PARAMETER: search.objective.metric, **search.static}
+        more = {"ResourceConfig": resources} if (resources := resources_of(definition)) is not None else {}
+        found.append({**definition, "StaticHyperParameters": static, **more})
+    return {"TrainingJobDefinition": found[0]} if record.get("TrainingJobDefinition") else {"TrainingJobDefinitions": found}
+
+
 def searches_of(record: Mapping[str, Any]) -> tuple[Search, ...]:
     return tuple(_search_of(record["HyperParameterTuningJobConfig"], definition) for definition in definitions_of(record))
 
@@ -58,7 +71,7 @@ def training_request(name: str, definition: Mapping[str, Any], search: Search, v
     """What CreateTrainingJob is asked for a trial."""
     return {
         "TrainingJobName": name,
-        "HyperParameters": {OBJECTIVE_PARAMETER: search.objective.metric, **search.static, **values},
+        "HyperParameters": {**search.static, **values},
         "AlgorithmSpecification": dict(definition["AlgorithmSpecification"]),
         "ResourceConfig": resources_of(definition),
         **{member: definition[member] for member in _TAKEN_OVER if definition.get(member) is not None},

@@ -138,6 +138,7 @@ def test_create_hyper_parameter_tuning_job_runs_training_jobs(tuning: Tuning) ->
     assert done["ConsumedResources"]["RuntimeInSeconds"] >= 0
     assert "FailureReason" not in done
     assert "OverallBestTrainingJob" not in done
+    assert done["TrainingJobDefinition"]["StaticHyperParameters"] == {"_tuning_objective_metric": "loss", "fixed": "1"}
 
 
 def test_create_hyper_parameter_tuning_job_names_and_fills_its_training_jobs(tuning: Tuning) -> None:
@@ -365,6 +366,19 @@ def test_create_hyper_parameter_tuning_job_with_autotune(tuning: Tuning) -> None
     assert criteria == {"ConvergenceDetected": {"CompleteOnConvergence": "Enabled"}}
 
 
+@pytest.mark.parametrize("is_list", [False, True])
+def test_create_hyper_parameter_tuning_job_takes_flexible_machines(tuning: Tuning, is_list: bool) -> None:
+    machine = {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 2}
+    flexible = {"InstanceConfigs": [machine, machine | {"InstanceType": "ml.m5.xlarge"}]} if is_list else machine
+    request = tuning.request(f"flexible-{is_list}", most=1)
+    del request["TrainingJobDefinition"]["ResourceConfig"]
+    request["TrainingJobDefinition"]["HyperParameterTuningResourceConfig"] = flexible
+    tuning.sagemaker.create_hyper_parameter_tuning_job(**request)
+    done = tuning.wait(f"flexible-{is_list}")
+    assert done["TrainingJobDefinition"]["ResourceConfig"] == machine
+    assert tuning.lab.describe(done["BestTrainingJob"]["TrainingJobName"])["ResourceConfig"] == machine
+
+
 # -- what is refused -------------------------------------------------------------------------------------------------------
 
 
@@ -404,6 +418,8 @@ CATEGORIES = {"CategoricalParameterRanges": [{"Name": "x", "Values": ["1", "2"]}
         ({"TrainingJobDefinition": None}, None, "either TrainingJobDefinition or"),
         ({"definition": {"RoleArn": "arn:aws:iam::{account}:role/none"}}, None, "Could not assume role"),
         ({"definition": {"ResourceConfig": None}}, None, "resourceConfig"),
+        ({"definition": {"HyperParameterTuningResourceConfig": {"InstanceCount": 1}}}, None, "and not both"),
+        ({"definition": {"ResourceConfig": None, "HyperParameterTuningResourceConfig": {"InstanceCount": 1, "InstanceConfigs": [{"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1}]}}}, None, "together with InstanceConfigs"),
         ({"WarmStartConfig": {"ParentHyperParameterTuningJobs": [{"HyperParameterTuningJobName": "none"}], "WarmStartType": "TransferLearning"}}, "ResourceNotFound", "Amazon SageMaker can't find a tuning job called none. Type another name."),
     ],
 )  # fmt: skip
