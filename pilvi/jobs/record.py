@@ -17,7 +17,7 @@ JOBS = Table("", "", "jobs", "Job")
 OPEN = Table("", "", "jobs", "Open")
 """The ids of jobs that have not ended, so that a start need not look at all that ever were."""
 
-_OF_A_RUN = frozenset({"exit_code", "exit_reason", "failure_text", "broke_at", "is_internal", "peak_memory_mib"})
+_OF_A_RUN = frozenset({"exit_code", "exit_reason", "failure_text", "texts", "broke_at", "is_internal", "peak_memory_mib"})
 """Facts of one run, which the next one must not find."""
 
 

@@ -193,6 +193,7 @@ class Work:
             "exit_code": ended.code,
             "exit_reason": self._disk.reason or ended.reason,
             "failure_text": host.failure_text(),
+            "texts": [text for one in self._hosts if (text := one.failure_text())],
             "metrics": self.latest_metrics(),
             "points": self.points(),
             "log_stream": host.stream,

@@ -13,7 +13,7 @@ from pilvi.core.service import Context
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import check_image, runtime_for
 from pilvi.services.sagemaker.job_kind import duplicates
-from pilvi.services.sagemaker.processing_spec import SESSION, command_for
+from pilvi.services.sagemaker.processing_spec import SESSION, command_for, instances_of
 
 _NOT_BUILT = "is not supported by this server yet."
 _INPUTS = "/opt/ml/processing/"
@@ -29,6 +29,9 @@ def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
         raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
     _check_app(ctx, req["AppSpecification"])
     _check_cluster(req["ProcessingResources"]["ClusterConfig"])
+    if (req.get("NetworkConfig") or {}).get("EnableNetworkIsolation") and instances_of(req) > 1:
+        # Each host would be alone.
+        raise Invalid(f"Network isolation of several instances {_NOT_BUILT}")
     inputs = req.get("ProcessingInputs") or ()
     config = req.get("ProcessingOutputConfig") or {}
     outputs = config.get("Outputs") or ()

@@ -9,9 +9,11 @@ from pilvi.core.errors import AlreadyExists, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.jobs import LIVE, Status
 from pilvi.services.sagemaker.job_kind import Job, JobKind, Record, Words, failure_reason
+from pilvi.services.sagemaker.job_list import indexing, unindexing
 from pilvi.services.sagemaker.processing_check import check_request, check_surroundings
 from pilvi.services.sagemaker.processing_spec import recorded, spec_for
 from pilvi.services.sagemaker.tag import tagging, untagging
+from pilvi.services.sagemaker.training_hold import settled
 
 ops = Operations()
 
@@ -49,7 +51,8 @@ def start(ctx: Context, req: Mapping[str, Any], **more: Any) -> str:
     spec = spec_for(ctx, record, arn, ctx.ids.lower(20))
     record |= {"ProcessingJobArn": arn, "CreationTime": ctx.clock.now(), "_job": spec.id, **more}
     try:
-        ctx.jobs.submit(spec, jobs.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")))
+        changes = (*indexing(ctx, KIND.noun, record), *tagging(ctx, arn, req.get("Tags")))
+        ctx.jobs.submit(spec, jobs.insertion(name.lower(), record), *changes)
     except AlreadyExists:
         raise taken from None
     return arn
@@ -60,9 +63,11 @@ def describe_processing_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
     """Everything about one processing job.
 
     Errors: ValidationException - there is none of this name.
-    Differs: an exit message that is not UTF-8 is shown as far as it can be read; it does not fail the job.
+    Differs: an exit message that is not UTF-8 is shown as far as it can be read; it does not fail the job. The SageMaker SDK 2 gets its
+        first answer up to five seconds late, when the job has ended meanwhile.
     """
     record, job = KIND.find(ctx, req["ProcessingJobName"])
+    job = settled(ctx, record, job)
     return {
         **record,
         "ProcessingJobStatus": KIND.status(job).primary,
@@ -110,7 +115,10 @@ def delete_processing_job(ctx: Context, req: Mapping[str, Any]) -> None:
         )
     arn = row.value["ProcessingJobArn"]
     ctx.write(
-        ctx.records("ProcessingJob").deletion(name, row.version), ctx.jobs.forgetting(row.value["_job"]), *untagging(ctx, arn)
+        ctx.records("ProcessingJob").deletion(name, row.version),
+        ctx.jobs.forgetting(row.value["_job"]),
+        *unindexing(ctx, KIND.noun, row.value),
+        *untagging(ctx, arn),
     )
 
 
@@ -139,8 +147,8 @@ def reason(job: Job) -> str | None:
 
 
 def exit_message(job: Job) -> str | None:
-    """The first kilobyte of what the program left in /opt/ml/output/message."""
-    text = (job.get("failure_text") or "") if Status(job["status"]) not in LIVE else ""
+    """The first kilobyte of what the programs of all hosts left in /opt/ml/output/message."""
+    text = "".join(job.get("texts") or ()) if Status(job["status"]) not in LIVE else ""
     return text.encode()[:1024].decode(errors="ignore") or None
 
 
@@ -157,4 +165,4 @@ def _summary(record: Record, job: Job) -> Record:
     }
 
 
-KIND = JobKind("ProcessingJob", WORDS, _summary)
+KIND = JobKind("ProcessingJob", WORDS, _summary, is_indexed=True)

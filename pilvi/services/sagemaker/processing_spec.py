@@ -111,8 +111,13 @@ def _members(record: Mapping[str, Any], name: str) -> tuple[Member, ...]:
 
 
 def hosts_of(record: Mapping[str, Any]) -> list[str]:
-    cluster = record["ProcessingResources"]["ClusterConfig"]
-    return [f"algo-{number}" for number in range(1, (cluster.get("SelectedInstanceCount") or cluster["InstanceCount"]) + 1)]
+    return [f"algo-{number}" for number in range(1, instances_of(record) + 1)]
+
+
+def instances_of(req: Mapping[str, Any]) -> int:
+    """How many instances a request, or its record, is for."""
+    cluster = _cluster(req["ProcessingResources"]["ClusterConfig"])
+    return int(cluster.get("SelectedInstanceCount") or cluster["InstanceCount"])
 
 
 def command_for(app: Mapping[str, Any], runtime: Runtime) -> tuple[str, ...]:

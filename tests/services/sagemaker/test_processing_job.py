@@ -206,8 +206,8 @@ def test_several_hosts_share_the_objects(desk: Desk) -> None:
         desk.input("common", f"s3://{desk.lab.bucket}/common/"),
     ]
     script = """
-host=$(python3 -c 'import json; print(json.load(open("/opt/ml/config/resourceconfig.json"))["current_host"])')
-cd /opt/ml/processing; ls input/part input/common > seen/$host; echo at $(hostname); cat /opt/ml/config/resourceconfig.json
+host=$(hostname)
+cd /opt/ml/processing; ls input/part input/common > seen/$host; printf "$host." > /opt/ml/output/message; echo at $(hostname); cat /opt/ml/config/resourceconfig.json
 """
     cluster = {"InstanceType": "ml.t3.medium", "InstanceCount": 2, "VolumeSizeInGB": 1}
     job = desk.run(
@@ -219,7 +219,7 @@ cd /opt/ml/processing; ls input/part input/common > seen/$host; echo at $(hostna
     )
     if "no namespaces" in job.get("FailureReason", ""):
         pytest.skip("this machine has no namespaces")
-    assert job["ProcessingJobStatus"] == "Completed"
+    assert (job["ProcessingJobStatus"], job["ExitMessage"]) == ("Completed", "algo-1.algo-2.")
     assert desk.lab.keys("done/seen") == ["done/seen/algo-1", "done/seen/algo-2"]
     first, second = ({line for line in desk.lab.get(key).decode().split() if "part-" in line} for key in desk.lab.keys("done/seen"))
     assert not first & second
@@ -388,7 +388,9 @@ def test_create_processing_job_refuses_what_is_not_built(desk: Desk) -> None:
     }  # fmt: skip
     data_set = {"InputName": "a", "DatasetDefinition": {"AthenaDatasetDefinition": athena, "LocalPath": "/opt/ml/processing/a"}}
     features = {"OutputName": "a", "FeatureStoreOutput": {"FeatureGroupName": "g"}}
+    two = {"ClusterConfig": {"InstanceType": "ml.t3.medium", "InstanceCount": 2, "VolumeSizeInGB": 1}}
     for changes in (
+        {"NetworkConfig": {"EnableNetworkIsolation": True}, "ProcessingResources": two},
         {"ProcessingInputs": [data_set]},
         {"ProcessingOutputConfig": {"Outputs": [features]}},
         {"ProcessingOutputConfig": {"Outputs": [], "KmsKeyId": "k"}},
