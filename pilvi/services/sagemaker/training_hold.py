@@ -1,7 +1,7 @@
 """Answering a client's first question a moment later, so that it need not ask again.
 
-The SageMaker SDK (major version 2) asks once after starting a job and then sleeps: the next questions come 10 and 30 seconds later, so
-a job of one second takes 40. Only that client's question about a job made a moment ago waits, and only while the job has its place.
+The SageMaker SDK (major version 2) asks five seconds after starting a job and then sleeps: the next question comes 30 seconds later, so
+a job of six seconds takes 35. Only that client's question about a job made a moment ago waits, and only while the job has its place.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pilvi.jobs import LIVE, Status
 from pilvi.services.sagemaker.job_kind import Job
 
 HOLD_S = 5.0
-_FRESH = timedelta(seconds=3)
+_FRESH = timedelta(seconds=8)
 _SDK = re.compile(r"AWS-SageMaker-Python-SDK[#/]2\.")
 _places = threading.BoundedSemaphore(4)
 """More do not wait at the same time: handlers' threads are for everybody."""

@@ -58,8 +58,8 @@ def describe_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
     """Everything about one training job.
 
     Errors: ValidationException - there is none of this name.
-    Differs: ProfilingStatus is always Disabled: nothing is profiled. The SageMaker SDK 2, which asks right after it has started a job and
-        then sleeps for long, gets its first answer up to five seconds late, when the job has ended meanwhile.
+    Differs: ProfilingStatus is always Disabled: nothing is profiled. The SageMaker SDK 2, which asks once soon after it has started a
+        job and then sleeps for long, gets its first answer up to five seconds late: as soon as the job has ended.
     """
     record, job = KIND.find(ctx, req["TrainingJobName"])
     job = settled(ctx, record, job)
