@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -172,3 +173,10 @@ def test_v3_tuner_runs(sdk: Callable[[int, str], str]) -> None:
     assert "RANDOM Completed 2 ['kind', 'rate']" in said
     assert "BAYESIAN Completed 3 ['rate']" in said
     assert "GRID Completed 2 ['kind']" in said
+
+
+def test_the_sdk_program_of_the_guide_runs(sdk: Callable[[int, str], str], tmp_path: Path) -> None:
+    programs = dict(re.findall(r"```python title=(\S+)\n(.*?)```", (ROOT / "docs" / "tune.md").read_text(), re.DOTALL))
+    (tmp_path / "train.py").write_text(programs["train.py"])
+    said = sdk(2, programs["tune_sdk.py"])
+    assert "FinalObjectiveValue" in said
