@@ -118,14 +118,17 @@ def tensorflow_cluster(env: Environment, has_parameter_servers: bool) -> dict[st
 
     Source: sagemaker-tensorflow-training-toolkit, training.py, _build_tf_config_for_ps and _build_tf_config_for_mwms.
     """
-    hosts, first = env.distribution_hosts, master_port()
+    hosts = env.distribution_hosts
+    # TensorFlow listens at every address of the machine, which the hosts may share: each has ports of its own.
+    worker = {host: f"{host}:{master_port() + 2 * number}" for number, host in enumerate(hosts)}
+    server = {host: f"{host}:{master_port() + 2 * number + 1}" for number, host in enumerate(hosts)}
     if not has_parameter_servers:
-        cluster: Mapping[str, list[str]] = {"worker": [f"{host}:{first}" for host in hosts]}
+        cluster: Mapping[str, list[str]] = {"worker": list(worker.values())}
         return {"cluster": cluster, "task": {"type": "worker", "index": hosts.index(env.current_host)}, "environment": "cloud"}
     masters, workers = hosts[:1], hosts[1:]
-    cluster = {"master": [f"{host}:{first}" for host in masters]}
+    cluster = {"master": [worker[host] for host in masters]}
     if workers:
-        cluster |= {"ps": [f"{host}:{first + 1}" for host in hosts], "worker": [f"{host}:{first}" for host in workers]}
+        cluster |= {"ps": list(server.values()), "worker": [worker[host] for host in workers]}
     is_master = env.current_host in masters
     index = 0 if is_master else workers.index(env.current_host)
     return {"cluster": cluster, "environment": "cloud", "task": {"index": index, "type": "master" if is_master else "worker"}}

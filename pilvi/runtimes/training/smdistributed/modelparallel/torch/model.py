@@ -85,7 +85,7 @@ class DistributedModel(nn.Module):
         if self.split is not None:
             own = {id(parameter) for parameter in self.local_parameters()}
             for parameter in self.module.parameters():
-                if id(parameter) not in own:
+                if id(parameter) not in own and not parameter.is_meta:
                     parameter.data = torch.empty(0)
                     parameter.grad = None
             self._report()
