@@ -25,4 +25,10 @@ def _ray(config: Config, where: str) -> Compute:
     return ray_compute(where, config.isolation, (config.data_dir,), config.data_dir)
 
 
-PLACES: dict[str, Callable[[Config, str], Compute]] = {"ray": _ray}
+def _kubernetes(config: Config, where: str) -> Compute:
+    from pilvi.compute.kubernetes import kubernetes_compute
+
+    return kubernetes_compute(where, config.data_dir)
+
+
+PLACES: dict[str, Callable[[Config, str], Compute]] = {"ray": _ray, "kubernetes": _kubernetes}

@@ -29,6 +29,8 @@ _WHOLE = 1000
 """A slot, in thousandths."""
 _LEAST_MIB = 128
 """A program needs that much to start at all."""
+_MOST_ELSEWHERE = 64
+"""Jobs that an engine with a queue of its own gets at the same time; each is watched by a thread here."""
 _LOOK_AHEAD = 64
 """So many lines are looked at for one that may pass the first."""
 
@@ -220,6 +222,8 @@ class Placement:
         if not lines:
             return None
         first = lines[0]
+        if not self._nodes and len(self._running) >= _MOST_ELSEWHERE:
+            return None
         if (pieces := self._fit(first.wishes, self._rooms)) is not None:
             self._passers.clear()
             return first.waiting[first.first()], pieces
@@ -305,7 +309,7 @@ class Placement:
     def _shortage(self, wishes: Wishes) -> str:
         """What is missing now for a job."""
         if not self._nodes:
-            return "it will start at once"
+            return f"{self.running} jobs are with the cluster, which is all that is given to it at a time"
         runs = f"{self.running} job{'' if self.running == 1 else 's'} run{'s' if self.running == 1 else ''} on {self._machines()}"
         crowd = math.ceil(len(wishes) / len(self._nodes))
         needs = [self._need(wishes[0], node, crowd) for node in self._nodes]

@@ -235,6 +235,18 @@ def test_an_engine_with_its_own_queue_gets_everything_at_once() -> None:
     assert others[0] == Grant("", None, None, None)
 
 
+def test_an_engine_with_its_own_queue_gets_so_many_at_a_time() -> None:
+    placement = Placement([])
+    for number in range(70):
+        placement.add(f"{number}", NONE)
+    assert len(started(placement)) == 64
+    assert placement.reason("69").endswith(
+        "5 jobs are ahead of it; 64 jobs are with the cluster, which is all that is given to it at a time"
+    )
+    placement.release("3")
+    assert started(placement) == ["64"]
+
+
 # -- always ---------------------------------------------------------------------------------------------------------------
 
 WISHES = st.builds(
