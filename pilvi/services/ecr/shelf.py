@@ -32,7 +32,7 @@ class EcrShelf:
         given = password.password_in(request)
         caller = password.caller(ctx, given) if given else None
         host = HOST.fullmatch(request.host)
-        if caller is None or caller.principal.kind == "anonymous":
+        if caller is None or (name and caller.principal.kind == "anonymous"):
             raise Refused(401, "UNAUTHORIZED", "Not Authorized", challenge(request, is_ours=host is None))
         first, _, rest = name.partition("/")
         if host is None and rest and (named := HOST.fullmatch(first)):
