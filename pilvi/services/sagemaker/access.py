@@ -25,6 +25,9 @@ _NAMES = {
 }
 """Request member -> the resource type it names."""
 
+_LISTS_OF_ONE = ("ListTrainingJobsForHyperParameterTuningJob",)
+"""Lists of what one resource has."""
+
 
 def needed(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
     """The permissions of one call: itself, the role it passes on, the tags it sets."""
@@ -67,7 +70,7 @@ def _studio_arn(ctx: Context, req: Mapping[str, Any]) -> str:
 def resource_arn(ctx: Context, operation: str, req: Mapping[str, Any]) -> str:
     if arn := req.get("ResourceArn"):
         return str(arn)
-    if not operation.startswith("List"):
+    if not operation.startswith("List") or operation in _LISTS_OF_ONE:
         if req.get("DomainId"):
             return _studio_arn(ctx, req)
         for member, kind in _NAMES.items():

@@ -42,7 +42,7 @@ def completed(ctx: Context, req: Mapping[str, Any]) -> Record:
     _check_auto(record)
     strategy = config["Strategy"]
     if strategy in _MODELLED:
-        check_installed(strategy)
+        check_installed()
     config["ResourceLimits"] = _limits(config, searches)
     if strategy == "Hyperband":
         config["StrategyConfig"] = {"HyperbandStrategyConfig": _hyperband(config, searches)}

@@ -42,6 +42,7 @@ _KEY = "sagemaker-tuning"
 _PATIENCE_S = 2.0
 """The longest time without a look: limits of time are kept to within it."""
 _CLOSE_S = 10.0
+_NOTHING = "No training job of the hyperparameter tuning job reported the objective metric."
 
 _making = threading.Lock()
 
@@ -228,9 +229,11 @@ class Tuner:
 
     def _start(self, row: Row) -> str | None:
         """Start the next trial, unless the tuning job's record has changed since it was read (Conflict). Gives why it could not be."""
-        number, trials = len(self._trials) + 1, list(self._trials.values())
-        strategy = self._config["Strategy"]
-        values = choose(strategy, self._searches, number, row.value["_seed"], trials, self._prior)
+        number, trials, strategy = len(self._trials) + 1, list(self._trials.values()), self._config["Strategy"]
+        try:
+            values = choose(strategy, self._searches, number, row.value["_seed"], trials, self._prior)
+        except PilviError as error:
+            return error.message
         index = definition_of(strategy, self._searches, number)
         name = f"{row.value[f'{TUNING_JOB}Name']}-{number:03d}-{self._ctx.ids.hex(8)}"
         arn = self._ctx.arn(f"training-job/{name.lower()}")
@@ -246,7 +249,7 @@ class Tuner:
         except (Conflict, AlreadyExists):
             raise Conflict(name) from None
         except PilviError as error:
-            return str(error.message)
+            return error.message
         self._trials[number] = self._seen(trial)
         return None
 
@@ -262,7 +265,7 @@ class Tuner:
         trials = list(self._trials.values())
         reason = closing["reason"]
         if closing["status"] == "Completed" and trials and not any(trial.result is not None for trial in trials):
-            closing, reason = {"status": "Failed"}, why_hopeless(trials, 1) or "No training job reported the objective metric."
+            closing, reason = {"status": "Failed"}, why_hopeless(trials, 1) or _NOTHING
         end = {STATUS: closing["status"], "FailureReason": reason, "HyperParameterTuningEndTime": now, "LastModifiedTime": now}
         self._rows.update(self._name, lambda value: value | end | counters(trials))
 

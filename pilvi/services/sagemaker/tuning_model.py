@@ -22,17 +22,18 @@ FIRST_DRAWS = 5
 """So many results there must be before the model is asked; until then settings are drawn."""
 
 
-def check_installed(strategy: str) -> None:
+def check_installed() -> None:
     """Invalid where Optuna is missing."""
     if find_spec("optuna") is None:
         raise Invalid(
-            f"The strategy {strategy} needs Optuna, which is not installed on this server. Install it with: pip install 'pilvi[tuning]'. "
+            "The strategies Bayesian and Hyperband need Optuna, which is not installed on this server. Install it with: pip install 'pilvi[tuning]'. "
             "Random and Grid work without it."
         )
 
 
 def proposed(search: Search, trials: Sequence[Trial], prior: Prior, seed: str) -> dict[str, str]:
     """The next setting. Trials that run count as if they brought something bad, so that no two try the same place."""
+    check_installed()
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution
     from optuna.trial import TrialState, create_trial

@@ -138,8 +138,8 @@ def is_satisfied(criteria: Mapping[str, Any], trials: Sequence[Trial], objective
 
 # Source: both texts as users of AWS report them.
 def why_hopeless(trials: Sequence[Trial], most: int) -> str | None:
-    """Why a tuning job fails: none of its trials brought anything."""
-    ended = [trial for trial in trials if not trial.is_live]
+    """Why a tuning job fails: none of its trials brought anything. Those that this server lost do not count."""
+    ended = [trial for trial in trials if not trial.is_live and not trial.is_retryable]
     attempts = min(FEWEST_ATTEMPTS, most)
     if len(ended) < attempts or any(trial.result is not None for trial in ended):
         return None

@@ -89,15 +89,14 @@ def prior_of(ctx: Context, record: Mapping[str, Any]) -> Prior:
 def overall_best(
     ctx: Context, record: Mapping[str, Any], own: Trial | None, objectives: Sequence[Objective]
 ) -> tuple[Trial, str] | None:
-    """The best of this tuning job and its parents with the name of the one it belongs to; only for identical data and algorithm."""
+    """The best of this tuning job and its parents, with the name of whose it is; only for identical data and algorithm."""
     if (record.get("WarmStartConfig") or {}).get("WarmStartType") != _IDENTICAL:
         return None
     found = (own, str(record[f"{TUNING_JOB}Name"])) if own is not None else None
     for name, parent, trials in _parents(ctx, record):
         best = best_of(trials, objectives_of(parent))
-        above = overall_best(ctx, parent, best, objectives_of(parent)) or (best and (best, name))
-        if above and above[0].result is not None and _is_better(above[0].result, found, objectives[0]):
-            found = above
+        if best is not None and best.result is not None and _is_better(best.result, found, objectives[0]):
+            found = best, name
     return found
 
 

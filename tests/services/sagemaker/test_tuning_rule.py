@@ -108,6 +108,8 @@ def test_hopeless_after_five_failures() -> None:
     silent = [trial(number) for number in range(1, 6)]
     assert (why_hopeless(silent, 100) or "").startswith("No objective metrics found after running 5 training jobs.")
     assert why_hopeless([*failed, trial(6, [1.0])], 100) is None
+    lost = [trial(number, status="Failed", reason="InternalServerError: the server stopped") for number in range(1, 9)]
+    assert why_hopeless(lost, 100) is None
 
 
 # -- views -----------------------------------------------------------------------------------------------------------------
@@ -243,4 +245,4 @@ def test_draws_fill_the_range() -> None:
 def test_models_name_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tuning_model, "find_spec", lambda _: None)
     with pytest.raises(Invalid, match=r"pip install 'pilvi\[tuning\]'"):
-        tuning_model.check_installed("Bayesian")
+        tuning_model.check_installed()
