@@ -137,7 +137,8 @@ def create_presigned_domain_url(ctx: Context, req: Mapping[str, Any]) -> Mapping
         place, path = _app_in(ctx, domain, user, name), _path_in(req.get("LandingUri") or "")
     else:
         place, path = Place(ctx.account, ctx.region, f"{HOME}{domain}/{user['UserProfileName']}".lower()), ""
-    token = studio_of(ctx.cloud).runs.tickets.issue(place, session_s, path, req.get("ExpiresInSeconds") or URL_S)
+    url_s, who = req.get("ExpiresInSeconds") or URL_S, user["UserProfileName"]
+    token = studio_of(ctx.cloud).runs.tickets.issue(place, session_s, path, url_s, who)
     return {"AuthorizedUrl": presigned_url(ctx.cloud.endpoint, domain, token)}
 
 

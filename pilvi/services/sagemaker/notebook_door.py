@@ -35,7 +35,7 @@ async def door(ctx: Context, request: Request) -> Response:
         ticket = runs.tickets.take(token)
         if ticket is not None and ticket.place.name.startswith(HOME):
             return _html(await asyncio.to_thread(page, ctx.cloud, ticket))
-        url = None if ticket is None else runs.entrance(ticket.place, ticket.session_s, ticket.path)
+        url = None if ticket is None else runs.entrance(ticket.place, ticket.session_s, ticket.path, ticket.user)
         if url is None:
             return _page(403, "This URL was opened before, has expired, or what it leads to does not run.")
         return Response(302, [("Location", url), ("Cache-Control", "no-store"), ("Referrer-Policy", "no-referrer")])

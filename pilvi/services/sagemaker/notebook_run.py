@@ -173,11 +173,11 @@ class Run:
             self._process.wait()
         self._log.flush()
 
-    def entrance(self, end_s: float, path: str = "") -> str:
+    def entrance(self, end_s: float, path: str = "", user: str = "") -> str:
         """A URL of Jupyter's own that opens a session until then, in a folder or file of the volume."""
         place = path or self.seat.opens
         tree = f"/tree/{quote(place)}" if place else ""
-        return f"http://{self.address}/lab{tree}?token={entry(self.key, end_s)}"
+        return f"http://{self.address}/lab{tree}?token={entry(self.key, end_s, user)}"
 
     # -- private ----------------------------------------------------------------------------------------------------
 
@@ -250,7 +250,7 @@ class Run:
 
     def _jupyter(self, port: int) -> tuple[str, ...]:
         assert self._environment is not None
-        return (str(self._environment.python), "-m", "jupyterlab", *_options(port, self.seat.files))
+        return (str(self._environment.python), "-m", "jupyterlab", *_options(port, self.seat))
 
     def _spec(self, command: tuple[str, ...], cwd: str) -> ProcessSpec:
         """A program in this instance's surroundings."""
@@ -334,7 +334,7 @@ def _packages(environment: Environment) -> str:
     return str(next(iter(environment.path.glob("lib/python3*/site-packages")), environment.path))
 
 
-def _options(port: int, files: str) -> tuple[str, ...]:
+def _options(port: int, seat: Seat) -> tuple[str, ...]:
     """How Jupyter is to behave: for its owner alone, without looking for news or updates elsewhere."""
     return (
         "--no-browser",
@@ -342,7 +342,7 @@ def _options(port: int, files: str) -> tuple[str, ...]:
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.port={port}",
         "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={files}",
+        f"--ServerApp.root_dir={seat.files}",
         "--ServerApp.identity_provider_class=pilvi_notebook.Sessions",
         "--ServerApp.quit_button=False",
         f"--MultiKernelManager.default_kernel_name={_KERNEL}",
@@ -350,6 +350,8 @@ def _options(port: int, files: str) -> tuple[str, ...]:
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         "--LabApp.news_url=None",
         "--LabApp.extension_manager=readonly",
+        # One owner has plain files; people who work together have one document.
+        f"--YDocExtension.disable_rtc={not seat.is_shared}",
     )
 
 

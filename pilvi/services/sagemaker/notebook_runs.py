@@ -55,10 +55,10 @@ class Runs:
             self._threads.add(thread)
         thread.start()
 
-    def entrance(self, place: Place, session_s: int, path: str = "") -> str | None:
+    def entrance(self, place: Place, session_s: int, path: str = "", user: str = "") -> str | None:
         """A URL of Jupyter's own; None when nothing runs there."""
         run = self.here.get(place)
-        return run.entrance(self._cloud.clock.time_s() + session_s, path) if run is not None and run.address else None
+        return run.entrance(self._cloud.clock.time_s() + session_s, path, user) if run is not None and run.address else None
 
     def credentials(self, id: str, secret: str) -> dict[str, str] | None:
         """Fresh keys of a run's role, as the container credential contract has them; None for whoever is no run of ours.

@@ -37,4 +37,6 @@ class Seat:
     """Cloned into the volume where they are not there yet; Jupyter opens in the first."""
     opens: str = ""
     """The folder below `files` that JupyterLab opens in."""
+    is_shared: bool = False
+    """Whether several people work in it at once, and see each other's edits."""
     variables: tuple[tuple[str, str], ...] = ()

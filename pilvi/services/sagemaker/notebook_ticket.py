@@ -45,6 +45,8 @@ class Ticket:
     session_s: int
     path: str = ""
     """The folder or file that it leads to; '' is where one begins."""
+    user: str = ""
+    """Who comes; '' is the owner of a notebook instance."""
 
 
 class Tickets:
@@ -56,13 +58,13 @@ class Tickets:
         self._open: dict[str, Ticket] = {}
         self._lock = threading.Lock()
 
-    def issue(self, place: Place, session_s: int, path: str = "", url_s: int = URL_S) -> str:
+    def issue(self, place: Place, session_s: int, path: str = "", url_s: int = URL_S, user: str = "") -> str:
         """A token that opens the place once, within `url_s` seconds."""
         now = self._clock.time_s()
         token = self._ids.pick(_LETTERS, _TOKEN_LENGTH)
         with self._lock:
             self._open = {known: ticket for known, ticket in self._open.items() if ticket.expires_s > now}
-            self._open[token] = Ticket(place, now + url_s, session_s, path)
+            self._open[token] = Ticket(place, now + url_s, session_s, path, user)
         return token
 
     def take(self, token: str) -> Ticket | None:
@@ -72,10 +74,10 @@ class Tickets:
         return ticket if ticket is not None and ticket.expires_s > self._clock.time_s() else None
 
 
-def entry(key: str, end_s: float) -> str:
-    """What Jupyter takes for a session until `end_s` (pilvi/runtimes/notebook checks it)."""
-    end = str(int(end_s))
-    return f"{end}.{hmac.new(key.encode(), end.encode(), hashlib.sha256).hexdigest()}"
+def entry(key: str, end_s: float, user: str = "") -> str:
+    """What Jupyter takes for a session of this user until `end_s` (pilvi/runtimes/notebook checks it). User names have no dots."""
+    told = f"{int(end_s)}.{user}" if user else str(int(end_s))
+    return f"{told}.{hmac.new(key.encode(), told.encode(), hashlib.sha256).hexdigest()}"
 
 
 def presigned_url(endpoint: str, name: str, token: str) -> str:

@@ -28,6 +28,7 @@ NOTEBOOKS = "notebooks"
 STUDIO = "studio"
 """Whose volumes lie where: those of notebook instances, and those of Studio's spaces."""
 
+
 class Volume:
     def __init__(self, cloud: Cloud, id: str, kind: str = NOTEBOOKS) -> None:
         self._blobs = cloud.blobs

@@ -30,8 +30,7 @@ def create_space(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         Shared), SpaceSettings with AppType (JupyterLab), JupyterLabAppSettings and SpaceStorageSettings, SpaceDisplayName, Tags.
     Errors: ResourceNotFound - no such domain or owner. ResourceInUse - the name is taken. ValidationException - ownership and sharing
         do not come together, or something is asked for that is not built.
-    Differs: the size of the storage is recorded. In a shared space everybody opens the same JupyterLab and sees the same files; edits
-        appear when they are saved, not letter by letter.
+    Differs: the size of the storage is recorded.
     """
     domain = find_domain(ctx, req["DomainId"])["DomainId"]
     key = f"{domain}/{req['SpaceName']}".lower()

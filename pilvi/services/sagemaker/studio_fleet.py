@@ -225,5 +225,6 @@ def seat_of(record: dict[str, Any], space: dict[str, Any]) -> Seat:
         user="sagemaker-user",
         home=_FILES,
         files=_FILES,
+        is_shared=(space.get("SpaceSharingSettings") or {}).get("SharingType") == "Shared",
         variables=(("SAGEMAKER_SPACE_NAME", record["SpaceName"]), ("SAGEMAKER_APP_TYPE", record["AppType"])),
     )

@@ -47,7 +47,7 @@ def _space(cloud: Cloud, ticket: Ticket, space: dict[str, Any]) -> list[str]:
     instance = escape(app["ResourceSpec"]["InstanceType"])
     if app["Status"] != "InService":
         return [name, "JupyterLab", instance, escape(app["Status"])]
-    token = studio_of(cloud).runs.tickets.issue(place_of(place.account, place.region, app), ticket.session_s)
+    token = studio_of(cloud).runs.tickets.issue(place_of(place.account, place.region, app), ticket.session_s, user=ticket.user)
     url = escape(presigned_url(cloud.endpoint, space["DomainId"], token))
     return [name, "JupyterLab", instance, f'<a href="{url}">Open JupyterLab</a>']
 

@@ -136,6 +136,25 @@ def test_the_first_page_shows_what_is_there(studio: Studio) -> None:
     assert "<title>JupyterLab</title>" in opened.text
 
 
+def test_two_people_see_each_others_edits_in_a_shared_space(studio: Studio) -> None:
+    assert ENVIRONMENT is not None
+    notebook = {
+        "cells": [{"cell_type": "code", "source": "start", "metadata": {}, "outputs": [], "execution_count": None, "id": "a"}]
+    }
+    notebook |= {"metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    studio.run("common", f"import json; json.dump({notebook!r}, open('both.ipynb', 'w'))")
+    tokens, address = [], ""
+    for user in ("ada", "bob"):
+        answer = requests.get(studio.url(user, "common"), allow_redirects=False, timeout=20)
+        place = urlsplit(answer.headers["Location"])
+        address, tokens = place.netloc, [*tokens, parse_qs(place.query)["token"][0]]
+    client = CLIENT.with_name("collaboration_client.py")
+    command = [str(ENVIRONMENT.python), str(client), f"http://{address}", *tokens, "both.ipynb"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "start and ada was here\nada bob\n"
+
+
 def test_children_keep_their_parents(studio: Studio) -> None:
     for call, where in (
         (studio.sagemaker.delete_space, {"SpaceName": "private"}),
