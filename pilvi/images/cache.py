@@ -162,6 +162,11 @@ class Lease:
             give_back()
 
 
+def image_name(account: str, region: str, repository: str, digest: str) -> str:
+    """A pushed image, by the name that the cache knows it under."""
+    return f"{account}/{region}/{repository}@{digest}"
+
+
 _making_cache = threading.Lock()
 
 

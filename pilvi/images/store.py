@@ -14,6 +14,7 @@ from typing import Any
 
 from pilvi.core.errors import AlreadyExists, NotFound, PilviError
 from pilvi.core.service import Context
+from pilvi.images.cache import cache_of, image_name
 from pilvi.images.layers import Record, changing, copy_layer, find_layer, holder, letting_go
 from pilvi.images.manifest import Manifest
 from pilvi.storage.records import Change, Delete, Put
@@ -162,8 +163,7 @@ def delete_images(ctx: Context, repository: str, images: Sequence[Record], *more
         changes.append(Delete(ctx.records("Image").table, image_id(repository, image["digest"])))
         changes += [Delete(ctx.records("Tag").table, f"{repository} {tag}") for tag in image["tags"]]
     ctx.write(*changes, *more)
-    for name in files:
-        ctx.blobs.delete(name)
+    _forget(ctx, repository, gone, files)
 
 
 def delete_all(ctx: Context, repository: str, *more: Change) -> None:
@@ -171,11 +171,18 @@ def delete_all(ctx: Context, repository: str, *more: Change) -> None:
     with changing(ctx):
         loose = [row.id for row in _all_rows(ctx, "Layer", "", region="") if holder(ctx, repository) in row.value["holders"]]
         changes, files = letting_go(ctx, repository, loose)
+        gone = [row_tag(row.id) for row in _all_rows(ctx, "Image", repository)]
         for noun in ("Image", "Tag"):
             changes += [Delete(ctx.records(noun).table, row.id) for row in _all_rows(ctx, noun, repository)]
         ctx.write(*changes, *more)
+    _forget(ctx, repository, gone, files)
+
+
+def _forget(ctx: Context, repository: str, digests: Iterable[str], files: Iterable[str]) -> None:
+    """What lies on the disk of images that are gone: their layers' files, and where they were unpacked."""
     for name in files:
         ctx.blobs.delete(name)
+    cache_of(ctx.cloud).forget(image_name(ctx.account, ctx.region, repository, digest) for digest in digests)
 
 
 def sweep_layers(ctx: Context, old: datetime) -> None:

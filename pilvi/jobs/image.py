@@ -16,7 +16,7 @@ from pilvi.core.errors import Invalid, PilviError, Unavailable
 from pilvi.core.service import Context
 from pilvi.core.streams import Piece
 from pilvi.images import layers
-from pilvi.images.cache import Lease, cache_of
+from pilvi.images.cache import Lease, cache_of, image_name
 from pilvi.images.config import ImageConfig, User, find_user, read_config
 from pilvi.images.manifest import LISTS, Manifest, choose_platform, read_manifest
 
@@ -88,7 +88,7 @@ def unpack(ctx: Context, uri: str) -> Unpacked:
         if len(config.diff_ids) != len(manifest.layers):
             raise Invalid("The image's configuration and its manifest name different numbers of layers.")
         lease = cache_of(ctx.cloud).lease(
-            image_name(reference, manifest.digest),
+            image_name(reference.account, reference.region, reference.repository, manifest.digest),
             config.diff_ids,
             lambda: (_blob(ctx, reference, layer.digest) for layer in manifest.layers),
         )
@@ -101,10 +101,6 @@ def unpack(ctx: Context, uri: str) -> Unpacked:
     except PilviError:
         lease.end()
         raise
-
-
-def image_name(reference: Reference, digest: str) -> str:
-    return f"{reference.account}/{reference.region}/{reference.repository}@{digest}"
 
 
 def _manifest(ctx: Context, reference: Reference, image: dict[str, str]) -> tuple[Manifest, bytes]:

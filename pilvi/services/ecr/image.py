@@ -12,6 +12,7 @@ from pilvi.images import store
 from pilvi.images.manifest import is_digest, is_tag, read_manifest
 from pilvi.services.ecr import errors, replication
 from pilvi.services.ecr.expiry import evaluate_if_due
+from pilvi.services.ecr.pull_through import fetched
 from pilvi.services.ecr.repository import Record, find_repository, in_registry, may_move
 from pilvi.services.ecr.scanning import status_after_push
 
@@ -65,7 +66,7 @@ def batch_get_image(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     images: list[Record] = []
     failures: list[Record] = []
     for id in req["imageIds"]:
-        image = _wanted(ctx, name, id, failures)
+        image = _fetched(ctx, name, id) or _wanted(ctx, name, id, failures)
         if image is not None:
             store.note_pull(ctx, image)
             images.append(_image(ctx, image, id.get("imageTag") or ""))
@@ -212,6 +213,14 @@ def _wanted(ctx: Context, name: str, id: Mapping[str, str], failures: list[Recor
     else:
         failures.append(_failure(id, "ImageNotFound", "Requested image not found"))
     return None
+
+
+def _fetched(ctx: Context, name: str, id: Mapping[str, str]) -> Record | None:
+    """An image that is not here yet, if a pull-through cache rule brings it."""
+    digest, tag = id.get("imageDigest") or "", id.get("imageTag") or ""
+    if not (digest or tag) or store.find_image(ctx, name, digest=digest, tag=tag) is not None:
+        return None
+    return fetched(ctx, name, digest=digest, tag=tag)
 
 
 def _failure(id: Mapping[str, str], code: str, reason: str) -> Record:
