@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from pilvi.compute.environments import Environments
 from pilvi.services.sagemaker import image
 from pilvi.testing.server import Account, eventually
 
@@ -358,6 +359,34 @@ def test_create_hyper_parameter_tuning_job_fails_when_its_role_goes(tuning: Tuni
     assert "Could not assume role" in done["FailureReason"] or "No training job succeeded" in done["FailureReason"]
 
 
+def test_create_hyper_parameter_tuning_job_on_spot_capacity(tuning: Tuning, server: Any) -> None:
+    program = """
+import os, time
+if os.path.exists('/opt/ml/checkpoints/seen'):
+    print('loss=0.5')
+else:
+    open('/opt/ml/checkpoints/seen', 'w').write('1')
+    print('first', flush=True)
+    time.sleep(600)
+"""
+    definition = {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 300, "MaxWaitTimeInSeconds": 600},
+        "CheckpointConfig": {"S3Uri": f"s3://{tuning.lab.bucket}/spot-points"},
+    }
+    tuning.start("spot", program, most=1, parallel=1, definition=definition)
+    name = eventually(lambda: tuning.children("spot"))[0]["TrainingJobName"]
+    tuning.lab.wait_for_line(name, "first")
+    row = server.cloud.rows(tuning.lab.aws.account, "us-east-1", "sagemaker", "TrainingJob").get(name.lower())
+    server.cloud.jobs.interrupt(row["_job"])
+    done = tuning.wait("spot")
+    assert done["HyperParameterTuningJobStatus"] == "Completed"
+    assert [child["TrainingJobName"] for child in tuning.children("spot")] == [name]
+    job = tuning.lab.describe(name)
+    assert job["TrainingJobStatus"] == "Completed"
+    assert job["BillableTimeInSeconds"] < job["TrainingTimeInSeconds"]
+
+
 def test_create_hyper_parameter_tuning_job_with_autotune(tuning: Tuning) -> None:
     config = {"ParameterRanges": {"AutoParameters": [{"Name": "x", "ValueHint": "0.2"}]}}
     done = tuning.run("auto", most=3, config=config, Autotune={"Mode": "Enabled"})
@@ -377,6 +406,58 @@ def test_create_hyper_parameter_tuning_job_takes_flexible_machines(tuning: Tunin
     done = tuning.wait(f"flexible-{is_list}")
     assert done["TrainingJobDefinition"]["ResourceConfig"] == machine
     assert tuning.lab.describe(done["BestTrainingJob"]["TrainingJobName"])["ResourceConfig"] == machine
+
+
+XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+
+
+def xgboost(tuning: Tuning, name: str, metric: str = "validation:auc", **changes: Any) -> dict[str, Any]:
+    rows = "".join(f"{int((n * 37) % 100 > 50)},{n % 7},{(n * 37) % 100}\n" for n in range(300))
+    channels = [
+        tuning.lab.channel(channel, tuning.lab.put(f"rows/{channel}", rows), ContentType="text/csv")
+        for channel in ("train", "validation")
+    ]
+    ranges = {
+        "ContinuousParameterRanges": [continuous("eta", 0.01, 0.5, ScalingType="Logarithmic")],
+        "IntegerParameterRanges": [{"Name": "max_depth", "MinValue": "1", "MaxValue": "4"}],
+    }
+    objective = {"Type": "Maximize", "MetricName": metric}
+    definition = {
+        "AlgorithmSpecification": {"TrainingImage": XGBOOST, "TrainingInputMode": "File"},
+        "StaticHyperParameters": {"num_round": "3", "objective": "binary:logistic", "eval_metric": "auc"},
+        "InputDataConfig": channels,
+        **changes,
+    }
+    config = {"HyperParameterTuningJobObjective": objective}
+    return tuning.request(name, SQUARE, ranges, 3, strategy="Bayesian", config=config, definition=definition)
+
+
+def test_create_hyper_parameter_tuning_job_tunes_a_built_in_algorithm(tuning: Tuning, server: Any) -> None:
+    if Environments(server.config.runtimes_dir).find("algorithms") is None:
+        pytest.skip("the runtime is not installed: pilvi runtimes install algorithms")
+    tuning.sagemaker.create_hyper_parameter_tuning_job(**xgboost(tuning, "boosted"))
+    done = tuning.wait("boosted")
+    assert done["HyperParameterTuningJobStatus"] == "Completed", done.get("FailureReason")
+    best = done["BestTrainingJob"]
+    assert best["FinalHyperParameterTuningJobObjectiveMetric"]["MetricName"] == "validation:auc"
+    assert value_of(best) == max(value_of(child) for child in tuning.children("boosted")) > 0.9
+
+
+def test_create_hyper_parameter_tuning_job_holds_to_the_built_in_algorithm(tuning: Tuning) -> None:
+    create = tuning.sagemaker.create_hyper_parameter_tuning_job
+    assert "valid for the [sagemaker-xgboost] algorithm" in refusal(create, **xgboost(tuning, "refused", "validation:nothing"))[1]
+    own = {"Name": "m", "Regex": "x"}
+    request = xgboost(tuning, "refused", "test:msd")
+    definition = request["TrainingJobDefinition"]
+    definition["AlgorithmSpecification"] = {
+        "TrainingImage": "382416733822.dkr.ecr.us-east-1.amazonaws.com/kmeans:1",
+        "TrainingInputMode": "File",
+        "MetricDefinitions": [own],
+    }
+    ranges = {"IntegerParameterRanges": [{"Name": "mini_batch_size", "MinValue": "100", "MaxValue": "200"}]}
+    request["HyperParameterTuningJobConfig"]["ParameterRanges"] = ranges
+    request["HyperParameterTuningJobConfig"]["HyperParameterTuningJobObjective"]["Type"] = "Minimize"
+    assert "override the metric definitions" in refusal(create, **request)[1]
 
 
 # -- what is refused -------------------------------------------------------------------------------------------------------
