@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
+from pilvi.app.clients import CERTIFICATE, Clients
 from pilvi.app.places import job_compute
 from pilvi.app.registry import Registry
 from pilvi.auth.identity import Identities as IdentitiesPort
@@ -17,7 +19,7 @@ from pilvi.core.config import Config
 from pilvi.core.errors import PilviError
 from pilvi.core.ids import Ids
 from pilvi.core.principal import Principal
-from pilvi.core.service import Access, Context
+from pilvi.core.service import Access, ClientSide, Context
 from pilvi.gateway.dispatch import Dispatcher
 from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
@@ -28,6 +30,9 @@ from pilvi.storage.lock import lock_data_dir
 from pilvi.storage.records import Records, Rows, Table
 from pilvi.storage.records.sqlite import SqliteRecords
 from pilvi.storage.sealed import Keyring, PlainBlobs, SealedBlobs
+
+if TYPE_CHECKING:
+    from pilvi.gateway.authority import Authority
 
 log = logging.getLogger("pilvi")
 
@@ -54,6 +59,7 @@ class Cloud:
         self.compute: Compute = ProcessCompute(config.isolation, hidden=(config.data_dir,), folder=config.data_dir)
         # A worker process only reads; it runs no job.
         self.job_compute: Compute = job_compute(config, self.compute) if is_first else self.compute
+        self.clients = Clients(config.data_dir, self.endpoint)
         self.memory: dict[str, Any] = {}
         self.jobs = Jobs(self)
 
@@ -64,8 +70,17 @@ class Cloud:
             self.identities.create_account(self.config.account)
         self.jobs.recover()
 
+    @cached_property
+    def authority(self) -> Authority:
+        """Certificates for clients that speak TLS. Made when the first does: its libraries cost memory."""
+        from pilvi.gateway.authority import Authority
+
+        return Authority(self.config.data_dir, self.keyring)
+
     async def resume(self) -> None:
-        """After a start: services go on where an earlier server stopped."""
+        """After a start: what clients need to trust is there, and services go on where an earlier server stopped."""
+        if not (self.config.data_dir / CERTIFICATE).exists():
+            await asyncio.to_thread(lambda: self.authority.prepare())
         for name in sorted({table.service for table in await asyncio.to_thread(self.store.tables)}):
             if (resume := await asyncio.to_thread(self.registry.resumption, name)) is not None:
                 try:
@@ -91,6 +106,10 @@ class Cloud:
 
     async def acall(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return await self.dispatcher.acall(ctx, service, operation, params)
+
+    def client_side(self, account: str, region: str) -> ClientSide:
+        self.authority.prepare()
+        return self.clients.inside(account, region)
 
     def check(self, ctx: Context, access: Access) -> PilviError | None:
         return self.dispatcher.check(ctx, access)

@@ -70,13 +70,14 @@ class Server:
     async def serve(self, on_ready: Callable[[Server], None] = lambda _server: None) -> None:
         """Serve until `stop`; everything it started has ended when this returns."""
         from pilvi.gateway.http1 import HttpServer
+        from pilvi.gateway.secure import Secure
 
         self._stop = asyncio.Event()
         self._loop = self.cloud.dispatcher.loop = asyncio.get_running_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(IO_THREADS, "io"))
         self.audit.start()
         self.cloud.prepare()
-        http = HttpServer(self.gateway.answer)
+        http = HttpServer(self.gateway.answer, secure=Secure(lambda: self.cloud.authority))
         await http.start(self._socket)
         workers = Workers(self.config, self._socket) if self.config.workers > 1 else None
         if workers is not None:

@@ -24,6 +24,7 @@ from pilvi.gateway.app import Gateway
 from pilvi.gateway.audit import Audit
 from pilvi.gateway.forward import Forwarder
 from pilvi.gateway.http1 import Answer, HttpServer
+from pilvi.gateway.secure import Secure
 
 
 class Workers:
@@ -73,7 +74,7 @@ async def work(number: int, listening: socket.socket, inner: str, config: Config
     forwarder = Forwarder(inner)
     gateway = Gateway(cloud, audit, forwarder)
     audit.start()
-    http = HttpServer(gateway.answer)
+    http = HttpServer(gateway.answer, secure=Secure(lambda: cloud.authority))
     await http.start(listening)
     first_is_gone = asyncio.Event()
     asyncio.get_running_loop().add_reader(sys.stdin.fileno(), first_is_gone.set)

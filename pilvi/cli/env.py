@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+from pilvi.app.clients import CERTIFICATE, Clients
 from pilvi.app.keys import root_key
 from pilvi.app.server import read_state
 from pilvi.core.errors import Unavailable
@@ -16,22 +17,18 @@ from pilvi.core.errors import Unavailable
 WAIT_S = 10.0
 
 
-def exports(data_dir: Path) -> list[str]:
-    """`export NAME=value` lines. Unavailable when no server runs on the directory."""
+def exports(data_dir: Path, *, proxy: bool = False) -> list[str]:
+    """`export NAME=value` lines. Unavailable when no server runs on the directory.
+
+    proxy: clients keep AWS's own host names and come here by HTTPS_PROXY; else they get the endpoint.
+    """
     state = wait_ready(data_dir)
-    endpoint, region = str(state["endpoint"]), str(state["region"])
     account, key_id, secret = root_key(data_dir)
-    values = {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": key_id,
-        "AWS_SECRET_ACCESS_KEY": secret,
-        "AWS_DEFAULT_REGION": region,
-        "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
-        "AWS_EC2_METADATA_DISABLED": "true",
-        "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": str(write_sagemaker_defaults(data_dir, account, region)),
-    }
+    values = Clients(data_dir, str(state["endpoint"])).shell(account, str(state["region"]), proxy=proxy)
+    values |= {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
-    return [*lines, "unset AWS_SESSION_TOKEN AWS_PROFILE"]
+    others = "AWS_ENDPOINT_URL AWS_DATA_PATH" if proxy else "HTTPS_PROXY"
+    return [*lines, f"unset AWS_SESSION_TOKEN AWS_PROFILE {others}"]
 
 
 def wait_ready(data_dir: Path) -> dict[str, object]:
@@ -39,7 +36,7 @@ def wait_ready(data_dir: Path) -> dict[str, object]:
     deadline = time.monotonic() + WAIT_S
     while time.monotonic() < deadline:
         state = read_state(data_dir)
-        if state is not None and is_healthy(str(state["endpoint"])):
+        if state is not None and (data_dir / CERTIFICATE).exists() and is_healthy(str(state["endpoint"])):
             return state
         time.sleep(0.05)
     raise Unavailable(f"no server runs on {data_dir}; start one with: pilvi up --data-dir {data_dir}")
@@ -57,19 +54,3 @@ def health(endpoint: str) -> dict[str, object] | None:
             return told
     except (urllib.error.URLError, OSError, ValueError):
         return None
-
-
-def write_sagemaker_defaults(data_dir: Path, account: str, region: str) -> Path:
-    """The SageMaker SDK's defaults file: a default bucket without asking STS, and no telemetry."""
-    path = data_dir / "clients" / "sagemaker.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(
-        "SchemaVersion: '1.0'\n"
-        "SageMaker:\n"
-        "  PythonSDK:\n"
-        "    Modules:\n"
-        "      TelemetryOptOut: true\n"
-        "      Session:\n"
-        f"        DefaultS3Bucket: sagemaker-{region}-{account}\n"
-    )
-    return path

@@ -69,6 +69,11 @@ def parser() -> argparse.ArgumentParser:
 
     env = commands.add_parser("env", help="print shell exports that point AWS clients to the running cloud")
     add_data_dir(env)
+    env.add_argument(
+        "--proxy",
+        action="store_true",
+        help="let clients keep AWS's own host names and come here by HTTPS_PROXY, for those that ignore endpoints",
+    )
     env.set_defaults(run=run_env)
 
     status = commands.add_parser("status", help="say whether the cloud runs, and where")
@@ -175,7 +180,7 @@ def run_up(arguments: argparse.Namespace) -> int:
 def run_env(arguments: argparse.Namespace) -> int:
     from pilvi.cli.env import exports
 
-    print("\n".join(exports(arguments.data_dir.absolute())))
+    print("\n".join(exports(arguments.data_dir.absolute(), proxy=arguments.proxy)))
     return 0
 
 

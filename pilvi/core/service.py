@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from pilvi.core.arn import Arn, partition_of
 from pilvi.core.errors import PilviError
@@ -24,7 +24,7 @@ from pilvi.core.principal import Principal
 
 if TYPE_CHECKING:
     from pilvi.auth.identity import Identities, Identity
-    from pilvi.compute import Compute
+    from pilvi.compute import Bind, Compute
     from pilvi.core.clock import Clock
     from pilvi.core.config import Config
     from pilvi.core.ids import Ids
@@ -139,6 +139,14 @@ class Service:
         self.close = close
 
 
+class ClientSide(NamedTuple):
+    """What AWS clients inside a program of ours need to find this server, but for credentials."""
+
+    env: Mapping[str, str]
+    binds: tuple[Bind, ...]
+    """Files that `env` names; to be shown to the program."""
+
+
 class Cloud(Protocol):
     """What a running server hands to every context: the adapters in use and the way to call other services."""
 
@@ -166,6 +174,8 @@ class Cloud(Protocol):
     async def acall(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
 
     def check(self, ctx: Context, access: Access) -> PilviError | None: ...
+
+    def client_side(self, account: str, region: str) -> ClientSide: ...
 
 
 CONTEXT_FIELDS = (

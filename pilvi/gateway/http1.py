@@ -43,6 +43,8 @@ CLIENT_HEADER = "x-pilvi-client"
 """Between worker and first process: the address of the client. Believed on the inner socket only."""
 
 REASONS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n" for status in HTTPStatus}
+TLS = b"\x16"
+"""How a TLS connection begins: the type of a handshake record."""
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _NAMES: dict[bytes, str] = {}
 
@@ -60,9 +62,12 @@ def lower_name(raw: bytes) -> str:
 class HttpServer:
     """The connections of one listening socket."""
 
-    def __init__(self, answer: Answer, *, is_inner: bool = False) -> None:
-        """is_inner: the clients are workers of this server, who say whom they speak for (pilvi.gateway.forward)."""
+    def __init__(self, answer: Answer, *, secure: Any = None, is_inner: bool = False) -> None:
+        """secure: takes over what is not plain HTTP (pilvi.gateway.secure). is_inner: the clients are workers of this server, who
+        say whom they speak for (pilvi.gateway.forward).
+        """
         self.answer = answer
+        self.secure = secure
         self.is_inner = is_inner
         self.connections: set[Connection] = set()
         self.tasks: set[asyncio.Task[None]] = set()
@@ -200,10 +205,12 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_client",
         "_closing",
+        "_connect_to",
         "_drained",
         "_head_bytes",
         "_headers",
         "_incoming",
+        "_is_fresh",
         "_is_paused",
         "_parser",
         "_queue",
@@ -221,9 +228,11 @@ class Connection(asyncio.Protocol):
         self._transport: Any = None
         self._client = "127.0.0.1"
         self._scheme = "http"
+        self._connect_to = ""
         self._url = b""
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
+        self._is_fresh = True
         self._incoming: Incoming | None = None
         self._queue: deque[Incoming] = deque()
         self._running: Incoming | None = None
@@ -260,10 +269,16 @@ class Connection(asyncio.Protocol):
         self.last_active = self.server.loop.time()
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(501, b"upgrades and CONNECT are not spoken here")
+        except httptools.HttpParserUpgrade as end:
+            if self._connect_to and self._scheme == "http" and self.server.secure is not None and self._running is None:
+                self._hand_over().connect(self.server, self._transport, self._connect_to, data[end.args[0] :])
+            else:
+                self._refuse(501, b"upgrades are not spoken here")
         except httptools.HttpParserError:
-            self._refuse(400, b"this is not HTTP/1.1")
+            if self._is_fresh and data[:1] == TLS and self._scheme == "http" and self.server.secure is not None:
+                self._hand_over().begin(self.server, self._transport, data)
+            else:
+                self._refuse(400, b"this is not HTTP/1.1")
 
     def eof_received(self) -> bool:
         return False
@@ -298,13 +313,19 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         parser, headers, url = self._parser, self._headers, self._url
+        self._is_fresh = False
+        if parser.get_method() == b"CONNECT":
+            self._connect_to = url.decode("latin-1")
+            return
         if not url.startswith(b"/") and b"://" in url:
             _, _, rest = url.partition(b"://")
             slash = rest.find(b"/")
             url = rest[slash:] if slash >= 0 else b"/"
         path, _, query = url.decode("latin-1").partition("?")
-        client = headers.pop(CLIENT_HEADER, self._client) if self.server.is_inner else self._client
-        request = Request(parser.get_method().decode("latin-1"), path, query, headers, scheme=self._scheme, client=client)
+        client, scheme = self._client, self._scheme
+        if self.server.is_inner:
+            client, _, scheme = headers.pop(CLIENT_HEADER, self._client).partition(" ")
+        request = Request(parser.get_method().decode("latin-1"), path, query, headers, scheme=scheme or "http", client=client)
         length = None if "transfer-encoding" in headers else int(headers.get("content-length") or 0)
         incoming = Incoming(
             self,
@@ -352,6 +373,12 @@ class Connection(asyncio.Protocol):
             incoming.request.body = ByteStream(b"".join(incoming.pieces))
             incoming.pieces.clear()
             self._enter(incoming)
+
+    def _hand_over(self) -> Any:
+        """Somebody else speaks with this client from now on."""
+        self._closing = True
+        self.server.connections.discard(self)
+        return self.server.secure
 
     # -- one request after the other --------------------------------------------------------------------------------
 

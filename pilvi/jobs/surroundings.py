@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from pilvi.compute import Bind, ProcessSpec
 from pilvi.compute.environments import Environment, Environments, interpreter
 from pilvi.core.errors import Invalid, LimitExceeded, ServiceError, Unavailable
+from pilvi.core.service import ClientSide
 from pilvi.jobs.host import Host
 from pilvi.jobs.image import Unpacked, unpack
 from pilvi.jobs.record import service_context
@@ -28,9 +29,11 @@ _SUPPORT = "/opt/pilvi"
 class Surroundings:
     """One job's, the same for all its hosts but for what each has of its own."""
 
-    def __init__(self, cloud: Cloud, spec: JobSpec) -> None:
+    def __init__(self, cloud: Cloud, spec: JobSpec, gpus: int = 0) -> None:
+        """gpus: how many its hosts get, which chooses between the builds of an environment."""
         self._cloud = cloud
         self._spec = spec
+        self._gpus = gpus
         self._environment: Environment | None = None
         self._image: Unpacked | None = None
         self._client: dict[str, str] | None = None
@@ -57,7 +60,7 @@ class Surroundings:
             return self._image_spec(self._image, host, hosts, memory_mib)
         environment, spec = self._environment, self._spec
         assert environment is not None
-        binds, paths = [*environment.binds, *host.binds()], [_PACKAGES]
+        binds, paths = [*environment.binds, *self._client_side().binds, *host.binds()], [_PACKAGES]
         if spec.support:
             binds.append(Bind(Path(str(importlib.resources.files(spec.support))), _SUPPORT))
             paths.insert(0, _SUPPORT)
@@ -100,7 +103,7 @@ class Surroundings:
         return ProcessSpec(
             image.config.command(spec.command, replaces_entry=spec.replaces_entry),
             env,
-            tuple(host.binds()),
+            (*self._client_side().binds, *host.binds()),
             cwd=image.config.working_dir,
             hostname=host.name,
             hosts={**spec.hosts, **hosts},
@@ -112,7 +115,7 @@ class Surroundings:
     def _find_environment(self) -> Environment:
         if not self._spec.runtime:
             return interpreter()
-        found = Environments(self._cloud.config.runtimes_dir).find(self._spec.runtime)
+        found = Environments(self._cloud.config.runtimes_dir).find_for(self._spec.runtime, self._gpus)
         if found is None:
             raise Unavailable(
                 f"The runtime {self._spec.runtime} is not installed. Install it with: pilvi runtimes install {self._spec.runtime}"
@@ -124,15 +127,13 @@ class Surroundings:
         if not self._spec.network:
             return {"AWS_REGION": self._spec.region}
         if self._client is None:
-            self._client = {
-                "AWS_ENDPOINT_URL": self._cloud.endpoint,
-                "AWS_REGION": self._spec.region,
-                "AWS_DEFAULT_REGION": self._spec.region,
-                "AWS_EC2_METADATA_DISABLED": "true",
-                "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
-                **self._keys(),
-            }
+            self._client = {**self._client_side().env, **self._keys()}
         return self._client
+
+    def _client_side(self) -> ClientSide:
+        """Where this server is, and what else clients inside need to know; nothing for who has no network."""
+        spec = self._spec
+        return self._cloud.client_side(spec.account, spec.region) if spec.network else ClientSide({}, ())
 
     def _keys(self) -> dict[str, str]:
         if not self._spec.role_arn:

@@ -252,12 +252,19 @@ class Worker:
             "AWS_SECRET_ACCESS_KEY": identity.secret,
             "AWS_SESSION_TOKEN": identity.session_token,
         }
-        env = variables_of(role, target.record) | environment_of(target, environment, group, stream) | credentials
+        client = cloud.client_side(target.account, target.region)
+        env = {**client.env, **variables_of(role, target.record)}
+        env |= environment_of(target, environment, group, stream) | credentials
         env |= {
             "AWS_ENDPOINT_URL": cloud.endpoint,
             "AWS_LAMBDA_RUNTIME_API": f"{cloud.endpoint.partition('://')[2]}/_pilvi/lambda/{self.token}",
         }
-        binds = [*environment.binds, Bind(runtime_dir(), _RUNTIME_DIR), *(Bind(path, root) for root, path in roots.items())]
+        binds = [
+            *environment.binds,
+            *client.binds,
+            Bind(runtime_dir(), _RUNTIME_DIR),
+            *(Bind(path, root) for root, path in roots.items()),
+        ]
         if not all(self.pool.unpacked.is_compiled(packages) for packages in self._held):
             env["PILVI_LAMBDA_MODULES"] = "1"
             self.journal.on_modules = partial(self._compile_later, environment, roots, tuple(self._held))

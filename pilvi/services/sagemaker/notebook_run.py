@@ -67,6 +67,7 @@ class Run:
         ids = ctx.ids
         self.ctx = ctx
         self.seat = seat
+        self._client = ctx.cloud.client_side(ctx.account, ctx.region)
         self.key = ids.hex(64)
         self.id = ids.hex(40)
         self.secret = ids.hex(64)
@@ -229,11 +230,6 @@ class Run:
             settings.mkdir(parents=True)
             (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
         (run / "metadata/resource-metadata.json").write_text(json.dumps(seat.metadata))
-        # Without it the SDK asks STS at an address of its own for the account, to name its bucket.
-        bucket = f"sagemaker-{self.ctx.region}-{self.ctx.account}"
-        modules = {"TelemetryOptOut": True, "Session": {"DefaultS3Bucket": bucket}}
-        defaults = {"SchemaVersion": "1.0", "SageMaker": {"PythonSDK": {"Modules": modules}}}
-        (run / "metadata/sagemaker-defaults.yaml").write_text(json.dumps(defaults))
 
     def _write_kernel(
         self,
@@ -269,6 +265,7 @@ class Run:
                 *others,
                 Bind(support, _SUPPORT),
                 Bind(run / "metadata", _METADATA),
+                *self._client.binds,
                 Bind(run / "lifecycle", _LIFECYCLE),
                 Bind(run / "tmp", "/tmp", writable=True),
                 *((Bind(run / "home", seat.home, writable=True),) if seat.files != seat.home else ()),
@@ -296,12 +293,7 @@ class Run:
             "PYTHONPATH": f"{_SUPPORT}:{_PACKAGES}",
             "PIP_TARGET": _PACKAGES,
             "JUPYTER_PATH": _JUPYTER,
-            "AWS_ENDPOINT_URL": self.ctx.cloud.endpoint,
-            "AWS_REGION": self.ctx.region,
-            "AWS_DEFAULT_REGION": self.ctx.region,
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
-            "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": f"{_METADATA}/sagemaker-defaults.yaml",
+            **self._client.env,
             "PILVI_NOTEBOOK_KEY": self.key,
             **({_BEHIND: _packages(self._others[ALONGSIDE])} if ALONGSIDE in self._others else {}),
             **dict(self.seat.variables),
