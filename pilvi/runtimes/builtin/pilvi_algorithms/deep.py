@@ -52,9 +52,14 @@ def optimizer_for(name: str, parameters: Iterable[Any], learning_rate: float, **
         ),
         "rmsprop": lambda: torch.optim.RMSprop(parameters, learning_rate, alpha=gamma, eps=eps, weight_decay=decay),
         "adagrad": lambda: torch.optim.Adagrad(parameters, learning_rate, weight_decay=decay),
-        "adadelta": lambda: torch.optim.Adadelta(parameters, learning_rate, rho=0.9, eps=1e-5, weight_decay=decay),
+        # As MXNet's, AdaDelta finds its own pace: whatever learning_rate says is where it starts from.
+        "adadelta": lambda: torch.optim.Adadelta(_paced(parameters, 1 / learning_rate), 1.0, rho=0.9, eps=1e-5, weight_decay=decay),
     }
     return makers[name]()
+
+
+def _paced(parameters: Iterable[Any], scale: float) -> list[dict[str, Any]]:
+    return [{"params": list(parameters), "scale": scale}]
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -164,10 +164,10 @@ def read(run: Run, name: str) -> list[Picture]:
     if (notes := run.channel(f"{name}_annotation")) is None:
         raise ClientError(f"The channel '{name}_annotation' is required.")
     masks = {str(path.relative_to(notes.folder).with_suffix("")): path for path in pictures.files_below(notes.folder, (".png",))}
-    found = []
-    for path in pictures.files_below(channel.folder):
-        if (mask := masks.get(str(path.relative_to(channel.folder).with_suffix("")))) is not None:
-            found.append(Picture(path.read_bytes, mask.read_bytes, path.name))
+    pairs = [
+        (path, masks.get(str(path.relative_to(channel.folder).with_suffix("")))) for path in pictures.files_below(channel.folder)
+    ]
+    found = [Picture(path.read_bytes, mask.read_bytes, path.name) for path, mask in pairs if mask is not None]
     if not found:
         raise ClientError(f"No picture in channel '{name}' has a mask of its name in '{name}_annotation'.")
     return found
