@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
 import os
+import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -102,9 +104,14 @@ def _copy(source: Path, target: Path, check: Callable[[], None]) -> None:
         place.parent.mkdir(parents=True, exist_ok=True)
         with (source / name).open("rb") as old, place.open("wb") as new:
             left = os.fstat(old.fileno()).st_size
-            while left > 0 and (copied := os.copy_file_range(old.fileno(), new.fileno(), min(left, _COPY_BYTES))):
-                left -= copied
-                check()
+            try:
+                while left > 0 and (copied := os.copy_file_range(old.fileno(), new.fileno(), min(left, _COPY_BYTES))):
+                    left -= copied
+                    check()
+            except OSError as error:
+                if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+                    raise
+                shutil.copyfileobj(old, new, CHUNK_BYTES)  # from where it stopped; not every file system can do it in the kernel
 
 
 def _below_prefix(ctx: Context, uri: str) -> Iterator[tuple[str, str, str]]:

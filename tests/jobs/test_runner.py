@@ -13,11 +13,11 @@ import pytest
 from pilvi.compute.process import ProcessCompute
 from pilvi.core.clock import SystemClock
 from pilvi.core.config import Config
-from pilvi.core.errors import AlreadyExists, NotFound, ServiceError
+from pilvi.core.errors import AlreadyExists, Conflict, NotFound, ServiceError
 from pilvi.core.ids import Ids
 from pilvi.jobs import Jobs, JobSpec
 from pilvi.jobs.record import JOBS, OPEN, new_record
-from pilvi.jobs.spec import Input, Output, spec_from_record, spec_to_record
+from pilvi.jobs.spec import Input, Member, Output, Resources, spec_from_record, spec_to_record
 from pilvi.storage.records import Insert, Table
 from pilvi.storage.records.memory import MemoryRecords
 from pilvi.testing.server import eventually
@@ -31,6 +31,9 @@ class Cloud(SimpleNamespace):
         if service == "cloudwatch":
             raise ServiceError("NotImplemented", "not built", 501)
         return {}
+
+    def client_side(self, account: str, region: str) -> SimpleNamespace:
+        return SimpleNamespace(env={}, binds=())
 
 
 @pytest.fixture
@@ -134,6 +137,42 @@ def test_disk_limit_is_told(jobs: Jobs) -> None:
     assert ended(jobs, "b")["status"] == "Completed"
 
 
+def test_interrupt_puts_a_job_back_into_the_queue(jobs: Jobs, tmp_path: Path) -> None:
+    script = "echo n=1; trap 'exit 0' TERM; for i in $(seq 400); do sleep 0.05; [ -e /opt/ml/go ] && exit 0; done; exit 1"
+    jobs.submit(spec("a", script, is_interruptible=True, metrics=(("n", "n=(.)"),)))
+    jobs.submit(spec("steady", "sleep 600"))
+    eventually(lambda: len(jobs.points("a")) == 1)
+    jobs.interrupt("a")
+    eventually(lambda: len(jobs.points("a")) == 2)
+    (tmp_path / "data" / "jobs" / "a" / "localhost" / "root" / "go").touch()
+    record = ended(jobs, "a")
+    assert record["status"] == "Completed"
+    way = ["Starting", "Downloading", "Running"]
+    assert [entry["status"] for entry in record["transitions"]] == ["Queued", *way, "Interrupted", *way, "Uploading", "Completed"]
+    assert [point["Value"] for point in jobs.points("a")] == [1.0, 1.0]
+    for id in ("a", "steady"):
+        with pytest.raises(Conflict):
+            jobs.interrupt(id)
+    for call in (jobs.interrupt, jobs.points):
+        with pytest.raises(NotFound):
+            call("none")
+
+
+def test_a_job_waits_no_longer_than_it_may(jobs: Jobs) -> None:
+    for name in ("a", "b"):
+        jobs.submit(spec(name, "sleep 600"))
+    jobs.submit(spec("c", "exit 0", max_pending_s=1))
+    jobs.submit(spec("d", "exit 0", max_pending_s=600, max_wait_s=1))
+    assert (ended(jobs, "c")["status"], ended(jobs, "d")["status"]) == ("Stopped", "WaitedOut")
+
+
+def test_members_are_hosts_of_their_own(jobs: Jobs) -> None:
+    members = tuple(Member(name, env={"ME": name}, files={"me": name}) for name in ("h1", "h2", "h3"))
+    script = "set -e; [ $(cat /opt/ml/me) = $ME ]; [ $(hostname) = $ME ]; getent hosts h1 h2 h3 | sort -u | wc -l | grep -q 3"
+    jobs.submit(spec("a", script, members=members))
+    assert ended(jobs, "a")["status"] == "Completed"
+
+
 def test_missing_runtime_names_the_command(jobs: Jobs) -> None:
     jobs.submit(spec("a", "exit 0", runtime="scikit-learn"))
     record = ended(jobs, "a")
@@ -199,6 +238,29 @@ def test_spec_comes_back_from_its_record() -> None:
         files={"a": "b"},
     )
     assert spec_from_record(spec_to_record(made)) == made
+    several = replace(made, members=(Member("h1", {"a": "b"}, resources=Resources(2)), Member("h2")), resources=Resources(1, 5))
+    assert spec_from_record(spec_to_record(several)) == several
+
+
+def test_spec_of_an_older_server_comes_back() -> None:
+    record = spec_to_record(spec("a", "exit 0", inputs=(Input("p", "s3://b/k"),), outputs=(Output("m", "s3://b/o"),)))
+    for name in (
+        "members",
+        "resources",
+        "image",
+        "disk_mib",
+        "max_wait_s",
+        "is_interruptible",
+        "restarts",
+        "pool_key",
+        "keep_alive_s",
+    ):
+        del record[name]
+    for name in ("is_sharded", "mode", "attributes", "members", "shuffle_seed", "record_wrapper"):
+        del record["inputs"][0][name]
+    del record["outputs"][0]["mode"]
+    found = spec_from_record({**record, "of_a_newer_server": 1})
+    assert found == spec("a", "exit 0", inputs=(Input("p", "s3://b/k"),), outputs=(Output("m", "s3://b/o"),))
 
 
 def test_wait_changes_tells_states_and_metric_points(jobs: Jobs, cloud: Cloud) -> None:
