@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 
-.PHONY: setup runtimes demo test check format unit bench wheel test-compiled serve docs requirements clean new-service new-noun
+.PHONY: sdk-venvs heavy-runtimes test-sagemaker setup runtimes demo test check format unit bench wheel test-compiled serve docs requirements clean new-service new-noun
 
 setup: $(STAMP)
 
@@ -31,7 +31,7 @@ format: setup
 	$(BIN)/ruff format .
 
 unit: runtimes
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --ignore tests/heavy
 
 wheel: setup         ## the package as users install it, its hot path compiled, in .venv-wheel
 	PYTHON=$(PYTHON) sh scripts/wheel.sh
@@ -39,6 +39,16 @@ wheel: setup         ## the package as users install it, its hot path compiled, 
 test-compiled: wheel ## the tests of the compiled rooms, against the wheel
 	PYTHONPATH=$$(echo $(CURDIR)/.venv-wheel/lib/python3*/site-packages) $(BIN)/pytest tests/auth tests/gateway tests/protocol \
 		tests/services/s3 tests/services/iam tests/services/sts tests/storage
+
+sdk-venvs:           ## both majors of the SageMaker Python SDK, in .venv-sdk2 and .venv-sdk3
+	PYTHON=$(PYTHON) sh scripts/sdk_venvs.sh
+
+heavy-runtimes: setup  ## the environments that only heavy jobs need: gigabytes
+	$(BIN)/pilvi runtimes install algorithms pytorch tensorflow mxnet spark
+
+test-sagemaker: runtimes heavy-runtimes sdk-venvs  ## what is too slow or too heavy for `make test`: frameworks, algorithms, SDKs, Spark, Ray
+	PYTHON=$(PYTHON) sh scripts/heavy_env.sh ray kubernetes
+	$(BIN)/python -m pytest tests/heavy
 
 bench: setup         ## speed and memory, beside peers, with ratios
 	sh benchmarks/run.sh
