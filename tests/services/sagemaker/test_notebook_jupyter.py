@@ -144,7 +144,7 @@ print(json.dumps({
 """
     told = json.loads(desk.run(code))
     found = desk.describe()
-    assert told["buckets"] == ["notebook-titanic"]
+    assert "notebook-titanic" in told["buckets"]
     assert told["caller"] == f"arn:aws:sts::{desk.aws.account}:assumed-role/NotebookRole/SageMaker"
     assert told["pandas"].startswith("2.")
     assert told["rows"] == 2
@@ -152,6 +152,20 @@ print(json.dumps({
     assert told["metadata"]["ExecutionRoleArn"] == found["RoleArn"]
     assert told["folder"] == "/home/ec2-user/SageMaker"
     assert told["keys"] == []
+
+
+def test_the_sdk_finds_role_and_bucket(desk: Desk) -> None:
+    code = "import sagemaker; print(sagemaker.get_execution_role()); print(sagemaker.Session().default_bucket())"
+    said = desk.run(code).splitlines()
+    assert desk.describe()["RoleArn"] in said
+    assert f"sagemaker-us-east-1-{desk.aws.account}" in said
+    desk.aws.client("s3").head_bucket(Bucket=f"sagemaker-us-east-1-{desk.aws.account}")
+
+
+def test_a_kernel_has_as_much_of_its_type_as_there_is(desk: Desk, server: TestServer) -> None:
+    code = "import os; print(len(os.sched_getaffinity(0)), os.environ['PILVI_MEMORY_MIB'])"
+    node = server.cloud.compute.nodes()[0]
+    assert desk.run(code) == f"{min(2, node.cpus)} {min(4096, node.memory_mib)}\n", "an ml.t2.medium"
 
 
 def test_credentials_come_anew_and_for_the_instance_alone(desk: Desk) -> None:
