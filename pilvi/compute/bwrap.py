@@ -6,6 +6,7 @@ import os
 
 from pilvi.compute import Bind, ProcessSpec
 from pilvi.compute.sandbox import TMP_BYTES, USER_ID, File, Link, Mask, View
+from pilvi.core.trees import inside
 
 
 def command(program: str, spec: ProcessSpec, view: View, *, disable_userns: bool) -> tuple[list[str], list[int]]:
@@ -21,7 +22,8 @@ def command(program: str, spec: ProcessSpec, view: View, *, disable_userns: bool
         args.append("--disable-userns")
     files: list[int] = []
     if view.root is not None:
-        args += ["--bind", str(view.root.folder), "/"]
+        # A root by name would keep powers over its own namespaces.
+        args += ["--cap-drop", "ALL", "--bind", str(view.root.folder), "/"]
     for part in view.system:
         args += _arguments(part, files)
     args += ["--proc", "/proc", "--dev", "/dev"]
@@ -34,7 +36,7 @@ def command(program: str, spec: ProcessSpec, view: View, *, disable_userns: bool
     for step in view.own:
         args += _arguments(step, files)
     # The root is a memory file system; read-only, so that nobody fills memory by writing beside what was given.
-    args += ["--remount-ro", "/"] if view.root is None else ["--dir", spec.cwd]
+    args += ["--remount-ro", "/"] if view.root is None else ["--dir", inside(view.root.folder, spec.cwd)]
     args += ["--chdir", spec.cwd, "--", *spec.command]
     return args, files
 

@@ -111,7 +111,11 @@ class ProcessCompute:
             return "unshare", spec
         copy = root.changes / "copy"
         subprocess.run(("cp", "-a", "--reflink=auto", f"{root.folder}/.", str(copy)), check=True, capture_output=True)
-        return "bwrap" if shutil.which("bwrap") else isolation, replace(spec, root=replace(root, folder=copy))
+        for name in ("proc", "dev"):
+            if (copy / name).is_symlink():
+                (copy / name).unlink()
+            (copy / name).mkdir(exist_ok=True)
+        return isolation, replace(spec, root=replace(root, folder=copy))
 
     def _can_overlay(self, changes: Path) -> bool:
         """Tried with an empty tree: a program that is not found was looked for in the right place."""

@@ -51,7 +51,11 @@ class Image:
         content = {
             "schemaVersion": 2,
             "mediaType": OCI,
-            "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "digest": digest(self.config), "size": len(self.config)},
+            "config": {
+                "mediaType": "application/vnd.oci.image.config.v1+json",
+                "digest": digest(self.config),
+                "size": len(self.config),
+            },
             "layers": [
                 {"mediaType": "application/vnd.oci.image.layer.v1.tar+gzip", "digest": digest(layer), "size": len(layer)}
                 for layer in self.layers
@@ -97,7 +101,9 @@ def push(ecr: Any, repository: str, image: Image, tag: str = "") -> Any:
         if digest(blob) not in there:
             upload(ecr, repository, blob)
     more = {"imageTag": tag} if tag else {}
-    return ecr.put_image(repositoryName=repository, imageManifest=image.manifest.decode(), imageManifestMediaType=OCI, **more)["image"]
+    return ecr.put_image(repositoryName=repository, imageManifest=image.manifest.decode(), imageManifestMediaType=OCI, **more)[
+        "image"
+    ]
 
 
 @dataclass

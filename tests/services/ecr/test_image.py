@@ -29,7 +29,10 @@ def test_layer_goes_up_and_down(ecr):
     data = b"layer" * 1000
     name = upload(ecr, "app", data)
     found = ecr.batch_check_layer_availability(repositoryName="app", layerDigests=[name, digest(b"other"), "what"])
-    assert [(one["layerAvailability"], one.get("layerSize")) for one in found["layers"]] == [("AVAILABLE", 5000), ("UNAVAILABLE", None)]
+    assert [(one["layerAvailability"], one.get("layerSize")) for one in found["layers"]] == [
+        ("AVAILABLE", 5000),
+        ("UNAVAILABLE", None),
+    ]
     assert found["failures"][0]["failureCode"] == "InvalidLayerDigest"
     url = ecr.get_download_url_for_layer(repositoryName="app", layerDigest=name)["downloadUrl"]
     with urllib.request.urlopen(url) as answer:

@@ -123,7 +123,9 @@ def test_skopeo_pulls_without_credentials(public, aws, tmp_path):
     image = image_of("one")
     assert login(aws).push(name_of(public), image, "v1").status == 201
     there = f"docker://{aws.endpoint.removeprefix('http://')}/{name_of(public)}:v1"
-    pulled = run("skopeo", "--insecure-policy", "copy", "--src-no-creds", "--src-tls-verify=false", there, f"dir:{tmp_path / 'out'}")
+    pulled = run(
+        "skopeo", "--insecure-policy", "copy", "--src-no-creds", "--src-tls-verify=false", there, f"dir:{tmp_path / 'out'}"
+    )
     assert pulled.returncode == 0, pulled.stderr
     assert digest((tmp_path / "out" / "manifest.json").read_bytes()) == image.digest
 

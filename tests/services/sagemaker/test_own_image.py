@@ -156,7 +156,9 @@ def test_deleted_images_leave_nothing_behind(lab: Lab, uri: str, server: Any) ->
     ecr.delete_repository(repositoryName="app", force=True)
     folder = server.config.data_dir / "images"
     account = lab.aws.account
-    eventually(lambda: not any(account in (place / "images").read_text() for place in folder.glob("*") if (place / "images").exists()))
+    eventually(
+        lambda: not any(account in (place / "images").read_text() for place in folder.glob("*") if (place / "images").exists())
+    )
     with pytest.raises(ClientError, match="Cannot find repository"):
         lab.start("gone", algorithm={"TrainingImage": uri})
 
