@@ -62,7 +62,7 @@ class Work:
         self._spec = spec
         self._folder = cloud.config.data_dir / "jobs" / spec.id
         self._hosts = [Host(self._folder, spec, member) for member in spec.all_members]
-        self._surroundings = Surroundings(cloud, spec)
+        self._surroundings = Surroundings(cloud, spec, gpus=max((len(grant.gpus or ()) for grant in grants), default=0))
         self._grants = dict(zip(self._hosts, grants or [Grant()] * len(self._hosts), strict=True))
         self._addresses: tuple[str, ...] = ()
         self._lock = threading.Lock()
@@ -314,6 +314,9 @@ class Work:
         return next((feed.trouble for feed in self._feeds if feed.trouble), "")
 
     def _open_pipes(self) -> None:
+        is_elsewhere = self._cloud.config.compute != "local"
+        if is_elsewhere and any(source.mode == "pipe" for source in self._spec.inputs):
+            raise TransferFailed("Data comes by pipe only on the server's own machine, and jobs run on a cluster here: use File mode.")
         for source in self._spec.inputs:
             hosts = [host for host in self._hosts if host.gets(source)]
             for number, host in enumerate(hosts if source.mode == "pipe" else ()):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from botocore.credentials import Credentials
 from botocore.httpsession import URLLib3Session
 
 from pilvi.testing.server import eventually
-from tests.services.sagemaker.conftest import Lab
+from tests.services.sagemaker.conftest import PERMISSIONS, Lab
 from tests.services.sagemaker.test_crash import Up
 
 COUNT = """
@@ -121,13 +122,8 @@ class UpLab(Lab):
         self.bucket = "lab"
 
 
-@pytest.mark.parametrize("kind", ["spot", "retry"])
-def test_a_job_goes_on_after_the_server_died(tmp_path: Path, kind: str) -> None:
-    import json
-
-    from tests.services.sagemaker.conftest import PERMISSIONS
-
-    up = Up(tmp_path / "data")
+def up_lab(up: Up) -> UpLab:
+    """With a role and a bucket."""
     trust = {"Effect": "Allow", "Principal": {"Service": "sagemaker.amazonaws.com"}, "Action": "sts:AssumeRole"}
     iam = up.client("iam")
     document = json.dumps({"Version": "2012-10-17", "Statement": [trust]})
@@ -136,6 +132,13 @@ def test_a_job_goes_on_after_the_server_died(tmp_path: Path, kind: str) -> None:
     lab = UpLab(up)
     lab.role = role
     lab.s3.create_bucket(Bucket="lab")
+    return lab
+
+
+@pytest.mark.parametrize("kind", ["spot", "retry"])
+def test_a_job_goes_on_after_the_server_died(tmp_path: Path, kind: str) -> None:
+    up = Up(tmp_path / "data")
+    lab = up_lab(up)
     more = SPOT if kind == "spot" else {"RetryStrategy": {"MaximumRetryAttempts": 1}}
     lab.start_file("survivor", COUNT, CheckpointConfig={"S3Uri": "s3://lab/points"}, **more)
     eventually(lambda: any(int(lab.get(key)) > 3 for key in lab.keys("points/step")))
@@ -155,9 +158,20 @@ def test_a_job_goes_on_after_the_server_died(tmp_path: Path, kind: str) -> None:
 
 def test_the_command_interrupts(tmp_path: Path) -> None:
     up = Up(tmp_path / "data")
-    try:
-        command = [str(Path(sys.executable).with_name("pilvi")), "spot", "interrupt", "none", "--data-dir", str(tmp_path / "data")]
+
+    def interrupt(name: str) -> tuple[int, str]:
+        command = [str(Path(sys.executable).with_name("pilvi")), "spot", "interrupt", name, "--data-dir", str(tmp_path / "data")]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (done.returncode, done.stderr) == (1, "pilvi: Requested resource not found.\n")
+        return done.returncode, done.stdout or done.stderr
+
+    try:
+        lab = up_lab(up)
+        assert interrupt("none") == (1, "pilvi: Requested resource not found.\n")
+        lab.start("taken", "echo ready; trap 'exit 0' TERM; while true; do sleep 0.05; done", **SPOT)
+        lab.wait_for_line("taken", "ready")
+        assert interrupt("taken") == (0, "Training job taken is interrupted. It starts again when its program has ended.\n")
+        eventually(lambda: lab.lines("taken").count("ready") == 2)
+        lab.sagemaker.stop_training_job(TrainingJobName="taken")
+        assert lab.wait("taken")["TrainingJobStatus"] == "Stopped"
     finally:
         up.end(signal.SIGTERM)
