@@ -61,20 +61,27 @@ def _entries() -> dict[str, Entry]:
     _add_system_links(found)
     programs = [Path(place) for command in COMMANDS if (place := shutil.which(command, path="/usr/bin:/bin"))]
     python = Path(os.path.realpath(getattr(sys, "_base_executable", sys.executable)))
-    for program in (*programs, python):
+    for program in programs:
         _add(found, program)
     modules = list(_library())
-    for module in modules:
-        _add(found, module)
+    for own in (python, *modules):
+        found[_home_of(own)] = Entry(_home_of(own), own)
     for library in _libraries([*programs, python, *(module for module in modules if module.suffix == ".so")]):
         _add(found, library)
     for name in ("python", "python3", f"python{VERSION}"):
-        found.setdefault(f"usr/local/bin/{name}", Entry(f"usr/local/bin/{name}", target=str(python)))
+        found.setdefault(f"usr/local/bin/{name}", Entry(f"usr/local/bin/{name}", target=f"/{_home_of(python)}"))
     for extra in (Path("/etc/ssl/certs/ca-certificates.crt"), Path("/etc/nsswitch.conf")):
         if extra.is_file():
             _add(found, extra)
-    found |= _pip() | _texts(python)
+    found |= _pip() | _texts()
     return found
+
+
+def _home_of(place: Path) -> str:
+    """Where a file of Python's lies in the image: under /usr/local, wherever this machine keeps it, or where the system has it."""
+    if sys.base_prefix == "/usr" or not place.is_relative_to(os.path.realpath(sys.base_prefix)):
+        return str(_without_system_links(place)).lstrip("/")
+    return f"usr/local/{place.relative_to(os.path.realpath(sys.base_prefix))}"
 
 
 def _add_system_links(found: dict[str, Entry]) -> None:
@@ -144,14 +151,14 @@ def _libraries(programs: list[Path]) -> list[Path]:
     return sorted(found)
 
 
-def _texts(python: Path) -> dict[str, Entry]:
+def _texts() -> dict[str, Entry]:
     """/etc as an image has it, made from this machine's files where content does not matter."""
-    prefix = python.parent.parent
     found = {}
     for name in ("passwd", "group", "os-release"):
         place = Path("/etc", name)
         if place.is_file():
             found[f"etc/{name}"] = Entry(f"etc/{name}", place)
-    if prefix == Path("/usr/local") and Path("/etc/ld.so.cache").is_file():
-        found["etc/ld.so.cache"] = Entry("etc/ld.so.cache", Path("/etc/ld.so.cache"))
+    cache = Path("/etc/ld.so.cache")
+    if cache.is_file():
+        found["etc/ld.so.cache"] = Entry("etc/ld.so.cache", cache)
     return found
