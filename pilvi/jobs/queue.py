@@ -122,7 +122,7 @@ class Queue:
             placement = self._placement
             if placement is None:
                 return {"running": 0, "waiting": 0}
-            found: dict[str, Any] = {"running": placement.running, "waiting": placement.waiting}
+            found: dict[str, Any] = {"running": placement.running - len(self._held), "waiting": placement.waiting}
             return {**found, "reason": placement.first_reason()} if placement.waiting else found
 
     def close(self) -> None:

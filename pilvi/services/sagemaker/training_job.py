@@ -147,7 +147,7 @@ def stop_training_job(ctx: Context, req: Mapping[str, Any]) -> None:
 def delete_training_job(ctx: Context, req: Mapping[str, Any]) -> None:
     """Forget a training job that has ended; its name is free again. Its model and its logs stay.
 
-    Errors: ResourceNotFound - there is none of this name. ResourceInUse - it has not ended.
+    Errors: ResourceNotFound - there is none of this name. ResourceInUse - it has not ended, or its warm pool is Available.
     """
     name = req["TrainingJobName"].lower()
     row = ctx.records("TrainingJob").row(name)
@@ -158,6 +158,11 @@ def delete_training_job(ctx: Context, req: Mapping[str, Any]) -> None:
         raise ServiceError(
             "ResourceInUse",
             f"Training job {req['TrainingJobName']} is in status {KIND.status(job).primary} and cannot be deleted.",
+        )
+    if (warm_pool_status(row.value, job) or {}).get("Status") == "Available":
+        raise ServiceError(
+            "ResourceInUse",
+            f"Training job {req['TrainingJobName']} has an Available warm pool and cannot be deleted. End the pool first.",
         )
     arn = row.value["TrainingJobArn"]
     forgotten = (ctx.jobs.forgetting(row.value["_job"]), *unindexing(ctx, "TrainingJob", row.value), *untagging(ctx, arn))

@@ -66,6 +66,7 @@ def test_update_training_job_changes_and_ends_pools(fresh_lab: Any, server: Any)
     job = lab.describe("updated")
     assert (arn, job["ResourceConfig"]["KeepAlivePeriodInSeconds"]) == (job["TrainingJobArn"], 1800)
     assert job["WarmPoolStatus"] == {"Status": "Available"}
+    assert refusal(lab.sagemaker.delete_training_job, TrainingJobName="updated")[0] == "ResourceInUse"
     update(TrainingJobName="updated", ResourceConfig={"KeepAlivePeriodInSeconds": 0})
     assert pool(lab, "updated")["Status"] == "Terminated"
     eventually(lambda: not list((server.config.data_dir / "pools").glob("*")))
