@@ -1,6 +1,10 @@
 """The other tabular algorithms, beside what is planted or what the plain library says."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -391,3 +395,55 @@ def check_ip_insights(root):
     assert len(one["ip_embedding"]) == len(one["entity_embedding"]) == 16
     assert job.predict(b'{"features": ["user_1", "1.2.3.4"]}', "application/jsonlines") == job.predict(request, "application/json")
     assert "is not an IPv4 address" in Job(root / "x", "ipinsights", given, {"train": (b"a,1.2.3.400\n", "text/csv")}).failure
+
+
+# -- several hosts, and stopping ------------------------------------------------------------------------------------------
+
+
+def hosts_of(root, repository, hyperparameters, parts, port):
+    """The jobs of two hosts with half of the data each, started as processes of their own; all must end well."""
+    names, started = ["localhost", "localhost-2"], []
+    for name, part in zip(names, parts, strict=True):
+        job = Job(root / name, repository, hyperparameters, {"train": (part, NO_LABEL if hyperparameters.get("k") else "text/csv")})
+        job.write("resourceconfig", {"current_host": name, "hosts": names})
+        described = json.loads((root / name / "input/config/inputdataconfig.json").read_text())
+        described["train"]["S3DistributionType"] = "ShardedByS3Key"
+        job.write("inputdataconfig", described)
+        with (root / f"{name}.log").open("w") as out:
+            started.append((job, child(job, {"PILVI_CLUSTER_PORT": str(port)}, out)))
+    for job, process in started:
+        code = process.wait(100)
+        assert code == 0, (root / f"{job.root.name}.log").read_text()
+    return [job for job, _ in started]
+
+
+def child(job, env=None, out=subprocess.PIPE):
+    command = [sys.executable, "-m", "pilvi_algorithms.main", job.repository, "train"]
+    env = {**os.environ, "SAGEMAKER_BASE_DIR": str(job.root), **(env or {})}
+    return subprocess.Popen(command, env=env, stdout=out, stderr=subprocess.STDOUT, text=True)
+
+
+def check_linear_on_two_hosts(root):
+    x = GENERATOR.normal(size=(900, 3))
+    y = x @ [1, 2, 3] + 4
+    first, second = hosts_of(
+        root, "linear-learner", {"predictor_type": "regressor"}, [csv(x[:600], y[:600]), csv(x[600:], y[600:])], 29421
+    )
+    assert np.allclose(first.model().weights.ravel(), [1, 2, 3], atol=0.02)
+    assert not list((second.root / "model").iterdir())
+
+
+def check_stopped_job_leaves_a_model(root):
+    """SIGTERM: the loop ends, what has been learned becomes the model, exit code 0."""
+    x = GENERATOR.normal(size=(3000, 5))
+    given = {"predictor_type": "regressor", "epochs": 100000, "early_stopping_patience": 100000}
+    job = Job(root, "linear-learner", given, {"train": (csv(x, x @ [1, 2, 3, 4, 5]), "text/csv")})
+    process = child(job)
+    for line in process.stdout:
+        if "#progress_metric" in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    said = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, said
+    assert "Received SIGTERM" in said
+    assert job.model().weights.shape == (5, 1)
