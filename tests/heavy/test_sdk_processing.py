@@ -89,6 +89,39 @@ except Exception as error:
     print("FAILED", type(error).__name__, error)
 """
 
+SPARK_V2 = """
+import sys
+
+import sagemaker
+from sagemaker.spark.processing import PySparkProcessor
+
+role, out = sys.argv[1:3]
+session = sagemaker.Session()
+lake = session.upload_data("data.csv", session.default_bucket(), "lake").replace("s3://", "s3a://")
+processor = PySparkProcessor(
+    framework_version="3.3", role=role, instance_type="ml.m5.xlarge", instance_count=1, sagemaker_session=session
+)
+processor.run(
+    submit_app="spark.py",
+    submit_py_files=["source/helper.py"],
+    arguments=[lake, out.replace("s3://", "s3a://") + "/counts"],
+    spark_event_logs_s3_uri=out + "/events",
+    configuration=[{"Classification": "spark-defaults", "Properties": {"spark.sql.shuffle.partitions": "2"}}],
+)
+print("SPARK", processor.jobs[-1].describe()["ProcessingJobStatus"])
+"""
+COUNTS = """
+import sys
+
+import helper
+from pyspark.sql import SparkSession
+
+spark = SparkSession.builder.getOrCreate()
+frame = spark.read.csv(sys.argv[1], header=True, inferSchema=True)
+frame.groupBy("y").count().write.mode("overwrite").parquet(sys.argv[2])
+print("counted", helper.word, spark.conf.get("spark.sql.shuffle.partitions"))
+"""
+
 
 @pytest.fixture
 def sdk(server: TestServer, aws: Account, tmp_path: Path) -> Callable[[int, str], str]:
@@ -103,6 +136,7 @@ def sdk(server: TestServer, aws: Account, tmp_path: Path) -> Callable[[int, str]
         "bad.py": "raise ValueError('no such column')",
         "source/main.py": "import sys, helper\nopen('/opt/ml/processing/word/word', 'w').write(helper.word + sys.argv[1])",
         "source/helper.py": "word = 'abc'",
+        "spark.py": COUNTS,
         "defaults.yaml": "SchemaVersion: '1.0'\nSageMaker:\n  PythonSDK:\n    Modules:\n      TelemetryOptOut: true\n"
         f"      Session:\n        DefaultS3Bucket: {bucket}\n",
     }.items():
@@ -147,3 +181,17 @@ def test_processors_run_real_scripts(sdk: Callable[[int, str], str], aws: Accoun
     }
     assert rows == {"train": 30, "test": 10}
     assert s3.get_object(Bucket=bucket, Key="out/word/word")["Body"].read() == b"abca"
+
+
+def test_the_pyspark_processor_writes_parquet_and_event_logs(
+    sdk: Callable[[int, str], str], server: TestServer, aws: Account
+) -> None:
+    if Environments(server.config.runtimes_dir).find("spark") is None:
+        pytest.skip("the runtime is not installed: pilvi runtimes install spark")
+    said = sdk(2, SPARK_V2)
+    assert "SPARK Completed" in said
+    assert "counted abc 2" in said
+    found = aws.client("s3").list_objects_v2(Bucket=f"sdk-{aws.account}", Prefix="out/")["Contents"]
+    keys = [entry["Key"] for entry in found]
+    assert "out/counts/_SUCCESS" in keys
+    assert any(key.startswith("out/events/local-") for key in keys)
