@@ -112,7 +112,8 @@ class Jobs:
         self._note(id, lambda record: {**record, "keep_alive_s": seconds})
 
     def points(self, id: str) -> list[dict[str, Any]]:
-        """The metric points so far, by time: MetricName, Value, Timestamp; the last 500 of each metric. NotFound for no job."""
+        """The metric points so far, by time: MetricName, Value, Timestamp; the last 500 of each metric (of an ended
+        job the last 2,000 in all). NotFound for no job."""
         row = self._cloud.store.get(JOBS, id)
         if row is None:
             raise NotFound(f"Job {id} does not exist.")

@@ -41,6 +41,8 @@ Answer = tuple[Event | None, str, dict[str, Any] | None]
 FLUSH_S = 0.5
 PEER_GRACE_S = 10
 """How long the other hosts have after SIGTERM when one has failed."""
+KEPT_POINTS = 2000
+"""Of the metric points, so many are kept when a job has ended: its record is read often."""
 INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
 
 
@@ -195,7 +197,7 @@ class Work:
             "failure_text": host.failure_text(),
             "texts": [text for one in self._hosts if (text := one.failure_text())],
             "metrics": self.latest_metrics(),
-            "points": self.points(),
+            "points": self.points()[-KEPT_POINTS:],
             "log_stream": host.stream,
             "peak_memory_mib": max(host.process.peak_memory_mib() for host in self._hosts if host.process is not None),
         }
@@ -316,7 +318,9 @@ class Work:
     def _open_pipes(self) -> None:
         is_elsewhere = self._cloud.config.compute != "local"
         if is_elsewhere and any(source.mode == "pipe" for source in self._spec.inputs):
-            raise TransferFailed("Data comes by pipe only on the server's own machine, and jobs run on a cluster here: use File mode.")
+            raise TransferFailed(
+                "Data comes by pipe only on the server's own machine, and jobs run on a cluster here: use File mode."
+            )
         for source in self._spec.inputs:
             hosts = [host for host in self._hosts if host.gets(source)]
             for number, host in enumerate(hosts if source.mode == "pipe" else ()):
