@@ -27,8 +27,8 @@ def exports(data_dir: Path, *, proxy: bool = False) -> list[str]:
     values = Clients(data_dir, str(state["endpoint"])).shell(account, str(state["region"]), proxy=proxy)
     values |= {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
-    others = "AWS_ENDPOINT_URL AWS_DATA_PATH" if proxy else "HTTPS_PROXY"
-    return [*lines, f"unset AWS_SESSION_TOKEN AWS_PROFILE {others}"]
+    others = " AWS_ENDPOINT_URL AWS_DATA_PATH" if proxy else ""
+    return [*lines, f"unset AWS_SESSION_TOKEN AWS_PROFILE{others}"]
 
 
 def wait_ready(data_dir: Path) -> dict[str, object]:
