@@ -36,7 +36,7 @@ class Environment:
 
     def __init__(self) -> None:
         config = BASE / "input" / "config"
-        given = {name: _value(text) for name, text in _read(config / "hyperparameters.json").items()}
+        given = {name: read_value(text) for name, text in _read(config / "hyperparameters.json").items()}
         self.resource_config: dict[str, Any] = _read(config / "resourceconfig.json")
         self.input_data_config: dict[str, Any] = _read(config / "inputdataconfig.json")
         speaks_to_container = {name for name in given if name in _KNOWN or name.startswith("sagemaker_")}
@@ -154,7 +154,7 @@ def _read(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text())) if path.exists() else {}
 
 
-def _value(text: Any) -> Any:
+def read_value(text: Any) -> Any:
     """A hyperparameter is JSON; what is not JSON is the text itself."""
     try:
         return json.loads(text)

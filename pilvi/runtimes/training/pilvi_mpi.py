@@ -24,54 +24,80 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
-from pilvi_environment import Environment
+from pilvi_environment import Environment, read_value
 from pilvi_launch import interface_of, master_port, processes_per_host
+from pilvi_program import last_words, run, tell_failure
+from pilvi_source import ProgramError
 
 _CONNECT_S = 900
 _TAG = re.compile(r"^\[1,(?P<rank>\d+)\]<(?P<stream>stdout|stderr)>: ?")
 _SELF = [sys.executable, "-m", "pilvi_mpi"]
+AGENT = shlex.join([*_SELF, "call"])
+"""What mpirun starts instead of ssh."""
 
 
 def mpi_command(env: Environment, command: list[str], variables: dict[str, str]) -> list[str]:
     """This host's part of an MPI launch of `command`."""
-    hosts, each = env.distribution_hosts, processes_per_host(env)
-    if shutil.which("mpirun") is None:
-        print(
-            "This environment has no mpirun: ranks are started by every host and told their places by OMPI_ variables.", flush=True
-        )
-        first = hosts.index(env.current_host) * each
-        return [sys.executable, "-m", "pilvi_ranks", "mpi", str(first), str(each), str(each * len(hosts)), "--", *command]
-    if not env.is_master:
-        return [*_SELF, "serve"]
-    if command[0] == sys.executable and importlib.util.find_spec("mpi4py") is not None:
-        # One rank's exception shall end them all.
-        command = [command[0], "-m", "mpi4py", *command[1:]]
-    count = env.additional_framework_parameters.get("sagemaker_mpi_num_processes") or each * len(hosts)
-    variables["PRTE_MCA_plm_ssh_agent"] = shlex.join([*_SELF, "call"])
-    return [*_SELF, "master", *hosts, "--", *mpirun(env, hosts, each, int(count)), *command]
+    asked = env.additional_framework_parameters
+    launch = Launch(
+        env.distribution_hosts,
+        env.current_host,
+        processes_per_host(env),
+        int(asked.get("sagemaker_mpi_num_processes") or 0),
+        str(asked.get("sagemaker_mpi_custom_mpi_options") or ""),
+    )
+    variables["PRTE_MCA_plm_ssh_agent"] = AGENT
+    return launch.command(command)
 
 
-def mpirun(env: Environment, hosts: list[str], each: int, count: int) -> list[str]:
-    """Open MPI 5's own command line."""
-    command = [
-        "mpirun",
-        "--host",
-        ",".join(f"{host}:{each}" for host in hosts),
-        "-np",
-        str(count),
-        "--map-by",
-        "slot",
-        "--bind-to",
-        "none",
-    ]
-    command += ["--output", "tag", "--allow-run-as-root", "--oversubscribe", "--prtemca", "plm_ssh_no_tree_spawn", "1"]
-    if interface := interface_of(env.master_hostname):
-        command += ["--mca", "btl_tcp_if_include", interface]
-    options = str(env.additional_framework_parameters.get("sagemaker_mpi_custom_mpi_options") or "")
-    known, more = _options().parse_known_args(shlex.split(options))
-    return [*command, "-x", f"NCCL_DEBUG={known.NCCL_DEBUG}", *more]
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """Which ranks, and where."""
+
+    hosts: list[str]
+    host: str
+    each: int
+    count: int
+    """How many ranks; 0 is as many as there is room for."""
+    options: str
+
+    def command(self, program: list[str]) -> list[str]:
+        if shutil.which("mpirun") is None:
+            print(
+                "This environment has no mpirun: every host starts its ranks, and OMPI_ variables tell them their places.",
+                flush=True,
+            )
+            first, size = self.hosts.index(self.host) * self.each, self.each * len(self.hosts)
+            return [sys.executable, "-m", "pilvi_ranks", "mpi", str(first), str(self.each), str(size), "--", *program]
+        if self.host != self.hosts[0]:
+            return [*_SELF, "serve"]
+        if program[0] == sys.executable and importlib.util.find_spec("mpi4py") is not None:
+            # One rank's exception shall end them all.
+            program = [program[0], "-m", "mpi4py", *program[1:]]
+        return [*_SELF, "master", *self.hosts, "--", *self.mpirun(), *program]
+
+    def mpirun(self) -> list[str]:
+        """Open MPI 5's own command line."""
+        command = ["mpirun", "--host", ",".join(f"{host}:{self.each}" for host in self.hosts)]
+        command += [
+            "-np",
+            str(self.count or self.each * len(self.hosts)),
+            "--map-by",
+            "slot",
+            "--bind-to",
+            "none",
+            "--output",
+            "tag",
+        ]
+        command += ["--allow-run-as-root", "--oversubscribe", "--prtemca", "plm_ssh_no_tree_spawn", "1"]
+        if interface := interface_of(self.hosts[0]):
+            command += ["--mca", "btl_tcp_if_include", interface]
+        known, more = _options().parse_known_args(shlex.split(self.options))
+        return [*command, "-x", f"NCCL_DEBUG={known.NCCL_DEBUG}", *more]
 
 
 def _options() -> argparse.ArgumentParser:
@@ -183,7 +209,32 @@ def _seal(nonce: str, text: str) -> str:
     return hmac.new(key.encode(), f"{nonce} {text}".encode(), "sha256").hexdigest()
 
 
+# -- the SDK's own driver (v3) --------------------------------------------------------------------------------------------
+
+
+def driver() -> int:
+    """What sm_drivers/distributed_drivers/mpi_driver.py does: the launch that SM_DISTRIBUTED_CONFIG describes, here and now."""
+    config, hosts = json.loads(os.environ["SM_DISTRIBUTED_CONFIG"]), json.loads(os.environ["SM_HOSTS"])
+    each = int(config.get("process_count_per_node") or 0) or int(os.environ.get("SM_NUM_GPUS") or 0) or 1
+    arguments = []
+    for name, value in json.loads(os.environ["SM_HPS"]).items():
+        value = read_value(value)
+        arguments += [f"--{name}", value if isinstance(value, str) else json.dumps(value)]
+    program = [sys.executable, os.environ["SM_ENTRY_SCRIPT"], *arguments]
+    command = Launch(hosts, os.environ["SM_CURRENT_HOST"], each, 0, shlex.join(config.get("mpi_additional_options") or [])).command(
+        program
+    )
+    port = {"MASTER_ADDR": hosts[0], "MASTER_PORT": str(master_port())}
+    print(f"Executing command: {' '.join(command)}", flush=True)
+    code, tail = run(command, {**os.environ, **port, "PRTE_MCA_plm_ssh_agent": AGENT}, Path.cwd())
+    if code:
+        tell_failure(str(ProgramError("ExecuteUserScriptError", code, last_words(tail), command)))
+    return code
+
+
 def main(words: list[str]) -> int:
+    if words[0] == "driver":
+        return driver()
     if words[0] == "serve":
         return serve()
     if words[0] == "call":
