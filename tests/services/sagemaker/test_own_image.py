@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +37,15 @@ COPY train.py /app/train.py
 RUN echo built here > /built.txt
 ENTRYPOINT ["python3", "/app/train.py"]
 """
+ALONE = (
+    "import os; assert 'AWS_SECRET_ACCESS_KEY' not in os.environ; "
+    "names = [line.split(':')[0].strip() for line in open('/proc/net/dev') if ':' in line]; assert names == ['lo'], names"
+)
 PULL = {"Effect": "Allow", "Action": ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"], "Resource": "*"}
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The image as a file, built where no registry is."""
     folder = tmp_path_factory.mktemp("image")
     (folder / "Dockerfile").write_text(DOCKERFILE.replace("ENTRYPOINT", "ENV COLOUR=blue\nWORKDIR /work\nENTRYPOINT"))
@@ -53,7 +56,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
     said: list[str] = []
     assert images.build(nowhere, folder, ["app:v1"], output=folder / "app.tar", say=said.append) == 0
-    yield folder / "app.tar"
+    return folder / "app.tar"
 
 
 @pytest.fixture
@@ -176,3 +179,33 @@ def test_built_images_come_back_from_the_registry(lab: Lab, uri: str, built: Pat
         return read_archive(path, tmp_path / name)
 
     assert of(tmp_path / "back.tar", "a").manifest_bytes() == of(built, "b").manifest_bytes()
+
+
+def test_own_image_runs_on_several_hosts(lab: Lab, uri: str) -> None:
+    entry = {
+        "ContainerEntrypoint": ["/bin/sh", "-c"],
+        "ContainerArguments": [
+            "hostname; test ! -e /mine && echo x > /mine; cp /opt/ml/input/config/resourceconfig.json /opt/ml/model/$(hostname)"
+        ],
+    }
+    several = {"InstanceType": "ml.m5.large", "InstanceCount": 2, "VolumeSizeInGB": 5}
+    lab.start("several", algorithm={"TrainingImage": uri, **entry}, ResourceConfig=several)
+    assert lab.wait("several")["TrainingJobStatus"] == "Completed", lab.lines("several")
+    assert sorted(lab.members("out/several/output/model.tar.gz")) == ["algo-1", "algo-2"]
+
+
+def test_own_image_without_a_network_has_no_keys(lab: Lab, uri: str) -> None:
+    entry = {"ContainerEntrypoint": ["python3", "-c"], "ContainerArguments": [ALONE]}
+    lab.start("alone", algorithm={"TrainingImage": uri, **entry}, EnableNetworkIsolation=True)
+    assert lab.wait("alone")["TrainingJobStatus"] == "Completed", lab.lines("alone")
+
+
+def test_an_image_of_another_user_runs_as_them(lab: Lab, uri: str, built: Path, tmp_path: Path) -> None:
+    with (tmp_path / "Dockerfile").open("w") as file:
+        file.write("FROM app:v1\nUSER 1001:1002\nWORKDIR /home/them\n")
+    aws = lab.aws
+    target = images.Target(aws.endpoint, aws.region, aws.access_key_id, aws.secret, None)
+    assert images.build(lambda: target, tmp_path, ["them:v1"], say=lambda _line: None) == 0
+    entry = {"ContainerEntrypoint": ["/bin/sh", "-c"], "ContainerArguments": ["id -u; id -g; pwd; echo ok > file; cat file"]}
+    assert train(lab, uri.replace("/app", "/them"), "them", entry)["TrainingJobStatus"] == "Completed", lab.lines("them")
+    assert lab.lines("them")[-4:] == ["1001", "1002", "/home/them", "ok"]
