@@ -40,6 +40,7 @@ from pilvi_algorithms.kit.table import Unreadable, json_instances
 
 NAME = "IPInsights"
 HYPERPARAMETERS = (
+    integer("feature_dim", 1),  # the SDK sends it; a row is always entity and address
     integer("num_entity_vectors", 1, 250_000_000, required=True),
     integer("vector_dim", 1, 4096, required=True),
     integer("batch_metrics_publish_interval", 1, default=1000),

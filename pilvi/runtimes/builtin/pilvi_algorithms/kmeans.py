@@ -23,6 +23,7 @@ from pilvi_algorithms.kit import (
     Run,
     Table,
     choice,
+    flag,
     integer,
     json_value,
     real,
@@ -45,6 +46,7 @@ HYPERPARAMETERS = (
     integer("local_lloyd_num_trials", 1, auto=True),
     real("local_lloyd_tol", 0, default=0.0001),
     integer("mini_batch_size", 1, default=5000),
+    flag("force_dense", default=True),  # the SDK sends it; rows are dense here anyway
 )
 CHANNELS = tuple(ChannelRule(name, name == "train", (RECORDIO, CSV)) for name in ("train", "test"))
 MODEL = "model_algo-1"

@@ -24,6 +24,7 @@ NAME = "AWS/RandomCutForest"
 HYPERPARAMETERS = (
     integer("feature_dim", 1, 10_000, required=True),
     json_value("eval_metrics", default=["accuracy", "precision_recall_fscore"]),
+    integer("mini_batch_size", 1),  # the SDK sends it; samples are drawn from all rows at once
     integer("num_samples_per_tree", 1, 2048, default=256),
     integer("num_trees", 50, 1000, default=100),
 )
