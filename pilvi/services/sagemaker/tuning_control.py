@@ -13,6 +13,7 @@ import logging
 import math
 import threading
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilvi.core.errors import AlreadyExists, Conflict, NotFound, PilviError
@@ -43,6 +44,9 @@ _PATIENCE_S = 2.0
 """The longest time without a look: limits of time are kept to within it."""
 _CLOSE_S = 10.0
 _NOTHING = "No training job of the hyperparameter tuning job reported the objective metric."
+
+Told = tuple[datetime, float]
+"""A value of the objective, and when."""
 
 _making = threading.Lock()
 
@@ -126,6 +130,8 @@ class Tuner:
         }
         self._jobs: dict[int, str] = {}
         """Of trials that run: the job's id."""
+        self._told: dict[int, list[Told]] = {}
+        """Of trials that run: their whole objective, longer than a job's record keeps."""
         self._ending: set[int] = set()
         """Trials that were told to end before their time."""
 
@@ -158,11 +164,18 @@ class Tuner:
             if not now.is_live:
                 ended.append(self._ctx.records(NOUN).replacement(key(self._name, now.number), to_record(self._kept(now))))
                 self._jobs.pop(now.number, None)
+                self._told.pop(now.number, None)
         if ended:
             self._ctx.write(*ended)
 
     def _seen(self, trial: Trial) -> Trial:
-        return seen(self._ctx, trial, self._objectives[trial.definition], self._jobs, trial.number in self._ending)
+        now = seen(self._ctx, trial, self._objectives[trial.definition], self._jobs, trial.number in self._ending)
+        if not self._is_history_needed or (id := self._jobs.get(trial.number)) is None:
+            return now
+        self._told[trial.number] = told = joined(
+            self._told.get(trial.number, []), told_by(self._ctx, id, self._objectives[trial.definition].metric)
+        )
+        return _with(now, points=[value for _, value in told])
 
     def _kept(self, trial: Trial) -> Trial:
         """As it is written down: without the history where nobody will ask for it."""
@@ -289,14 +302,27 @@ def seen(ctx: Context, trial: Trial, objective: Objective, jobs: dict[int, str],
         started=job.get("started"),
         ended=job.get("ended"),
         reason=failure_reason(job),
-        points=points_of(ctx, jobs[trial.number], objective.metric),
+        points=[value for _, value in told_by(ctx, jobs[trial.number], objective.metric)],
         is_stopped_early=is_stopped_early,
     )
 
 
-def points_of(ctx: Context, id: str, metric: str) -> list[float]:
-    """Every value of the objective that the job has told, as far as they are kept."""
-    return [point["Value"] for point in ctx.jobs.points(id) if point["MetricName"] == metric and math.isfinite(point["Value"])]
+def told_by(ctx: Context, id: str, metric: str) -> list[Told]:
+    """Every value of the objective that the job has told, as far as its record keeps them."""
+    points = ctx.jobs.points(id)
+    return [
+        (point["Timestamp"], point["Value"]) for point in points if point["MetricName"] == metric and math.isfinite(point["Value"])
+    ]
+
+
+def joined(before: list[Told], now: list[Told]) -> list[Told]:
+    """The whole history: what was known, and what is new of a window that moves on along it."""
+    if not before or now[:1] == before[:1]:
+        return now
+    for shared in range(min(len(before), len(now)), 0, -1):
+        if before[-shared:] == now[:shared]:
+            return before + now[shared:]
+    return before + now
 
 
 def shortened(trial: Trial) -> Trial:

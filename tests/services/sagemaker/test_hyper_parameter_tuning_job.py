@@ -363,6 +363,7 @@ def test_create_hyper_parameter_tuning_job_on_spot_capacity(tuning: Tuning, serv
     program = """
 import os, time
 if os.path.exists('/opt/ml/checkpoints/seen'):
+    time.sleep(1.5)
     print('loss=0.5')
 else:
     open('/opt/ml/checkpoints/seen', 'w').write('1')

@@ -12,6 +12,7 @@ import pytest
 from pilvi.core.errors import Invalid
 from pilvi.services.sagemaker import tuning_model
 from pilvi.services.sagemaker.tuning_choice import Known, Prior, Search, choose, definition_of, drawn
+from pilvi.services.sagemaker.tuning_control import joined
 from pilvi.services.sagemaker.tuning_model import standardized
 from pilvi.services.sagemaker.tuning_range import Range
 from pilvi.services.sagemaker.tuning_rule import (
@@ -73,6 +74,16 @@ def test_hyperband_ends_what_goes_beyond_the_most_epochs() -> None:
 def test_hyperband_gives_each_bracket_its_share() -> None:
     brackets = [Hyperband(1, 27).bracket(number) for number in range(1, 41)]
     assert [brackets.count(bracket) for bracket in range(4)] == [27, 9, 3, 1]
+
+
+def test_histories_join_though_only_their_end_is_kept() -> None:
+    whole = [(START + timedelta(seconds=number // 2), 1.0) for number in range(2000)]
+    found: list[tuple[datetime, float]] = []
+    for end in range(0, 2001, 100):
+        found = joined(found, whole[:end][-500:])
+    assert len(found) == 2000
+    assert joined(found[:3], []) == found[:3]
+    assert joined(found[:3], found[1000:1002]) == [*found[:3], *found[1000:1002]]
 
 
 # -- completion ------------------------------------------------------------------------------------------------------------
