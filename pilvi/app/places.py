@@ -28,7 +28,15 @@ def _ray(config: Config, where: str) -> Compute:
 def _kubernetes(config: Config, where: str) -> Compute:
     from pilvi.compute.kubernetes import kubernetes_compute
 
+    if config.host in ("127.0.0.1", "localhost", "::1"):
+        raise Invalid("--compute kubernetes: pods reach this server over the network; give it an address with --host.")
     return kubernetes_compute(where, config.data_dir)
 
 
-PLACES: dict[str, Callable[[Config, str], Compute]] = {"ray": _ray, "kubernetes": _kubernetes}
+def _slurm(config: Config, where: str) -> Compute:
+    from pilvi.compute.slurm import SlurmCompute
+
+    return SlurmCompute(where, config.isolation, (config.data_dir,), config.data_dir)
+
+
+PLACES: dict[str, Callable[[Config, str], Compute]] = {"ray": _ray, "kubernetes": _kubernetes, "slurm": _slurm}

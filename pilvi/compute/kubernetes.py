@@ -25,6 +25,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from pilvi.compute import Bind, Exit, Node, ProcessSpec
+from pilvi.compute.machine import own_address
 from pilvi.core.errors import Invalid, NotFound, Unavailable
 
 log = logging.getLogger("pilvi.compute")
@@ -36,17 +37,23 @@ _SIGN_S = 30.0
 _LOOK_S = 0.5
 _MEMORY_CODE = 137
 _LIFE = f"""
+program=
+trap 'asked=1; [ -z "$program" ] || kill -TERM -$program 2>/dev/null' TERM
 setsid "$@" &
 program=$!
-trap 'kill -TERM -$program 2>/dev/null' TERM
+[ -z "$asked" ] || kill -TERM $program
 ( while sleep 20; do
     [ -n "$(find {_ALIVE}/alive -mmin -3 2>/dev/null)" ] || kill -KILL -1
   done ) &
 while :; do
   wait $program
   code=$?
-  kill -0 $program 2>/dev/null || exit $code
+  kill -0 $program 2>/dev/null || break
 done
+wait $program 2>/dev/null
+again=$?
+[ $again = 127 ] || code=$again
+exit $code
 """
 """The pod's first process: passes on SIGTERM, ends all when the server's sign of life grows old, tells the program's exit status."""
 
@@ -60,17 +67,23 @@ class Place:
     claim: str = ""
     """The persistent volume claim that is the data directory; "" where nodes have the server's folders themselves."""
     node_selector: Mapping[str, str] | None = None
+    server: str = ""
+    """Where pods reach the server's machine."""
 
     @classmethod
     def parse(cls, text: str) -> Place:
-        """`NAMESPACE?image=...&claim=...&node=LABEL=VALUE`, all of it optional."""
+        """`NAMESPACE?image=...&claim=...&node=LABEL=VALUE&server=ADDRESS`, all of it optional."""
         namespace, _, query = text.partition("?")
         options = dict(parse_qsl(query, keep_blank_values=True))
-        if unknown := options.keys() - {"image", "claim", "node"}:
-            raise Invalid(f"--compute kubernetes knows image, claim and node, not {', '.join(sorted(unknown))}.")
+        if unknown := options.keys() - {"image", "claim", "node", "server"}:
+            raise Invalid(f"--compute kubernetes knows image, claim, node and server, not {', '.join(sorted(unknown))}.")
         label, _, value = options.get("node", "").partition("=")
         return cls(
-            namespace or "default", options.get("image") or IMAGE, options.get("claim", ""), {label: value} if label else None
+            namespace or "default",
+            options.get("image") or IMAGE,
+            options.get("claim", ""),
+            {label: value} if label else None,
+            options.get("server") or own_address(),
         )
 
 
@@ -114,7 +127,7 @@ def pod_manifest(name: str, spec: ProcessSpec, place: Place, data_dir: Path, ser
                 "image": place.image,
                 "command": ["/bin/sh", "-c", _LIFE, "pilvi", *spec.command],
                 "workingDir": spec.cwd,
-                "env": [{"name": key, "value": value} for key, value in spec.env.items()],
+                "env": [{"name": key, "value": _from_there(value, place.server)} for key, value in spec.env.items()],
                 "resources": _resources(spec),
                 "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
                 "volumeMounts": [*mounts, {"name": "shm", "mountPath": "/dev/shm"}],
@@ -135,6 +148,11 @@ def pod_manifest(name: str, spec: ProcessSpec, place: Place, data_dir: Path, ser
         "metadata": {"name": name, "namespace": place.namespace, "labels": _labels(server, group)},
         "spec": pod,
     }
+
+
+def _from_there(text: str, server: str) -> str:
+    """In a pod, the loopback address is not this machine's."""
+    return text.replace("//127.0.0.1:", f"//{server}:") if server else text
 
 
 def service_manifest(group: str, place: Place, server: str) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import pytest
 
 from pilvi.compute import Bind, Compute, Exit, Process, ProcessSpec
 from pilvi.compute.kubernetes import KubernetesCompute, Place, end_of, group_of, pod_manifest, service_manifest, why_pending
+from pilvi.compute.machine import own_address
 from pilvi.compute.process import ProcessCompute
 from pilvi.core.errors import Invalid, NotFound, Unavailable
 from pilvi.testing.contracts import compute as promises
@@ -287,13 +288,21 @@ def test_hosts_of_a_job_find_each_other_by_a_service(compute: KubernetesCompute,
     assert kubelet.services == []
 
 
+def test_pods_are_led_to_the_server() -> None:
+    spec = replace(SPEC, env={"AWS_ENDPOINT_URL": "http://127.0.0.1:4566"})
+    pod = pod_manifest("p", spec, Place(server="10.0.0.5"), Path("/data"), "me")
+    assert pod["spec"]["containers"][0]["env"] == [{"name": "AWS_ENDPOINT_URL", "value": "http://10.0.0.5:4566"}]
+
+
 def test_what_a_pod_cannot_give_is_refused() -> None:
     with pytest.raises(Unavailable, match="network isolation"):
         pod_manifest("p", replace(SPEC, network=False), Place(), Path("/data"), "me")
 
 
 def test_place_is_parsed() -> None:
-    assert Place.parse("") == Place()
-    assert Place.parse("ml?claim=c&image=reg/img:1&node=pool=gpu") == Place("ml", "reg/img:1", "c", {"pool": "gpu"})
+    assert Place.parse("") == Place(server=own_address())
+    assert Place.parse("ml?claim=c&image=reg/img:1&node=pool=gpu&server=10.0.0.5") == Place(
+        "ml", "reg/img:1", "c", {"pool": "gpu"}, "10.0.0.5"
+    )
     with pytest.raises(Invalid):
         Place.parse("ml?volume=x")
