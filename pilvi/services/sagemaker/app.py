@@ -10,7 +10,7 @@ from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record
 from pilvi.services.sagemaker.notebook_check import check_role
 from pilvi.services.sagemaker.space import APP_TYPES
-from pilvi.services.sagemaker.studio_check import check_settings, find_domain, find_space, missing, role_for, taken
+from pilvi.services.sagemaker.studio_check import check_settings, default_spec, find_domain, find_space, missing, role_for, taken
 from pilvi.services.sagemaker.studio_fleet import app_key, place_of, studio_of
 from pilvi.services.sagemaker.studio_listing import page_of
 from pilvi.services.sagemaker.tag import tagging
@@ -42,8 +42,7 @@ def create_app(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     check_settings(ctx, {"ResourceSpec": req.get("ResourceSpec")}, arn)
     role = role_for(ctx, space)
     check_role(ctx, role, arn)
-    settings = space["SpaceSettings"].get(f"{req['AppType']}AppSettings") or {}
-    chosen = {**(settings.get("DefaultResourceSpec") or {}), **(req.get("ResourceSpec") or {})}
+    chosen = {**default_spec(ctx, space, f"{req['AppType']}AppSettings"), **(req.get("ResourceSpec") or {})}
     record = {
         **{name: req[name] for name in ("DomainId", "AppType", "AppName", "RecoveryMode") if req.get(name) is not None},
         "SpaceName": space["SpaceName"],

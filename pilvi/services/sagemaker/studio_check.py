@@ -87,6 +87,20 @@ def role_for(ctx: Context, space: Record) -> str:
     return str(found)
 
 
+def default_spec(ctx: Context, space: Record, member: str) -> dict[str, Any]:
+    """The resources that apps of a space have when they name none: the space's, its owner's, the domain's."""
+    domain = find_domain(ctx, space["DomainId"])
+    if (space.get("SpaceSharingSettings") or {}).get("SharingType") == "Shared":
+        above = [domain.get("DefaultSpaceSettings")]
+    else:
+        owner = find_user(ctx, space["DomainId"], space["OwnershipSettings"]["OwnerUserProfileName"])
+        above = [domain.get("DefaultUserSettings"), owner.get("UserSettings")]
+    found: dict[str, Any] = {}
+    for settings in (*above, space["SpaceSettings"]):
+        found |= ((settings or {}).get(member) or {}).get("DefaultResourceSpec") or {}
+    return found
+
+
 def check_network(ctx: Context, req: Mapping[str, Any]) -> None:
     """Subnets, where they are named, are there and in the network that is named."""
     if not (subnets := req.get("SubnetIds")):

@@ -198,6 +198,11 @@ def test_an_app_without_its_environment_has_failed(tmp_path: Path) -> None:
             sagemaker.create_app(**where)
             eventually(lambda where=where: sagemaker.describe_app(**where)["Status"] == "Failed")  # type: ignore[misc]
             assert "pilvi runtimes install notebook" in sagemaker.describe_app(**where)["FailureReason"]
+        spec = {"JupyterLabAppSettings": {"DefaultResourceSpec": {"InstanceType": "ml.m5.xlarge"}}}
+        sagemaker.update_user_profile(DomainId=studio.domain, UserProfileName="ada", UserSettings=spec)
+        sagemaker.create_app(**where)
+        assert sagemaker.describe_app(**where)["ResourceSpec"] == {"InstanceType": "ml.m5.xlarge"}, "as its owner has set"
+        eventually(lambda: sagemaker.describe_app(**where)["Status"] == "Failed")
         pages = sagemaker.get_paginator("list_apps").paginate(PaginationConfig={"PageSize": 2})
         assert [[app["SpaceName"] for app in page["Apps"]] for page in pages] == [["work-0", "work-1"], ["work-2"]]
         assert len(sagemaker.list_apps(SpaceNameEquals="work-1")["Apps"]) == 1
