@@ -316,8 +316,9 @@ BUILTINS: Mapping[str, Builtin] = {
         "Object Detection",
         (
             Metric("validation:mAP", rf"{_HOST}epoch=\S+, validation mAP <score>=\((\S+)\)", "Maximize"),
-            _each_epoch("train:cross_entropy"),
-            _each_epoch("train:smooth_l1"),
+            Metric("train:cross_entropy", rf"{_HOST}epoch=\S+, batch=\S+ train cross_entropy <loss>=(\S+)"),
+            Metric("train:smooth_l1", rf"{_HOST}epoch=\S+, batch=\S+ train smooth_l1 <loss>=(\S+)"),
+            *_PROGRESS,
         ),
         (
             *_PICTURES,

@@ -165,6 +165,17 @@ def average_gradients(run: Any, network: nn.Module) -> None:
         at += grad.numel()
 
 
+def agreed_steps(run: Any, steps: int) -> int:
+    """Every host takes as many steps an epoch as the one with the fewest: a step needs all of them."""
+    found = run.cluster.gather(steps)
+    return int(run.cluster.broadcast(min(found) if found is not None else None))
+
+
+def agreed_score(run: Any, score: float) -> float:
+    """The hosts' mean, so that all of them stop early, or none."""
+    return float(run.cluster.sum(score)) / run.cluster.size
+
+
 def has_stopped(run: Any) -> bool:
     """Any host was told to stop: all stop after the same step."""
     return bool(run.cluster.sum(int(run.is_stopping)))

@@ -304,7 +304,7 @@ def _learn(run: Run, config: dict[str, Any], network: Network, found: list[Serie
     optimizer = torch.optim.Adam(network.parameters(), hp["learning_rate"])
     steps, horizon = config["context_length"] + config["prediction_length"], config["prediction_length"]
     sizes = np.array([max(len(one) - horizon, 1) for one in found], np.float64)
-    batches = max(_LEAST_BATCHES, math.ceil(sizes.sum() / horizon / hp["mini_batch_size"]))
+    batches = deep.agreed_steps(run, max(_LEAST_BATCHES, math.ceil(sizes.sum() / horizon / hp["mini_batch_size"])))
     checkpoints = deep.Checkpoints(run.checkpoint_dir)
     first, _ = checkpoints.restore(network, optimizer)
     best, waited, kept = math.inf, 0, copy.deepcopy(network.state_dict())
@@ -325,7 +325,7 @@ def _learn(run: Run, config: dict[str, Any], network: Network, found: list[Serie
             nn.utils.clip_grad_norm_(network.parameters(), 10.0)
             optimizer.step()
             told.append(float(loss.detach()))
-        mean = run.cluster.sum(float(np.mean(told))) / run.cluster.size
+        mean = deep.agreed_score(run, float(np.mean(told)))
         report.quality("train", "loss", mean, epoch=epoch)
         report.throughput(batches * hp["mini_batch_size"], time.time() - begun)
         report.progress((epoch + 1) / hp["epochs"])

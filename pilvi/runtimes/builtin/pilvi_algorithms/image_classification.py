@@ -198,7 +198,7 @@ def _learn(run: Run, config: dict[str, Any], network: Classifier, found: list[Pi
             report.progress((epoch + 1) / hp["epochs"])
             if run.cluster.is_leader and (epoch + 1) % (hp["checkpoint_frequency"] or 1) == 0:
                 checkpoints.save(epoch, network, optimizer, best=max(stopper.best, score))
-            if stopper.is_over(epoch, score):
+            if stopper.is_over(epoch, deep.agreed_score(run, score)):
                 report.say(f"Early stopping after epoch {epoch}: validation accuracy has not improved.")
                 break
             if deep.has_stopped(run):
@@ -232,7 +232,8 @@ def _one_epoch(
     vision.train_mode(network, network.backbone, config["backbone"] == vision.PRETRAINED)
     losses, guesses, truths = [], [], []
     is_half = hp["precision_dtype"] == "float16" and device.type == "cuda"
-    for start in range(0, len(found) - size + 1, size):
+    for step in range(deep.agreed_steps(run, len(found) // size)):
+        start = step * size
         batch = [found[number] for number in order[start : start + size]]
         rng = random.Random(f"{epoch}-{start}")
         seeds = [(picture, rng.random()) for picture in batch]

@@ -169,12 +169,14 @@ def _learn(run: Run, network: Network, found: Any, held_out: Any) -> None:
     optimizer = deep.optimizer_for(hp["optimizer"], network.parameters(), hp["learning_rate"], weight_decay=hp["weight_decay"])
     count = max(1, round(found.shape[0] * hp["sub_sample"]))
     size = min(hp["mini_batch_size"], count)
+    steps = deep.agreed_steps(run, count // size)
     best, waited = math.inf, 0
     for epoch in range(hp["epochs"]):
         begun, order = time.time(), np.random.default_rng(epoch).permutation(found.shape[0])[:count]
         network.train()
         told = []
-        for start in range(0, count - size + 1, size):
+        for step in range(steps):
+            start = step * size
             parts = network(_dense(found[order[start : start + size]]))
             loss = (parts[0] + parts[1]).mean()
             optimizer.zero_grad()
@@ -194,7 +196,7 @@ def _learn(run: Run, network: Network, found: Any, held_out: Any) -> None:
         report.progress((epoch + 1) / hp["epochs"])
         if not math.isfinite(score):
             raise ClientError("The loss is not a number any more: try a smaller learning_rate.")
-        score = run.cluster.sum(score) / run.cluster.size
+        score = deep.agreed_score(run, score)
         if best - score > hp["tolerance"] * abs(score):
             best, waited = score, 0
         else:

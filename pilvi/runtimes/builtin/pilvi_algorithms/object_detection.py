@@ -311,13 +311,15 @@ def _learn(run: Run, config: dict[str, Any], network: Detector, found: list[Pict
     )
     defaults = default_boxes(network, config["image_shape"])
     size = min(hp["mini_batch_size"], len(found))
+    steps_an_epoch = deep.agreed_steps(run, len(found) // size)
     with vision.pool() as pool:
         for epoch in range(first, hp["epochs"]):
             begun, order = time.time(), np.random.default_rng(epoch).permutation(len(found))
             deep.set_learning_rate(optimizer, deep.stepped_rate(hp["learning_rate"], hp["lr_scheduler_factor"], steps, epoch))
             vision.train_mode(network, network.backbone, config["backbone"] == vision.PRETRAINED)
             told = []
-            for start in range(0, len(found) - size + 1, size):
+            for step in range(steps_an_epoch):
+                start = step * size
                 rng = random.Random(f"{epoch}-{start}")
                 batch = [(found[number], rng.random()) for number in order[start : start + size]]
                 told.append(_step(run, network, optimizer, defaults, batch, config["image_shape"], pool))
@@ -331,7 +333,7 @@ def _learn(run: Run, config: dict[str, Any], network: Detector, found: list[Pict
             report.progress((epoch + 1) / hp["epochs"])
             if run.cluster.is_leader:
                 checkpoints.save(epoch, network, optimizer)
-            if stopper.is_over(epoch, score):
+            if stopper.is_over(epoch, deep.agreed_score(run, score)):
                 report.say("Early stopping: validation mAP has not improved.")
                 break
             if deep.has_stopped(run):

@@ -275,7 +275,7 @@ def _learn(run: Run, config: dict[str, Any], network: Segmenter, found: list[Pic
         hp["early_stopping_patience"], hp["early_stopping_tolerance"], hp["early_stopping_min_epochs"], hp["early_stopping"]
     )
     size = min(hp["mini_batch_size"], len(found))
-    batches, table, checked = len(found) // size, label_map(run, "train"), label_map(run, "validation")
+    batches, table, checked = deep.agreed_steps(run, len(found) // size), label_map(run, "train"), label_map(run, "validation")
     with vision.pool() as pool:
         for epoch in range(first, hp["epochs"]):
             begun, order, told = time.time(), np.random.default_rng(epoch).permutation(len(found)), []
@@ -297,7 +297,7 @@ def _learn(run: Run, config: dict[str, Any], network: Segmenter, found: list[Pic
             report.progress((epoch + 1) / hp["epochs"])
             if run.cluster.is_leader:
                 checkpoints.save(epoch, network, optimizer)
-            if stopper.is_over(epoch, overlap):
+            if stopper.is_over(epoch, deep.agreed_score(run, overlap)):
                 report.say("Early stopping: validation mIOU has not improved.")
                 break
             if deep.has_stopped(run):
