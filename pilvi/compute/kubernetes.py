@@ -43,7 +43,7 @@ setsid "$@" &
 program=$!
 [ -z "$asked" ] || kill -TERM $program
 ( while sleep 20; do
-    [ -n "$(find {_ALIVE}/alive -mmin -3 2>/dev/null)" ] || kill -KILL -1
+    [ -n "$(find {_ALIVE}/alive -mmin -3 2>/dev/null)" ] || kill -KILL -$program
   done ) &
 while :; do
   wait $program
@@ -55,7 +55,8 @@ again=$?
 [ $again = 127 ] || code=$again
 exit $code
 """
-"""The pod's first process: passes on SIGTERM, ends all when the server's sign of life grows old, tells the program's exit status."""
+"""The pod's first process, with which all others go: passes on SIGTERM, ends the program when the server's sign of life grows old, and
+tells the program's exit status. It signals nobody but the program's group: it must be harmless outside a pod too."""
 
 
 @dataclass(frozen=True, slots=True)
