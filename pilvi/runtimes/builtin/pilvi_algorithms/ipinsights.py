@@ -13,6 +13,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import itertools
 import json
 import time
 from collections.abc import Sequence
@@ -89,7 +90,7 @@ def new_model(hp: dict[str, Any], generator: Any) -> Model:
     sizes = [32, *[hidden] * hp["num_ip_encoder_layers"], width]
     layers = [
         (generator.normal(0, np.sqrt(2 / before), (before, after)).astype(np.float32), np.zeros(after, np.float32))
-        for before, after in zip(sizes, sizes[1:], strict=False)
+        for before, after in itertools.pairwise(sizes)
     ]
     entities = generator.standard_normal((hp["num_entity_vectors"], width), np.float32) * np.float32(0.5 / np.sqrt(width))
     return Model(entities, layers)
