@@ -12,15 +12,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pilvi.core.errors import AlreadyExists, ServiceError
+from pilvi.core.errors import AlreadyExists, Invalid, ServiceError
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record, one_page
 from pilvi.services.sagemaker.tag import tagging, untagging
 from pilvi.services.sagemaker.tuning_check import check_children, completed
-from pilvi.services.sagemaker.tuning_child import definitions_of, objectives_of
+from pilvi.services.sagemaker.tuning_child import definitions_of, objective_of, objectives_of
 from pilvi.services.sagemaker.tuning_control import RUNNING, STATUS, Place, control_of, seen
-from pilvi.services.sagemaker.tuning_rule import has_converged, in_order_of_end, not_improving
+from pilvi.services.sagemaker.tuning_rule import converged_at, not_improving
 from pilvi.services.sagemaker.tuning_trial import NOUN, Trial, best_of, counters, from_record, prefix, summary
 from pilvi.services.sagemaker.tuning_warm_start import TUNING_JOB, check_parents, missing, overall_best
 
@@ -106,7 +106,7 @@ def list_training_jobs_for_hyper_parameter_tuning_job(ctx: Context, req: Mapping
     if (wanted := req.get("StatusEquals")) is not None:
         trials = [trial for trial in trials if trial.status == wanted]
     trials.sort(key=lambda trial: _position(trial, by), reverse=req.get("SortOrder") == "Descending")
-    start = int(decode_token(req.get("NextToken")) or 0)
+    start = _start(req.get("NextToken"))
     end = start + (req.get("MaxResults") or 10)
     return {
         "TrainingJobSummaries": [_trial_summary(record, trial) for trial in trials[start:end]],
@@ -185,7 +185,7 @@ def described(ctx: Context, record: Record) -> Record:
     found["ConsumedResources"] = {"RuntimeInSeconds": int((ended - record["CreationTime"]).total_seconds())}
     found["TuningJobCompletionDetails"] = {
         "NumberOfTrainingJobsObjectiveNotImproving": not_improving(trials, objectives),
-        "ConvergenceDetectedTime": _converged_at(trials, record),
+        "ConvergenceDetectedTime": converged_at(trials, objectives),
     }
     times = (time for trial in trials for time in (trial.created, trial.ended) if time is not None)
     found["LastModifiedTime"] = max(record["LastModifiedTime"], *times, record["LastModifiedTime"])
@@ -203,18 +203,17 @@ def _rows_of(ctx: Context, record: Mapping[str, Any]) -> list[Any]:
     return rows
 
 
-def _converged_at(trials: list[Trial], record: Mapping[str, Any]) -> Any:
-    """When convergence was seen first."""
-    objectives, ended = objectives_of(record), in_order_of_end(trials)
-    if not has_converged(ended, objectives):
-        return None
-    first = next(count for count in range(1, len(ended) + 1) if has_converged(ended[:count], objectives))
-    return ended[first - 1].ended
-
-
 def _trial_summary(record: Mapping[str, Any], trial: Trial) -> Record:
-    definition = definitions_of(record)[trial.definition] if trial.definition < len(definitions_of(record)) else {}
-    return summary(trial, objectives_of(record)[trial.definition], definition.get("DefinitionName"))
+    # Of a parent's trial, too: a warm start has one definition, and so have its parents.
+    definition = definitions_of(record)[trial.definition]
+    return summary(trial, objective_of(record[f"{TUNING_JOB}Config"], definition), definition.get("DefinitionName"))
+
+
+def _start(token: str | None) -> int:
+    position = decode_token(token)
+    if position and not position.isdigit():
+        raise Invalid("Invalid NextToken.")
+    return int(position or 0)
 
 
 def _position(trial: Trial, by: str) -> tuple[Any, str]:

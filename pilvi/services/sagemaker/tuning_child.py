@@ -53,18 +53,19 @@ def searches_of(record: Mapping[str, Any]) -> tuple[Search, ...]:
 
 
 def objectives_of(record: Mapping[str, Any]) -> tuple[Objective, ...]:
-    return tuple(search.objective for search in searches_of(record))
+    config = record["HyperParameterTuningJobConfig"]
+    return tuple(objective_of(config, definition) for definition in definitions_of(record))
 
 
 def _search_of(config: Mapping[str, Any], definition: Mapping[str, Any]) -> Search:
     """Ranges and objective stand in the definition where there are several, else in the tuning job's configuration."""
-    objective = definition.get("TuningObjective") or config["HyperParameterTuningJobObjective"]
     ranges = definition.get("HyperParameterRanges") or config.get("ParameterRanges")
-    return Search(
-        ranges_of(ranges),
-        Objective(objective["MetricName"], objective["Type"] == "Maximize"),
-        definition.get("StaticHyperParameters") or {},
-    )
+    return Search(ranges_of(ranges), objective_of(config, definition), definition.get("StaticHyperParameters") or {})
+
+
+def objective_of(config: Mapping[str, Any], definition: Mapping[str, Any]) -> Objective:
+    found = definition.get("TuningObjective") or config["HyperParameterTuningJobObjective"]
+    return Objective(found["MetricName"], found["Type"] == "Maximize")
 
 
 def training_request(name: str, definition: Mapping[str, Any], search: Search, values: Mapping[str, str]) -> Record:

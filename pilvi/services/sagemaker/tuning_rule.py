@@ -6,8 +6,9 @@ API reference, HyperbandStrategyConfig, TuningJobCompletionCriteria.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import accumulate
 from statistics import median
 from typing import Any
@@ -99,23 +100,26 @@ def hyperband_of(config: Mapping[str, Any]) -> Hyperband:
 
 def not_improving(trials: Sequence[Trial], objectives: Sequence[Objective]) -> int:
     """How many trials in a row, to the latest, have not bettered the best before them by more than 1 %."""
+    return next(reversed([count for _, count in _counted(trials, objectives)]), 0)
+
+
+def converged_at(trials: Sequence[Trial], objectives: Sequence[Objective]) -> datetime | None:
+    """When convergence was seen first."""
+    return next((trial.ended for trial, count in _counted(trials, objectives) if count >= CONVERGED_AFTER), None)
+
+
+def _counted(trials: Sequence[Trial], objectives: Sequence[Objective]) -> Iterator[tuple[Trial, int]]:
+    """Each trial with a result as it ended, and how many in a row had not bettered the best by then."""
     best: float | None = None
     count = 0
     for trial in in_order_of_end(trials):
         value = trial.result
         if value is None:
             continue
-        if best is None:
-            best = value
-            continue
-        is_better = objectives[trial.definition].is_better(value, best)
-        count = 0 if is_better and abs(value - best) > _IMPROVEMENT * abs(best) else count + 1
+        is_better = best is None or objectives[trial.definition].is_better(value, best)
+        count = 0 if best is None or (is_better and abs(value - best) > _IMPROVEMENT * abs(best)) else count + 1
         best = value if is_better else best
-    return count
-
-
-def has_converged(trials: Sequence[Trial], objectives: Sequence[Objective]) -> bool:
-    return not_improving(trials, objectives) >= CONVERGED_AFTER
+        yield trial, count
 
 
 def is_satisfied(criteria: Mapping[str, Any], trials: Sequence[Trial], objectives: Sequence[Objective], best: Trial | None) -> bool:
@@ -133,7 +137,7 @@ def is_satisfied(criteria: Mapping[str, Any], trials: Sequence[Trial], objective
     if most is not None and not_improving(trials, objectives) >= most:
         return True
     is_wanted = (criteria.get("ConvergenceDetected") or {}).get("CompleteOnConvergence") == "Enabled"
-    return is_wanted and has_converged(trials, objectives)
+    return is_wanted and converged_at(trials, objectives) is not None
 
 
 # Source: both texts as users of AWS report them.

@@ -616,6 +616,8 @@ def test_list_training_jobs_for_hyper_parameter_tuning_job_sorts_and_pages(tunin
     worst = tuning.children("sorted", SortBy="FinalObjectiveMetricValue", SortOrder="Descending", MaxResults=1)
     assert worst[0]["TunedHyperParameters"]["x"] == "0.9"
     assert [child["TunedHyperParameters"]["x"] for child in tuning.children("sorted", StatusEquals="Failed")] == ["word"]
+    ask = tuning.sagemaker.list_training_jobs_for_hyper_parameter_tuning_job
+    assert refusal(ask, HyperParameterTuningJobName="sorted", NextToken="MTp4") == ("ValidationException", "Invalid NextToken.")
     assert len(tuning.children("sorted", SortBy="Status")) == len(tuning.children("sorted", SortBy="CreationTime")) == 4
 
 

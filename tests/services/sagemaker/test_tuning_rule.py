@@ -18,7 +18,7 @@ from pilvi.services.sagemaker.tuning_range import Range
 from pilvi.services.sagemaker.tuning_rule import (
     CONVERGED_AFTER,
     Hyperband,
-    has_converged,
+    converged_at,
     is_satisfied,
     is_worse_than_median,
     not_improving,
@@ -108,7 +108,8 @@ def test_completion_criteria() -> None:
     assert is_satisfied(wanted, flat, [LOW], flat[0])
     assert not is_satisfied(wanted, flat[:-1], [LOW], flat[0])
     assert not is_satisfied({"ConvergenceDetected": {"CompleteOnConvergence": "Disabled"}}, flat, [LOW], flat[0])
-    assert has_converged(flat, [LOW])
+    assert converged_at(flat, [LOW]) == flat[-1].ended
+    assert converged_at(flat[:-1], [LOW]) is None
 
 
 def test_hopeless_after_five_failures() -> None:
