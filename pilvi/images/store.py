@@ -227,7 +227,7 @@ def copy_image(
     with changing(target):
         rows, tags = target.records("Image"), target.records("Tag")
         id, now = image_id(repository, image["digest"]), target.clock.now()
-        kept = rows.find(id) or {**image, "repository": repository, "tags": [], "pushed": now, "pulled": None}
+        kept = rows.find(id) or {**_unscanned(image), "repository": repository, "tags": [], "pushed": now, "pulled": None}
         changes: list[Change] = []
         if tag:
             pointer = tags.find(f"{repository} {tag}")
@@ -238,6 +238,11 @@ def copy_image(
             kept = {**kept, "tags": sorted({*kept["tags"], tag})}
             changes.append(Put(tags.table, f"{repository} {tag}", {"digest": image["digest"], "pushed": now}))
         target.write(*changes, Put(rows.table, id, kept))
+
+
+def _unscanned(image: Mapping[str, Any]) -> Record:
+    """A scan belongs to the place where it was made."""
+    return {name: value for name, value in image.items() if name not in ("scan", "findings")}
 
 
 def _lists_with(ctx: Context, repository: str, digest: str) -> list[str]:

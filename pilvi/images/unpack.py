@@ -38,7 +38,7 @@ class Tree:
 
     def add_layer(self, pieces: Iterable[Piece], diff_id: str = "") -> None:
         """Put one layer in. Invalid when it is no archive, or not the one the image's configuration names (diff_id)."""
-        plain = _Plain(iter(pieces))
+        plain = Plain(iter(pieces))
         added: set[str] = set()
         try:
             with tarfile.open(fileobj=plain, mode="r|", bufsize=tarfile.BLOCKSIZE * 64) as archive:  # type: ignore[call-overload]
@@ -122,7 +122,7 @@ class Tree:
                 _remove(Path(entry.path))
 
 
-class _Plain:
+class Plain:
     """A layer's archive, unpacked if it is compressed, as a file that is read once; remembers the digest of what was read."""
 
     def __init__(self, pieces: Iterator[Piece]) -> None:

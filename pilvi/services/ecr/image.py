@@ -14,7 +14,7 @@ from pilvi.services.ecr import errors, replication
 from pilvi.services.ecr.expiry import evaluate_if_due
 from pilvi.services.ecr.pull_through import fetched
 from pilvi.services.ecr.repository import Record, find_repository, in_registry, may_move
-from pilvi.services.ecr.scanning import status_after_push
+from pilvi.services.ecr.scanning import scan_after_push, scan_status
 
 ops = Operations()
 
@@ -40,7 +40,7 @@ def put_image(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         raise errors.bad_parameter("imageTag", "must satisfy regular expression '[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}'")
     if (wanted := req.get("imageDigest")) and wanted != manifest.digest:
         raise ServiceError("ImageDigestDoesNotMatchException", f"The image digest {wanted} is not that of the manifest.")
-    facts = {"pulled": None, "scan": status_after_push(repository)}
+    facts = {"pulled": None, "layers": [layer.digest for layer in manifest.layers]}
     try:
         image = store.put_image(ctx, name, manifest, data, tag, may_move=lambda tag: may_move(repository, tag), facts=facts)
     except store.SameImage:
@@ -52,6 +52,7 @@ def put_image(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     except store.ImagesMissing as error:
         raise errors.missing(ctx, "ReferencedImagesNotFoundException", "Images", name, error.fields["digests"]) from None
     replication.replicate(ctx, repository, image, tag)
+    scan_after_push(ctx, repository, image)
     return {"image": _image(ctx, image, tag)}
 
 
@@ -249,8 +250,14 @@ def _detail(ctx: Context, image: Mapping[str, Any]) -> Record:
         "artifactMediaType": image["artifactType"] or None,
         "lastRecordedPullTime": image.get("pulled"),
         "subjectManifestDigest": image["subject"] or None,
-        "imageScanStatus": image.get("scan"),
+        "imageScanStatus": scan_status(ctx, image),
+        "imageScanFindingsSummary": _summary(image),
     }
+
+
+def _summary(image: Mapping[str, Any]) -> Record | None:
+    found = image.get("findings")
+    return {name: value for name, value in found.items() if name != "findings"} if found else None
 
 
 def _sizes(ctx: Context, image: Mapping[str, Any]) -> list[int]:

@@ -195,25 +195,6 @@ def test_images_are_the_accounts_own(ecr, other_aws):
     assert code_of(raised) == "RepositoryNotFoundException"
 
 
-# -- scanning -------------------------------------------------------------------------------------------------------------
-
-
-def test_scanning_is_refused_with_the_reason(ecr):
-    ecr.put_image_scanning_configuration(repositoryName="app", imageScanningConfiguration={"scanOnPush": True})
-    push(ecr, "app", image_of("one"), "v1")
-    with pytest.raises(ClientError, match="no vulnerability advisories") as raised:
-        ecr.start_image_scan(repositoryName="app", imageId={"imageTag": "v1"})
-    assert code_of(raised) == "ValidationException"
-    told = ecr.describe_image_scan_findings(repositoryName="app", imageId={"imageTag": "v1"})
-    assert told["imageScanStatus"]["status"] == "FAILED"
-    assert "imageScanFindings" not in told
-    ecr.put_image_scanning_configuration(repositoryName="app", imageScanningConfiguration={"scanOnPush": False})
-    push(ecr, "app", image_of("two"), "v2")
-    with pytest.raises(ClientError) as raised:
-        ecr.describe_image_scan_findings(repositoryName="app", imageId={"imageTag": "v2"})
-    assert code_of(raised) == "ScanNotFoundException"
-
-
 def test_registry_scanning_configuration_is_kept(ecr):
     assert ecr.get_registry_scanning_configuration()["scanningConfiguration"] == {"scanType": "BASIC", "rules": []}
     rules = [{"scanFrequency": "SCAN_ON_PUSH", "repositoryFilters": [{"filter": "*", "filterType": "WILDCARD"}]}]
