@@ -174,3 +174,14 @@ def test_torch_launchers_need_torch(container: Container) -> None:
     container.code(train__py="")
     container.train()
     assert "this image has no PyTorch" in container.failure
+
+
+def test_mpi_without_mpirun_tells_ranks_their_places(container: Container) -> None:
+    asked = {"sagemaker_program": "show.py", "sagemaker_mpi_enabled": "true", "sagemaker_mpi_num_of_processes_per_host": "2"}
+    container.configure(asked)
+    container.code(
+        show__py="import os\nname = 'OMPI_COMM_WORLD_'\nos.write(1, f\"RANK {os.environ[name + 'RANK']} {os.environ[name + 'SIZE']}\\n\".encode())\n"
+    )
+    done = container.train(PATH="/usr/bin:/bin")
+    assert {"RANK 0 2", "RANK 1 2"} <= set(done.stdout.splitlines()), done.stdout
+    assert "This environment has no mpirun" in done.stdout
