@@ -204,6 +204,7 @@ class _Visit:
         wanted = self.query.get("mount", "")
         if is_digest(wanted) and await asyncio.to_thread(self._mount, wanted, self.query.get("from", "")):
             return self._created(wanted)
+        await asyncio.to_thread(layers.sweep_uploads, self.ctx)
         id = await asyncio.to_thread(layers.start_upload, self.ctx, self.repository)
         if "digest" in self.query:
             return await self._finish(id)

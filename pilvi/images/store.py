@@ -110,7 +110,7 @@ def put_image(
             **facts,
         }
         if tag:
-            image = {**image, "tags": sorted({*image["tags"], tag}), "pushed": now}
+            image = {**image, "tags": sorted({*image["tags"], tag})}
             changes.append(Put(tags.table, f"{repository} {tag}", {"digest": manifest.digest, "pushed": now}))
         ctx.write(*changes, Put(images.table, image_id(repository, manifest.digest), image))
     return image

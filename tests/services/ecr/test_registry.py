@@ -6,9 +6,12 @@ import base64
 import json
 import shutil
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from tests.services.ecr.conftest import INDEX, OCI, Wire, basic, digest, image_of, login, push
 
@@ -214,3 +217,27 @@ def test_skopeo_pushes_copies_and_pulls(ecr, aws, tmp_path: Path):
     denied = run(*copy, "--dest-creds", base64.b64decode(token).decode(), f"dir:{folder}", f"{there}/app:v2")
     assert denied.returncode != 0
     assert "403 (Forbidden)" in denied.stderr
+
+
+def test_signed_calls_to_v2_paths_are_their_services(aws):
+    with pytest.raises(ClientError) as raised:
+        aws.client("apigatewayv2").get_apis()
+    assert raised.value.response["Error"]["Code"] == "NotImplemented"
+
+
+def test_many_push_the_same_at_once(ecr, aws, server):
+    ecr.create_repository(repositoryName="other")
+    blobs = set(server.cloud.blobs.names())
+    images = [image_of("shared"), image_of("one"), image_of("two")]
+
+    def work(number: int) -> list[int]:
+        wire, repository = login(aws), ("app", "other")[number % 2]
+        return [wire.push(repository, image, f"{number}-{at}").status for at, image in enumerate(images)]
+
+    with ThreadPoolExecutor(6) as pool:
+        assert set(chain.from_iterable(pool.map(work, range(6)))) == {201}
+    assert len(set(server.cloud.blobs.names()) - blobs) == len({blob for image in images for blob in image.blobs})
+    for name in ("app", "other"):
+        assert len(ecr.list_images(repositoryName=name)["imageIds"]) == 9
+        ecr.delete_repository(repositoryName=name, force=True)
+    assert set(server.cloud.blobs.names()) == blobs
