@@ -78,6 +78,38 @@ def test_exception_is_the_failure_reason(lab: Any, source_archive: Callable[[Map
     assert lab.keys("out/broken") == []
 
 
+def test_train_may_be_named_as_the_entry_point(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
+    from tests.services.sagemaker.conftest import SKLEARN_IMAGE
+
+    code = lab.put("named/sourcedir.tar.gz", source_archive({"train.py": "print('named')\n"}))
+    algorithm = {"TrainingImage": SKLEARN_IMAGE, "TrainingInputMode": "File", "ContainerEntrypoint": ["train"]}
+    parameters = {"sagemaker_program": "train.py", "sagemaker_submit_directory": code}
+    lab.start("named", algorithm=algorithm, HyperParameters=parameters)
+    job = lab.wait("named")
+    assert job["TrainingJobStatus"] == "Completed", (job.get("FailureReason"), lab.lines("named"))
+    assert "named" in lab.lines("named")
+
+
+def test_a_source_that_is_no_archive_is_named(lab: Any) -> None:
+    start(lab, "no-archive", b"this is no archive", "train.py", {})
+    job = lab.wait("no-archive")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "is not a tar archive that can be unpacked" in job["FailureReason"]
+
+
+def test_a_source_that_is_gone_is_named(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
+    start(
+        lab,
+        "no-source",
+        source_archive({"train.py": ""}),
+        "train.py",
+        {"sagemaker_submit_directory": f"s3://{lab.bucket}/nowhere.tar.gz"},
+    )
+    job = lab.wait("no-source")
+    assert job["TrainingJobStatus"] == "Failed"
+    assert "An error occurred (NoSuchKey) when calling the GetObject operation" in job["FailureReason"]
+
+
 def test_lines_come_while_it_runs(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
     archive = source_archive({"train.py": 'import time\nprint("started")\ntime.sleep(600)\n'})
     start(lab, "long", archive, "train.py", {})
