@@ -44,10 +44,9 @@ class Clients:
         return self._written("ca-bundle.pem", system_certificates() + (self._folder / "ca.pem").read_text())
 
     def models(self) -> Path:
-        """A folder for AWS_DATA_PATH: STS of every Region is here, over TLS."""
+        """botocore's endpoints with STS of every Region here, over TLS; the SageMaker SDK reads it in ~/.aws/models and nowhere else."""
         endpoints = botocore.loaders.create_loader().load_data("endpoints")
-        self._written("models/endpoints.json", json.dumps(led_here(endpoints, f"localhost:{self._port}")))
-        return self._folder / "models"
+        return self._written("models/endpoints.json", json.dumps(led_here(endpoints, f"localhost:{self._port}")))
 
     def defaults(self, account: str, region: str) -> Path:
         """The SageMaker SDK's administrator defaults (JSON, which YAML readers read)."""
@@ -69,7 +68,7 @@ class Clients:
             "SAGEMAKER_ADMIN_CONFIG_OVERRIDE": str(self.defaults(account, region)),
         }
         if not proxy:
-            return {"AWS_ENDPOINT_URL": self._endpoint, "AWS_DATA_PATH": str(self.models()), **found}
+            return {"AWS_ENDPOINT_URL": self._endpoint, **found}
         return found | self._proxy(str(self.bundle()))
 
     def inside(self, account: str, region: str) -> ClientSide:

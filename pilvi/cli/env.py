@@ -24,11 +24,14 @@ def exports(data_dir: Path, *, proxy: bool = False) -> list[str]:
     """
     state = wait_ready(data_dir)
     account, key_id, secret = root_key(data_dir)
-    values = Clients(data_dir, str(state["endpoint"])).shell(account, str(state["region"]), proxy=proxy)
+    clients = Clients(data_dir, str(state["endpoint"]))
+    values = clients.shell(account, str(state["region"]), proxy=proxy)
     values |= {"AWS_ACCESS_KEY_ID": key_id, "AWS_SECRET_ACCESS_KEY": secret}
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
-    others = " AWS_ENDPOINT_URL AWS_DATA_PATH" if proxy else ""
-    return [*lines, f"unset AWS_SESSION_TOKEN AWS_PROFILE{others}"]
+    if proxy:
+        return [*lines, "unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL"]
+    hint = f"# The SageMaker SDK asks STS at AWS's own address: use --proxy, or once: cp {shlex.quote(str(clients.models()))} ~/.aws/models/"
+    return [*lines, "unset AWS_SESSION_TOKEN AWS_PROFILE", hint]
 
 
 def wait_ready(data_dir: Path) -> dict[str, object]:

@@ -98,6 +98,8 @@ RUNTIMES = {
     "mxnet-training": _script("mxnet", "mxnet", "mxnet"),
     "sagemaker-mxnet": _script("mxnet", "mxnet", "mxnet"),
     "sagemaker-base-python": Runtime(""),
+    # What @remote functions run in: the SDK that unpacks them has to be there.
+    **{f"sagemaker-base-python-{version}": Runtime("notebook") for version in ("38", "310", "311")},
     "sagemaker-spark-processing": Runtime("spark", ("smspark-submit",), support=SPARK, framework="pyspark"),
     **{name: _builtin(name) for name in _TABULAR},
     **{name: _builtin(name, "pytorch") for name in _DEEP},
