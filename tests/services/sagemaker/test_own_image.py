@@ -13,7 +13,8 @@ from botocore.exceptions import ClientError
 from pilvi.cli import images
 from pilvi.images.archive import read_archive
 from pilvi.images.build import Image
-from pilvi.testing.server import eventually
+from pilvi.testing.server import TestServer, eventually
+from tests.services.ecr.conftest import image_of, push
 from tests.services.sagemaker.conftest import Lab
 
 TRAIN = """\
@@ -209,3 +210,15 @@ def test_an_image_of_another_user_runs_as_them(lab: Lab, uri: str, built: Path, 
     entry = {"ContainerEntrypoint": ["/bin/sh", "-c"], "ContainerArguments": ["id -u; id -g; pwd; echo ok > file; cat file"]}
     assert train(lab, uri.replace("/app", "/them"), "them", entry)["TrainingJobStatus"] == "Completed", lab.lines("them")
     assert lab.lines("them")[-4:] == ["1001", "1002", "/home/them", "ok"]
+
+
+def test_a_machine_without_namespaces_says_so(tmp_path: Path) -> None:
+    with TestServer(tmp_path, isolation="none") as server:
+        lab = Lab(server.account("111122223333"))
+        lab.aws.client("ecr").create_repository(repositoryName="app")
+        push(lab.aws.client("ecr"), "app", image_of("one"), "v1")
+        document = {"Version": "2012-10-17", "Statement": [PULL]}
+        lab.aws.client("iam").put_role_policy(RoleName="Trainer", PolicyName="pull", PolicyDocument=json.dumps(document))
+        job = train(lab, "111122223333.dkr.ecr.us-east-1.amazonaws.com/app:v1", "refused")
+        assert job["TrainingJobStatus"] == "Failed"
+        assert job["FailureReason"] == "ClientError: This machine has no namespaces, so a container image cannot be run here."
