@@ -54,8 +54,7 @@ def source_of(resource: str) -> Source:
 
 
 def _training_job(ctx: Context, record: Record) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = training_job.describe_training_job(ctx, {"TrainingJobName": record["TrainingJobName"]})
-    return found
+    return training_job.described(record, ctx.jobs.get(record["_job"]))
 
 
 # Source: the shapes TrainingJob and HyperParameterTuningJobSearchEntity of the service model.

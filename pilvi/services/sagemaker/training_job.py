@@ -62,7 +62,11 @@ def describe_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         job and then sleeps for long, gets its first answer up to five seconds late: as soon as the job has ended.
     """
     record, job = KIND.find(ctx, req["TrainingJobName"])
-    job = settled(ctx, record, job)
+    return described(record, settled(ctx, record, job))
+
+
+def described(record: Record, job: Job) -> Record:
+    """The record with what its job says."""
     words = KIND.status(job)
     return {
         **record,
