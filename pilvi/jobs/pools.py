@@ -28,6 +28,8 @@ class Pool:
     key: str
     since: datetime
     timer: threading.Timer
+    is_over: bool = False
+    """Somebody has it or ends it; it goes from the list when that is written down."""
 
 
 class Pools:
@@ -65,20 +67,18 @@ class Pools:
     def claim(self, key: str, name: str) -> str | None:
         """The oldest pool of this kind, which from now on is the named job's; None when there is none."""
         with self._lock:
-            pool = next((pool for pool in self._pools.values() if pool.key == key), None)
+            pool = next((pool for pool in self._pools.values() if pool.key == key and not pool.is_over), None)
             if pool is None:
                 return None
-            del self._pools[pool.id]
-        pool.timer.cancel()
-        now = self._clock.now()
-        self._note(pool.id, lambda noted: {**noted, "ended": now, "by": name})
+            pool.is_over = True
+        self._finish(pool, by=name)
         return pool.id
 
     def change(self, id: str, seconds: int) -> bool:
         """Keep it for so long since it began; whether there was such a pool."""
         with self._lock:
             pool = self._pools.get(id)
-            if pool is None:
+            if pool is None or pool.is_over:
                 return False
             pool.timer.cancel()
             until = pool.since + timedelta(seconds=seconds)
@@ -94,18 +94,24 @@ class Pools:
     def end(self, id: str) -> None:
         """Its place is given back and its files go; nothing happens when it has ended already."""
         with self._lock:
-            pool = self._pools.pop(id, None)
-        if pool is None:
-            return
-        pool.timer.cancel()
-        now = self._clock.now()
-        self._note(id, lambda noted: {**noted, "ended": now})
+            pool = self._pools.get(id)
+            if pool is None or pool.is_over:
+                return
+            pool.is_over = True
+        self._finish(pool)
         self._let_go(id)
         remove_folder(self.folder(id))
 
     def end_all(self) -> None:
         for id in list(self._pools):
             self.end(id)
+
+    def _finish(self, pool: Pool, **facts: str) -> None:
+        pool.timer.cancel()
+        now = self._clock.now()
+        self._note(pool.id, lambda noted: {**noted, "ended": now, **facts})
+        with self._lock:
+            del self._pools[pool.id]
 
     def _timer(self, id: str, seconds: float) -> threading.Timer:
         timer = threading.Timer(seconds, self.end, (id,))

@@ -66,12 +66,13 @@ class Jobs:
 
     def get(self, id: str) -> dict[str, Any]:
         """The job's record as it stands (pilvi.jobs.record); NotFound when there is none."""
+        is_held = self._pools.holds(id)  # asked first: the end of a pool is written down before it is no longer held
         row = self._cloud.store.get(JOBS, id)
         if row is None:
             raise NotFound(f"Job {id} does not exist.")
         value = row.value
         if "pool" in value:
-            value["pool"]["is_held"] = self._pools.holds(id)
+            value["pool"]["is_held"] = is_held
         if (work := self._working.get(id)) is not None:
             return {**value, "metrics": work.latest_metrics()}
         reason = self._queue.reason(id) if Status(value["status"]) in WAITING else ""

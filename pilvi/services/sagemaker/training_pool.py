@@ -46,7 +46,7 @@ def warm_pool_status(record: Mapping[str, Any], job: Mapping[str, Any]) -> Recor
         return {"Status": "InUse"}
     if pool is None:
         return {"Status": "Terminated"}
-    if pool["is_held"]:
+    if pool["is_held"] and "ended" not in pool:
         return {"Status": "Available"}
     found: Record = {"Status": "Reused", "ReusedByJob": pool["by"]} if pool.get("by") else {"Status": "Terminated"}
     if ended := pool.get("ended"):

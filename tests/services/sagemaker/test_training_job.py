@@ -279,7 +279,7 @@ def test_stop_training_job_keeps_what_there_is(lab: Any) -> None:
 
 
 def test_stop_training_job_says_stopping_meanwhile(lab: Any) -> None:
-    lab.start("slow", "trap 'while [ ! -e /tmp/never ]; do sleep 0.1; done' TERM; echo ready; while :; do sleep 0.1; done")
+    lab.start("slow", "trap 'sleep 2; exit' TERM; echo ready; while :; do sleep 0.1; done")
     lab.wait_for_line("slow", "ready")
     lab.sagemaker.stop_training_job(TrainingJobName="slow")
     job = lab.describe("slow")

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from pilvi.testing.server import eventually
+import pytest
+
+from pilvi.testing.server import TestServer, eventually
 from tests.services.sagemaker.test_training_job import refusal
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
+    """A server whose machine nobody else uses: a pool gives way to whoever would have to wait."""
+    with TestServer(tmp_path_factory.mktemp("pools")) as running:
+        yield running
+
 
 CACHE = "/opt/ml/sagemaker/warmpoolcache"
 
