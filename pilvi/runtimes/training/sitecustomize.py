@@ -1,11 +1,17 @@
-"""Every interpreter of a job starts here. One kind is led elsewhere: the SDK's MPI driver (v3), which would talk to SSH servers.
+"""Every interpreter of a job starts here. Two are helped: the launchers of the SDK's third major, which take a machine for themselves.
 
-python .../distributed_drivers/mpi_driver.py  -->  python -m pilvi_mpi driver
+.../distributed_drivers/mpi_driver.py       talks to SSH servers    -->  python -m pilvi_mpi driver
+.../distributed_drivers/torchrun_driver.py  takes the port 7777     -->  a port of the job's own
 """
 
 import os
 import sys
 
-if "SM_DISTRIBUTED_CONFIG" in os.environ and sys.orig_argv[-1].endswith("distributed_drivers/mpi_driver.py"):
-    print("The hosts' MPI launch needs no SSH here: pilvi_mpi carries it out.", flush=True)
-    os.execv(sys.executable, [sys.executable, "-m", "pilvi_mpi", "driver"])
+if "SM_DISTRIBUTED_CONFIG" in os.environ:
+    if sys.orig_argv[-1].endswith("distributed_drivers/mpi_driver.py"):
+        print("The hosts' MPI launch needs no SSH here: pilvi_mpi carries it out.", flush=True)
+        os.execv(sys.executable, [sys.executable, "-m", "pilvi_mpi", "driver"])
+    if sys.orig_argv[-1].endswith("distributed_drivers/torchrun_driver.py"):
+        from pilvi_launch import master_port
+
+        os.environ["SM_MASTER_PORT"] = str(master_port())
