@@ -64,7 +64,8 @@ class RayEngine:
         """An agent on each living node, started when the node is first seen."""
         try:
             self._facts = {_name(facts): facts for facts in self._ray.nodes() if facts["Alive"]}
-        except self._ray.exceptions.RayError:
+        except (self._ray.exceptions.RayError, RuntimeError, OSError):
+            # The head is gone; its nodes are given up one by one as their agents answer no more.
             self._facts = {}
         for name in self._agents.keys() - self._facts.keys():
             del self._agents[name]

@@ -62,7 +62,7 @@ class Queue:
 
     def add(self, id: str, wishes: Wishes, until: float | None = None) -> None:
         """Stand at the end. until: when it is not worth waiting any more."""
-        nodes = tuple(self._nodes())
+        nodes = self._current_nodes()
         with self._lock:
             if self._is_closed:
                 return
@@ -149,6 +149,16 @@ class Queue:
             self._ending.clear()
 
     # -- private, all with the lock held but for the threads ----------------------------------------------------------
+
+    def _current_nodes(self) -> tuple[Node, ...]:
+        """Asked without the lock: an engine may take its time. The last known ones when it fails."""
+        try:
+            return tuple(self._nodes())
+        except Exception:
+            if self._placement is None:
+                raise
+            log.exception("the nodes could not be asked for")
+            return self._seen
 
     def _look(self, nodes: tuple[Node, ...]) -> Placement:
         if self._placement is None:
@@ -238,7 +248,7 @@ class Queue:
     def _watch(self) -> None:
         """While anybody waits: who has waited too long, and whether there are other nodes."""
         while not self._ending.wait(LOOK_S):
-            nodes = tuple(self._nodes())
+            nodes = self._current_nodes()
             with self._lock:
                 placement = self._look(nodes)
                 self._start(placement)

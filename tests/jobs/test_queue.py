@@ -129,6 +129,18 @@ def test_waiting_too_long_is_told_and_new_nodes_are_seen(runner: Runner, monkeyp
     eventually(lambda: runner.queue._clock is None)
 
 
+def test_nodes_that_cannot_be_asked_for_stay_as_they_were(runner: Runner, caplog: pytest.LogCaptureFixture) -> None:
+    runner.hold("a")
+
+    def fail() -> list[Node]:
+        raise RuntimeError("the engine is away")
+
+    runner.queue._nodes = fail
+    runner.hold("b")
+    eventually(lambda: runner.started == ["a", "b"])
+    assert "the nodes could not be asked for" in caplog.text
+
+
 def test_closed_queues_start_nobody_and_open_again(runner: Runner) -> None:
     for number in range(3):
         runner.hold(f"{number}")
