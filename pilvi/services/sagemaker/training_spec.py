@@ -181,6 +181,10 @@ def _outputs(req: Mapping[str, Any]) -> tuple[Output, ...]:
     if (board := req.get("TensorBoardOutputConfig")) is not None:
         uri = f"{board['S3OutputPath'].rstrip('/')}/{req['TrainingJobName']}/tensorboard-output"
         found.append(Output(_board_path(board), uri, after=(*kept, "Failed"), mode="continuous"))
+    # What the toolkit of script mode does when the SDK asks for it.
+    if (wanted := (req.get("HyperParameters") or {}).get("sagemaker_s3_output", "").strip('"')).startswith("s3://"):
+        uri = f"{wanted.rstrip('/')}/{req['TrainingJobName']}/output/intermediate"
+        found.append(Output("output/intermediate", uri, after=(*kept, "Failed"), mode="continuous"))
     return tuple(found)
 
 

@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from pilvi.testing.server import eventually
+
 pytestmark = pytest.mark.usefixtures("scikit_learn")
 
 TRAIN = """
@@ -108,6 +110,21 @@ def test_a_source_that_is_gone_is_named(lab: Any, source_archive: Callable[[Mapp
     job = lab.wait("no-source")
     assert job["TrainingJobStatus"] == "Failed"
     assert "An error occurred (NoSuchKey) when calling the GetObject operation" in job["FailureReason"]
+
+
+def test_intermediate_output_goes_to_s3_while_it_runs(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
+    script = (
+        "import os, time\n"
+        "open(os.path.join(os.environ['SM_OUTPUT_INTERMEDIATE_DIR'], 'half.txt'), 'w').write('half')\n"
+        "print('written', flush=True)\ntime.sleep(600)\n"
+    )
+    target = {"sagemaker_s3_output": f"s3://{lab.bucket}/between"}
+    start(lab, "between", source_archive({"train.py": script}), "train.py", target)
+    eventually(
+        lambda: lab.keys("between/between/output/intermediate/") == ["between/between/output/intermediate/half.txt"], within_s=60
+    )
+    lab.sagemaker.stop_training_job(TrainingJobName="between")
+    assert lab.wait("between")["TrainingJobStatus"] == "Stopped"
 
 
 def test_lines_come_while_it_runs(lab: Any, source_archive: Callable[[Mapping[str, str]], bytes]) -> None:
