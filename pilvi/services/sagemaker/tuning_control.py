@@ -9,6 +9,7 @@ more run than the limit allows. What the thread remembers are copies of those re
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
@@ -66,12 +67,17 @@ class Control:
         self._cloud = cloud
         self._tuners: dict[Place, Tuner] = {}
         self._threads: dict[Place, threading.Thread] = {}
+        self._again: set[Place] = set()
+        """Asked for while the thread of an earlier bearer of the name was about to end."""
         self._lock = threading.Lock()
 
     def run(self, place: Place) -> None:
         """Drive a tuning job whose record says InProgress or Stopping."""
         with self._lock:
-            if self.is_closed or place in self._threads:
+            if self.is_closed:
+                return
+            if place in self._threads:
+                self._again.add(place)
                 return
             thread = threading.Thread(target=self._drive, args=(place,), name="pilvi-tuning", daemon=True)
             self._threads[place] = thread
@@ -97,8 +103,9 @@ class Control:
 
     def _drive(self, place: Place) -> None:
         try:
-            self._tuners[place] = tuner = Tuner(self._cloud, self, place)
-            tuner.drive()
+            if self._cloud.rows(place.account, place.region, "sagemaker", TUNING_JOB).find(place.name) is not None:
+                self._tuners[place] = tuner = Tuner(self._cloud, self, place)
+                tuner.drive()
         except Exception:  # its record stays InProgress, and the next start takes it up again
             if not self.is_closed:
                 log.exception("the tuning job %s was lost by its thread", place.name)
@@ -106,6 +113,10 @@ class Control:
             with self._lock:
                 self._tuners.pop(place, None)
                 self._threads.pop(place, None)
+                is_wanted_again = place in self._again
+                self._again.discard(place)
+            if is_wanted_again:
+                self.run(place)
 
 
 class Tuner:
@@ -270,7 +281,8 @@ class Tuner:
         for trial in trials:
             self._ending.add(trial.number)
             if trial.number in self._jobs and trial.status != "Stopping":
-                self._ctx.jobs.stop(self._jobs[trial.number])
+                with contextlib.suppress(NotFound):  # it ended, and was deleted, since it was looked at
+                    self._ctx.jobs.stop(self._jobs[trial.number])
                 self._trials[trial.number] = self._seen(trial)
 
     def _finish(self, closing: Record) -> None:

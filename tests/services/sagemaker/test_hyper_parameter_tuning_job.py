@@ -650,6 +650,12 @@ def test_delete_hyper_parameter_tuning_job_leaves_the_training_jobs(tuning: Tuni
     tuning.sagemaker.stop_hyper_parameter_tuning_job(HyperParameterTuningJobName="running")
 
 
+def test_create_hyper_parameter_tuning_job_takes_a_name_that_has_just_become_free(tuning: Tuning) -> None:
+    for _ in range(5):
+        assert tuning.run("again", most=1)["HyperParameterTuningJobStatus"] == "Completed"
+        tuning.sagemaker.delete_hyper_parameter_tuning_job(HyperParameterTuningJobName="again")
+
+
 def test_a_tuning_job_remembers_deleted_training_jobs(tuning: Tuning) -> None:
     tuning.run("kept", most=2)
     before = tuning.children("kept")
