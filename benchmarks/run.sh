@@ -1,5 +1,6 @@
 #!/bin/sh
-# `make bench`: set up the peers in a venv of their own, then measure. Arguments go to bench.py (--quick, --only, --json).
+# `make bench`: set up the peers in a venv of their own, then measure. Arguments go to bench.py (--quick, --only, --json),
+# and leave out the jobs: how they start, tuning and XGBoost beside the same by hand.
 set -eu
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3.11}
@@ -29,4 +30,11 @@ else
     PILVI_PROGRAM=.venv/bin/pilvi
 fi
 export PILVI_PROGRAM
-exec .venv/bin/python benchmarks/bench.py "$@"
+.venv/bin/python benchmarks/bench.py "$@"
+if [ $# -gt 0 ]; then
+    exit 0
+fi
+for part in training tuning builtin_xgboost; do
+    echo
+    .venv/bin/python "benchmarks/$part.py" || echo "benchmarks/$part.py did not finish"
+done
