@@ -212,7 +212,10 @@ def set_up(hall: Hall, folder: Path) -> list[str]:
     hall.train("pooled", hall.training("exit 0", resources=pool))
     eventually(lambda: hall.job("pooled").get("WarmPoolStatus") == {"Status": "Available"})
     hall.train("pool-heir", hall.training(ENDLESS, resources=pool))
-    spot = {"EnableManagedSpotTraining": True, "StoppingCondition": {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 600}}
+    spot: dict[str, Any] = {
+        "EnableManagedSpotTraining": True,
+        "StoppingCondition": {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 600},
+    }
     hall.train("spot", hall.training(COUNT, CheckpointConfig={"S3Uri": "s3://hall/points"}, **spot))
     hall.train("plain", hall.scripted("train.py"))
     hall.train("own", hall.training(algorithm={"TrainingImage": uri}))
