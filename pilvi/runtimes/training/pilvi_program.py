@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import itertools
 import os
+import select
 import signal
 import subprocess
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -13,6 +16,8 @@ from pilvi_environment import OUTPUT
 
 TAIL_BYTES = 64 << 10
 OTHER_LINES = 3
+DRAIN_S, QUIET_S = 2.0, 0.2
+"""After a program's end: how long the rest of its words is read at most, and which silence is the end of them."""
 
 
 def run(command: list[str], env: dict[str, str], folder: Path) -> tuple[int, bytes]:
@@ -28,12 +33,35 @@ def run(command: list[str], env: dict[str, str], folder: Path) -> tuple[int, byt
     child = subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.PIPE)
     tail = b""
     assert child.stderr is not None
-    while piece := os.read(child.stderr.fileno(), 65536):
+    for piece in _pieces(child.pid, child.stderr.fileno()):
         os.write(2, piece)
         tail = (tail + piece)[-TAIL_BYTES:]
     code = child.wait()
     # A signal is told as shells tell it, and as AWS does: 137 for SIGKILL.
     return (code if code >= 0 else 128 - code), tail
+
+
+def _pieces(pid: int, said: int) -> Iterator[bytes]:
+    """What a program says until its end, whoever of its children lives on and keeps the pipe open.
+
+    Differs: AWS's toolkit waits for those children, so that a script that leaves one behind runs into MaxRuntimeInSeconds.
+    """
+    end = os.pidfd_open(pid)
+    until = None
+    try:
+        while until is None or (left := until - time.monotonic()) > 0:
+            waited = ([said, end], None) if until is None else ([said], min(QUIET_S, left))
+            ready, _, _ = select.select(waited[0], [], [], waited[1])
+            if said in ready:
+                if not (piece := os.read(said, 65536)):
+                    return
+                yield piece
+            elif until is not None:
+                return
+            if end in ready:
+                until = time.monotonic() + DRAIN_S
+    finally:
+        os.close(end)
 
 
 def last_words(tail: bytes) -> str:

@@ -11,6 +11,7 @@ import http.client
 import os
 import re
 import shutil
+import signal
 import ssl
 import tarfile
 import tempfile
@@ -21,6 +22,7 @@ from typing import IO
 
 _ENTRY = re.compile(r"[A-Za-z0-9._][A-Za-z0-9._+-]*(/[A-Za-z0-9._+-]+)*")
 _SPOOL_BYTES = 16 << 20
+_CRASHES = (signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV)
 
 
 class ClientError(Exception):
@@ -31,8 +33,17 @@ class ProgramError(ClientError):
     """A program of the customer's ended badly. The text is the toolkit's."""
 
     def __init__(self, kind: str, code: int, message: str, command: list[str]) -> None:
-        extra = '\nExtraInfo "OutOfMemory: Process killed by SIGKILL (signal 9)"' if code == 137 else ""
+        extra = f'\nExtraInfo "{told}"' if (told := _signal(code)) else ""
         super().__init__(f'{kind}:\nExitCode {code}\nErrorMessage "{message}"{extra}\nCommand "{" ".join(command)}"')
+
+
+def _signal(code: int) -> str:
+    """Which signal ended a program, from its status as shells tell it; '' when it ended by itself."""
+    if code == 137:
+        return "OutOfMemory: Process killed by SIGKILL (signal 9)"
+    number = code - 128
+    # SIGTERM is a stop that somebody asked for.
+    return f"Process killed by {signal.Signals(number).name} (signal {number})" if number in _CRASHES else ""
 
 
 def prepare(uri: str, program: str | None, code: Path) -> str:
@@ -157,7 +168,12 @@ def _unpack(file: IO[bytes], name: str, code: Path) -> None:
         with tarfile.open(fileobj=file, mode="r:*") as archive:
             archive.extractall(code, filter=_inside)
     except (tarfile.TarError, EOFError, OSError) as error:
-        raise ClientError(f"The source {name} is not a tar archive that can be unpacked: {error}") from error
+        # That no kind of compression was recognised takes five lines, and says only this.
+        why = "it is no tar archive, compressed or not" if "\n" in str(error) else str(error)
+        raise ClientError(
+            f"The source {name} is not a tar archive that can be unpacked: {why}. "
+            "Please make it with 'tar -czf sourcedir.tar.gz -C FOLDER .' and upload it again."
+        ) from error
 
 
 def _inside(member: tarfile.TarInfo, folder: str) -> tarfile.TarInfo | None:

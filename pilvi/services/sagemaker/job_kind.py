@@ -17,6 +17,10 @@ from pilvi.core.service import Context
 from pilvi.jobs import LIVE, Status
 from pilvi.services.sagemaker import job_list
 
+_NOT_FOUND = (
+    "A program was not found, or cannot be run here: the last lines of the job's log name it. Please check ContainerEntrypoint, "
+    "ContainerArguments and what is in the image."
+)
 Record = dict[str, Any]
 Job = Mapping[str, Any]
 
@@ -152,7 +156,7 @@ def _algorithm_error(job: Job, code: int) -> str:
         return "ClientError: The disk of the machine is full, and this job takes most of it. Please keep less data on it."
     if job.get("exit_reason") == "memory":
         return "ClientError: Please use an instance type with more memory, or reduce the size of job data processed on an instance."
-    text = job.get("failure_text") or ""
+    text = job.get("failure_text") or (_NOT_FOUND if code == 127 else "")
     # Built-in algorithms tell by exit code 2 that the user can mend it.
     if code == 2 and text.startswith("ClientError: "):
         return f"{text}, exit code: 2"

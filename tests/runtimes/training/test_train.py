@@ -6,6 +6,7 @@ import io
 import json
 import signal
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,24 @@ def test_a_killed_script_says_so(container: Container) -> None:
     container.train()
     assert "ExitCode 137" in container.failure
     assert "OutOfMemory: Process killed by SIGKILL (signal 9)" in container.failure
+
+
+def test_a_crashed_script_names_its_signal(container: Container) -> None:
+    container.configure({"sagemaker_program": "train.py"})
+    container.code(train__py="import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    assert container.train().returncode != 0
+    assert 'ExitCode 139\nErrorMessage ""\nExtraInfo "Process killed by SIGSEGV (signal 11)"' in container.failure
+
+
+def test_children_that_a_script_leaves_behind_do_not_keep_it(container: Container) -> None:
+    container.configure({"sagemaker_program": "train.py"})
+    # Its other outputs are the test's own pipes, which nobody but the sandbox closes.
+    child = "import os, time\nnull = os.open(os.devnull, 2)\nos.dup2(null, 1)\n"
+    container.code(train__py=f"{child}if os.fork() == 0:\n    time.sleep(20)\nos.write(2, b'all done\\n')\n")
+    began = time.monotonic()
+    done = container.train()
+    assert (done.returncode, time.monotonic() - began < 15) == (0, True)
+    assert "all done" in done.stderr
 
 
 def test_a_failure_of_the_scripts_own_words_stays(container: Container) -> None:
