@@ -44,6 +44,8 @@ _READ_BYTES = 256 << 10
 _TICK_S = 0.05
 _IDLE_TICK_S = 0.4
 _DRAIN_S = 2.0
+_MISSING = b"bwrap: execvp "
+"""So begins bubblewrap's line about a program that it could not start."""
 
 Isolation = Literal["auto", "bwrap", "unshare", "none"]
 
@@ -225,6 +227,9 @@ class Running:
     def __init__(self, loop: _Loop, child: subprocess.Popen[bytes], isolation: str, memory_mib: int | None) -> None:
         self.pid = child.pid
         self.child = child
+        self.isolation = isolation
+        self.is_missing = False
+        """bubblewrap said that it could not start the program; its own status does not tell."""
         self.depth = 1 if isolation == "none" else 2
         """How many generations below `pid` the user's program is."""
         self.memory_bytes = None if memory_mib is None else memory_mib << 20
@@ -316,7 +321,7 @@ class Running:
 
     def finish(self) -> None:
         self.at_end()
-        self._exit = Exit(self.code, self.reason)
+        self._exit = Exit(127 if self.is_missing and self.code == 1 else self.code, self.reason)
         self._ended.set()
 
     def _pids(self) -> list[int]:
@@ -384,6 +389,9 @@ class _Output:
             cut = _character_start(line, LINE_BYTES)
             self._tell(line[:cut])
             line = line[cut:]
+        if line.startswith(_MISSING) and self.running.isolation == "bwrap":
+            self.running.is_missing = True
+            line = line.removeprefix(_MISSING)
         try:
             self._on_line(line.removesuffix(b"\r").decode(errors="replace"))
         except Exception:  # one listener's bug must not silence every other program

@@ -134,7 +134,7 @@ def exit_codes_and_signals_are_told(compute: Compute, _folder: Path) -> None:
 
 def a_missing_command_ends_at_once(compute: Compute, _folder: Path) -> None:
     ended, lines = run(compute, ProcessSpec(("/no/such/program",), dict(_ENV)))
-    assert ended.code != 0
+    assert ended.code == 127
     assert "/no/such/program" in "\n".join(lines)
 
 
