@@ -18,9 +18,12 @@ def command(program: str, spec: ProcessSpec, view: View, *, disable_userns: bool
     ]  # fmt: skip
     if not spec.network:
         args.append("--unshare-net")
+    # Not as bubblewrap's own environment: it runs outside, where a program's LD_PRELOAD would load files into it.
+    settings = [word for name, value in spec.env.items() for word in ("--setenv", name, value)]
+    files: list[int] = [memory_file("\0".join(settings).encode(errors="surrogateescape"))]
+    args += ["--args", str(files[0])]
     if disable_userns:
         args.append("--disable-userns")
-    files: list[int] = []
     if view.root is not None:
         # A root by name would keep powers over its own namespaces.
         args += ["--cap-drop", "ALL", "--bind", str(view.root.folder), "/"]

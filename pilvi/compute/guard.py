@@ -3,7 +3,8 @@
     server -- guard -- (namespaces only: first, process 1 of its own world) -- the user's program
 
 The plan is JSON on standard input, ended by a newline; the pipe then stays open for as long as the server wants the program
-to live. Whatever ends the server closes it, and the guard ends every descendant, daemons too: in namespaces by ending their
+to live. The program's environment is in the plan and never this program's own: it runs outside, where the user's LD_PRELOAD would
+load files into it. Whatever ends the server closes it, and the guard ends every descendant, daemons too: in namespaces by ending their
 process 1, without them by being the sub-reaper that orphans fall to.
 """
 
@@ -291,7 +292,7 @@ def _fork(plan: _Plan, prepare: Callable[[], None]) -> int:
         prepare()
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.chdir(plan["cwd"])
-        os.execvp(plan["command"][0], plan["command"])
+        os.execvpe(plan["command"][0], plan["command"], plan["env"])
     except OSError as error:
         os.write(2, f"{plan['command'][0]}: {error.strerror}\n".encode())
     finally:

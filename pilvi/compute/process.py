@@ -84,6 +84,8 @@ class ProcessCompute:
             return self._chosen
 
     def launch(self, spec: ProcessSpec, on_line: Callable[[str], None]) -> Running:
+        if wrong := [name for name, value in spec.env.items() if not name or "=" in name or "\0" in name + value]:
+            raise Unavailable(f"The environment variable {wrong[0]!r} has a character that none can have, or no name.")
         isolation = self.isolation
         with self._lock:
             if self._is_closed:
@@ -194,13 +196,13 @@ class ProcessCompute:
             program = shutil.which("bwrap") or "/usr/bin/bwrap"
             view = self._view(spec)
             command, files = bwrap.command(program, spec, view, disable_userns=self._flags["disable_userns"])
-            return _Prepared(command, dict(spec.env), files, None)
+            return _Prepared(command, files, None)
         if isolation == "unshare":
-            return _Prepared(unshare.COMMAND, dict(spec.env), [], unshare.plan(spec, self._view(spec)))
+            return _Prepared(unshare.COMMAND, [], unshare.plan(spec, self._view(spec)))
         if not spec.network:
             raise Unavailable("This machine has no namespaces, so no program can be kept from the network here.")
         spec = relocate.relocated(spec)
-        return _Prepared(unshare.COMMAND, dict(spec.env), [], unshare.open_plan(spec))
+        return _Prepared(unshare.COMMAND, [], unshare.open_plan(spec))
 
     def _view(self, spec: ProcessSpec) -> View:
         """What it sees; of the accelerators only its own."""
@@ -212,11 +214,10 @@ class ProcessCompute:
 
 
 class _Prepared:
-    __slots__ = ("command", "env", "files", "plan")
+    __slots__ = ("command", "files", "plan")
 
-    def __init__(self, command: Sequence[str], env: dict[str, str], files: list[int], plan: bytes | None) -> None:
+    def __init__(self, command: Sequence[str], files: list[int], plan: bytes | None) -> None:
         self.command = command
-        self.env = env
         self.files = files
         self.plan = plan
 
@@ -543,13 +544,13 @@ class _Loop:
 
 
 def _spawn(prepared: _Prepared, output: int) -> subprocess.Popen[bytes]:
-    """Start it; a guard's pipe stays open for as long as it shall live."""
+    """Start it, in an empty environment; a guard's pipe stays open for as long as it shall live."""
     child = subprocess.Popen(
         prepared.command,
         stdin=subprocess.DEVNULL if prepared.plan is None else subprocess.PIPE,
         stdout=output,
         stderr=subprocess.STDOUT,
-        env=prepared.env,
+        env={},
         cwd="/",
         start_new_session=True,
         pass_fds=prepared.files,

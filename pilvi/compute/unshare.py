@@ -28,6 +28,7 @@ def plan(spec: ProcessSpec, view: View) -> bytes:
             "tmp_bytes": 0 if view.has_tmp else TMP_BYTES,
             "own": [_step(step) for step in view.own],
             "cwd": spec.cwd,
+            "env": dict(spec.env),
             "command": spec.command,
         }
     )
@@ -35,7 +36,7 @@ def plan(spec: ProcessSpec, view: View) -> bytes:
 
 def open_plan(spec: ProcessSpec) -> bytes:
     """The plan for a machine without namespaces; the spec is relocated already."""
-    return _encoded({"isolate": False, "cwd": spec.cwd, "command": spec.command})
+    return _encoded({"isolate": False, "cwd": spec.cwd, "env": dict(spec.env), "command": spec.command})
 
 
 def _encoded(value: dict[str, Any]) -> bytes:

@@ -50,6 +50,25 @@ def test_namespaces_keep(promise: Callable[[Compute, Path], None], compute: Comp
     promise(compute, tmp_path)
 
 
+def test_environment_is_the_programs_only(compute: Compute, tmp_path: Path) -> None:
+    """What keeps the program apart runs outside: the program's loader variables must not reach it."""
+    (tmp_path / "trace").mkdir()
+    env = {"PATH": "/usr/bin:/bin", "LD_DEBUG": "libs", "LD_DEBUG_OUTPUT": str(tmp_path / "trace" / "loaded"), "WORD": "grüß\nGott"}
+    lines: list[str] = []
+    process = compute.launch(ProcessSpec(("/bin/sh", "-c", 'printf %s "$WORD"'), env), lines.append)
+    ended = process.wait(20)
+    assert ended is not None and ended.code == 0
+    assert lines[-2:] == ["grüß", "Gott"]
+    if compute.isolation != "none":
+        assert not list((tmp_path / "trace").iterdir())
+
+
+@pytest.mark.parametrize("env", [{"A": "b\0--bind\0/\0/host"}, {"A=B": "c"}, {"": "c"}], ids=repr)
+def test_environment_that_cannot_be_is_refused(compute: Compute, env: dict[str, str]) -> None:
+    with pytest.raises(Unavailable, match="environment variable"):
+        compute.launch(ProcessSpec(("/bin/true",), env), print)
+
+
 def test_hidden_folder_inside_a_shown_one_is_masked(compute: Compute, tmp_path: Path) -> None:
     if compute.isolation == "none":
         pytest.skip("no namespaces, no privacy")
