@@ -2,8 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from pilvi.core.errors import Invalid
-from pilvi.core.service import Service
+from pilvi.core.service import Access, Context, Service
 from pilvi.services.cloudwatch import metric, metric_data
 
-service = Service("cloudwatch", metric.ops, metric_data.ops, errors={Invalid: "InvalidParameterValue"})
+
+def needed(_: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
+    """The permission of one call. Source: Service Authorization Reference, CloudWatch: only PutMetricData knows its namespace."""
+    context = {"cloudwatch:namespace": req["Namespace"]} if operation == "PutMetricData" else {}
+    return (Access(f"cloudwatch:{operation}", context=context),)
+
+
+service = Service(
+    "cloudwatch", metric.ops, metric_data.ops, errors={Invalid: "InvalidParameterValue"}, access=needed
+)

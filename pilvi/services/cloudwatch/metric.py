@@ -59,8 +59,10 @@ def list_metrics(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
 
     req: Namespace, MetricName, Dimensions (a name, or a name and a value; all must be there), RecentlyActive PT3H.
     Errors: InvalidParameterValue - a foreign token.
-    Differs: metrics of linked accounts (IncludeLinkedAccounts, OwningAccount) are not known.
+    Differs: accounts are not linked: IncludeLinkedAccounts adds none, and another OwningAccount has no metrics.
     """
+    if req.get("OwningAccount") not in (None, ctx.account):
+        return {"Metrics": []}
     rows = ctx.records(METRIC)
     active_from = ctx.clock.time_s() - _RECENT_S if req.get("RecentlyActive") else 0
     found: list[Mapping[str, Any]] = []

@@ -66,16 +66,18 @@ def get_metric_data(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Statistics of up to 500 metrics, each as times and values; newest first unless ScanBy says otherwise.
 
     req: MetricDataQueries with Id and MetricStat (Metric, Period, Stat, Unit), StartTime, EndTime, ScanBy, MaxDatapoints.
-    Errors: ValidationError - an Id twice or badly formed, no MetricStat; InvalidParameterValue - a statistic or period.
+    Errors: ValidationError - an Id twice or badly formed, no MetricStat; InvalidParameterValue - a statistic, a period or a
+        foreign token.
     Source: API reference, GetMetricData.
-    Differs: metric math and search expressions are refused.
+    Differs: metric math, search expressions and metrics of other accounts are refused. Labels are told as they stand: nothing is put
+        in for ${...}.
     """
     queries = req["MetricDataQueries"]
     if not 0 < len(queries) <= QUERIES:
         raise ServiceError("ValidationError", f"The collection MetricDataQueries must have a size between 1 and {QUERIES}.", 400)
-    _check_queries(queries)
+    _check_queries(queries, ctx.account)
     limit = req.get("MaxDatapoints") or DATA_POINTS
-    skipped = int(decode_token(req.get("NextToken")) or 0)
+    skipped = _skipped(req.get("NextToken"))
     results, left, position = [], limit, 0
     for query in queries:
         if query.get("ReturnData") is False:
@@ -117,7 +119,14 @@ def _series(ctx: Context, req: Mapping[str, Any], query: Mapping[str, Any]) -> l
     return found if req.get("ScanBy") == "TimestampAscending" else found[::-1]
 
 
-def _check_queries(queries: Sequence[Mapping[str, Any]]) -> None:
+def _skipped(token: str | None) -> int:
+    position = decode_token(token)
+    if position and not position.isdigit():
+        raise Invalid("The parameter NextToken is not valid.")
+    return int(position or 0)
+
+
+def _check_queries(queries: Sequence[Mapping[str, Any]], account: str) -> None:
     ids = [query["Id"] for query in queries]
     if len(set(ids)) < len(ids):
         raise ServiceError("ValidationError", "The values for parameter Id in MetricDataQueries are not unique.", 400)
@@ -128,6 +137,8 @@ def _check_queries(queries: Sequence[Mapping[str, Any]]) -> None:
                 f'The value "{query["Id"]}" for parameter Id is not matching the expected pattern ^[a-z][a-zA-Z0-9_]*$.',
                 400,
             )
+        if query.get("AccountId") not in (None, account):
+            raise ServiceError("ValidationError", "Metrics of other accounts are not built into this cloud yet.", 400)
         if query.get("Expression"):
             raise ServiceError("ValidationError", "Metric math and search expressions are not built into this cloud yet.", 400)
         if not query.get("MetricStat"):

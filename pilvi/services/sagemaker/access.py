@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pilvi.core.service import Access, Context
+from pilvi.services.sagemaker.conditions import asked_for, tagged
 
 PRINCIPAL = "sagemaker.amazonaws.com"
 
@@ -33,9 +34,12 @@ def needed(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     """The permissions of one call: itself, the role it passes on, the tags it sets."""
     arn = resource_arn(ctx, operation, req)
     tags = {tag["Key"]: tag["Value"] for tag in req.get("Tags") or ()}
-    context: dict[str, Any] = {f"aws:RequestTag/{key}": value for key, value in tags.items()}
-    if tags:
-        context["aws:TagKeys"] = list(tags)
+    context: dict[str, Any] = asked_for(operation, req) if operation.startswith(("Create", "Update")) else {}
+    if not operation.startswith("Create"):
+        context |= tagged(ctx, arn)
+    context |= {f"aws:RequestTag/{key}": value for key, value in tags.items()}
+    if keys := list(tags) or req.get("TagKeys"):
+        context["aws:TagKeys"] = keys
     found = [Access(f"sagemaker:{operation}", arn, context=context)]
     if tags and operation != "AddTags":
         found.append(Access("sagemaker:AddTags", arn, context=context))
@@ -70,6 +74,8 @@ def _studio_arn(ctx: Context, req: Mapping[str, Any]) -> str:
 def resource_arn(ctx: Context, operation: str, req: Mapping[str, Any]) -> str:
     if arn := req.get("ResourceArn"):
         return str(arn)
+    if operation == "CreateDomain":
+        return ctx.arn("domain/*")  # its id is not known yet
     if not operation.startswith("List") or operation in _LISTS_OF_ONE:
         if req.get("DomainId"):
             return _studio_arn(ctx, req)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pilvi.core.arn import Arn
-from pilvi.core.errors import Invalid, PilviError, ServiceError
+from pilvi.core.errors import Invalid, ServiceError
 from pilvi.core.service import Context
 from pilvi.services.sagemaker import notebook_instance_lifecycle_config as lifecycle
-from pilvi.services.sagemaker.access import PRINCIPAL
+from pilvi.services.sagemaker.job_check import NOT_BUILT, as_role, check_passed
 from pilvi.services.sagemaker.notebook_git import find_repository
 
-_NOT_BUILT = "is not supported by this server yet."
-_SESSION = "SageMaker"
 _WITHDRAWN = ("notebook-al1-v1", "notebook-al2-v1")
 
 
@@ -23,7 +20,7 @@ def check_members(req: Mapping[str, Any]) -> None:
         raise Invalid(f"Platform identifier ({platform}) is not supported for this service.")
     for member in ("KmsKeyId", "AcceleratorTypes"):
         if req.get(member):
-            raise Invalid(f"{member} {_NOT_BUILT}")
+            raise Invalid(f"{member} {NOT_BUILT}")
 
 
 def check_lifecycle_config(ctx: Context, req: Mapping[str, Any]) -> None:
@@ -43,14 +40,8 @@ def check_repositories(ctx: Context, req: Mapping[str, Any]) -> None:
 
 def check_role(ctx: Context, role: str, arn: str) -> None:
     """The role must be there, in this account, and let SageMaker in."""
-    if (parsed := Arn.parse(role)) is not None and parsed.account != ctx.account:
-        raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
-    try:
-        ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, _SESSION)
-    except PilviError as error:
-        raise Invalid(
-            f"Could not assume role {role}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role."
-        ) from error
+    check_passed(ctx, role)
+    as_role(ctx, role, arn)
 
 
 def check_network(ctx: Context, req: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import posixpath
 from collections.abc import Mapping, Sequence
-from pathlib import PurePosixPath
 from typing import Any
 
-from pilvi.core.arn import Arn
-from pilvi.core.errors import Invalid, PilviError, ServiceError
+from pilvi.core.errors import Invalid
 from pilvi.core.service import Context
-from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import check_image, runtime_for
+from pilvi.services.sagemaker.job_check import NOT_BUILT, as_role, check_passed, is_below, is_system, plain
 from pilvi.services.sagemaker.job_kind import duplicates
-from pilvi.services.sagemaker.processing_spec import SESSION, command_for, instances_of
+from pilvi.services.sagemaker.processing_spec import command_for, instances_of
 
-_NOT_BUILT = "is not supported by this server yet."
 _INPUTS = "/opt/ml/processing/"
 _OURS = ("/opt/ml/config", "/opt/ml/output")
 """What the server itself writes there must not be mixed with data."""
 
-_SYSTEM = ("/bin", "/dev", "/etc", "/lib", "/lib32", "/lib64", "/opt/pilvi", "/proc", "/run", "/sbin", "/sys", "/usr")
-
 
 def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
     """The request by itself. Raises Invalid, which is a ValidationException."""
-    if (arn := Arn.parse(req["RoleArn"])) is not None and arn.account != ctx.account:
-        raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
+    check_passed(ctx, req["RoleArn"])
     _check_app(ctx, req["AppSpecification"])
     _check_cluster(req["ProcessingResources"]["ClusterConfig"])
     if (req.get("NetworkConfig") or {}).get("EnableNetworkIsolation") and instances_of(req) > 1:
         # Each host would be alone.
-        raise Invalid(f"Network isolation of several instances {_NOT_BUILT}")
+        raise Invalid(f"Network isolation of several instances {NOT_BUILT}")
     inputs = req.get("ProcessingInputs") or ()
     config = req.get("ProcessingOutputConfig") or {}
     outputs = config.get("Outputs") or ()
@@ -40,7 +33,7 @@ def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
     if twice := duplicates([target["OutputName"] for target in outputs]):
         raise Invalid(f"Processing output names must be unique: {', '.join(twice)}.")
     if config.get("KmsKeyId"):
-        raise Invalid(f"Encryption of outputs under a KMS key of yours {_NOT_BUILT}")
+        raise Invalid(f"Encryption of outputs under a KMS key of yours {NOT_BUILT}")
     places = [path for source in inputs if (path := _input_path(source))]
     places += [path for target in outputs if (path := _output_path(target))]
     _check_apart(places)
@@ -48,14 +41,8 @@ def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
 
 def check_surroundings(ctx: Context, req: Mapping[str, Any], arn: str) -> None:
     """What the request needs to be there: a role that lets SageMaker in, and an image that it may read."""
-    role = req["RoleArn"]
-    try:
-        as_role = ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, SESSION)
-    except PilviError as error:
-        raise Invalid(
-            f"Could not assume role {role}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role."
-        ) from error
-    check_image(as_role, runtime_for(req["AppSpecification"]["ImageUri"], account=ctx.account))
+    own = as_role(ctx, req["RoleArn"], arn)
+    check_image(own, runtime_for(req["AppSpecification"]["ImageUri"], account=ctx.account))
 
 
 def _check_app(ctx: Context, app: Mapping[str, Any]) -> None:
@@ -65,6 +52,8 @@ def _check_app(ctx: Context, app: Mapping[str, Any]) -> None:
 
 
 def _check_cluster(cluster: Mapping[str, Any]) -> None:
+    if cluster.get("VolumeKmsKeyId"):
+        raise Invalid(f"VolumeKmsKeyId in ClusterConfig {NOT_BUILT}")
     preferences = cluster.get("InstancePreferences")
     if preferences and cluster.get("InstanceType"):
         raise Invalid("InstanceType and InstancePreferences are mutually exclusive in ClusterConfig.")
@@ -84,7 +73,7 @@ def _input_path(source: Mapping[str, Any]) -> str | None:
     name, s3, data_set = source["InputName"], source.get("S3Input"), source.get("DatasetDefinition")
     if data_set is not None:
         kind = "Athena" if data_set.get("AthenaDatasetDefinition") else "Redshift"
-        raise Invalid(f"A data set from {kind} as processing input {name} {_NOT_BUILT} Please give the data as S3Input.")
+        raise Invalid(f"A data set from {kind} as processing input {name} {NOT_BUILT} Please give the data as S3Input.")
     if s3 is None:
         raise Invalid(f"Either S3Input or DatasetDefinition must be given for processing input {name}.")
     _check_uri(s3["S3Uri"])
@@ -94,16 +83,16 @@ def _input_path(source: Mapping[str, Any]) -> str | None:
     if not path:
         raise Invalid(f"LocalPath is a required parameter of processing input {name} when AppManaged is False.")
     # Source: SageMaker API reference, ProcessingS3Input.
-    if not _plain(path).startswith(_INPUTS):
+    if not plain(path).startswith(_INPUTS):
         raise Invalid(f"LocalPath {path} of processing input {name} must begin with {_INPUTS}")
-    return _plain(path)
+    return plain(path)
 
 
 def _output_path(target: Mapping[str, Any]) -> str | None:
     """Where an output stands; None when the program takes care of it itself."""
     name, s3 = target["OutputName"], target.get("S3Output")
     if target.get("FeatureStoreOutput") is not None:
-        raise Invalid(f"A feature group as processing output {name} {_NOT_BUILT} Please give an S3Output.")
+        raise Invalid(f"A feature group as processing output {name} {NOT_BUILT} Please give an S3Output.")
     if s3 is None:
         raise Invalid(f"Either S3Output or FeatureStoreOutput must be given for processing output {name}.")
     _check_uri(s3["S3Uri"])
@@ -112,9 +101,9 @@ def _output_path(target: Mapping[str, Any]) -> str | None:
     path = s3.get("LocalPath")
     if not path:
         raise Invalid(f"LocalPath is a required parameter of processing output {name} when AppManaged is False.")
-    if not path.startswith("/") or _plain(path) in ("/", "/tmp", "/opt") or _is_below(_plain(path), _SYSTEM):
+    if not path.startswith("/") or plain(path) in ("/", "/tmp", "/opt") or is_system(path):
         raise Invalid(f"LocalPath {path} of processing output {name} must be the absolute path of a folder of the job's own.")
-    return _plain(path)
+    return plain(path)
 
 
 def _check_uri(uri: str) -> None:
@@ -125,15 +114,7 @@ def _check_uri(uri: str) -> None:
 def _check_apart(places: Sequence[str]) -> None:
     """No two the same, none where the server writes. One may lie inside another: /opt/ml/processing/input and .../input/code."""
     for place in places:
-        if place == "/opt/ml" or _is_below(place, _OURS):
+        if place == "/opt/ml" or is_below(place, _OURS):
             raise Invalid(f"LocalPath {place} is kept for the processing job's own configuration and messages.")
     if twice := duplicates(places):
         raise Invalid(f"Local paths of processing inputs and outputs must be unique: {', '.join(twice)}.")
-
-
-def _plain(path: str) -> str:
-    return posixpath.normpath(path.replace("//", "/"))
-
-
-def _is_below(path: str, places: Sequence[str]) -> bool:
-    return any(PurePosixPath(path).is_relative_to(place) for place in places)

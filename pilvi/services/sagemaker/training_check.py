@@ -6,25 +6,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from pilvi.core.arn import Arn
-from pilvi.core.errors import Invalid, PilviError, ServiceError
+from pilvi.core.errors import Invalid, PilviError
 from pilvi.core.service import Context
-from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import check_image, runtime_for
+from pilvi.services.sagemaker.job_check import NOT_BUILT, as_role, check_passed, is_system, plain
 from pilvi.services.sagemaker.job_kind import duplicates
 from pilvi.services.sagemaker.training_hosts import groups_of, hosts_of
-from pilvi.services.sagemaker.training_spec import SESSION, input_mode
+from pilvi.services.sagemaker.training_spec import input_mode
 
-_NOT_BUILT = "is not supported by this server yet."
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/etc", "/proc", "/sys", "/dev", "/run", "/opt/pilvi", "/nix", "/gnu")
-_TAKEN = ("", "opt", "opt/ml", "tmp", "var", "home", "root")
-"""Folders that a job has anyway, without their slash."""
+_TAKEN = ("/", "/opt", "/opt/ml", "/tmp", "/var", "/home", "/root")
+"""Folders that a job has anyway."""
 
 
 def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
     """The request by itself. Raises Invalid, which is a ValidationException."""
-    if (arn := Arn.parse(req["RoleArn"])) is not None and arn.account != ctx.account:
-        raise ServiceError("AccessDeniedException", "Cross-account pass role is not allowed.")
+    check_passed(ctx, req["RoleArn"])
     _check_algorithm(ctx, req)
     _check_resources(req)
     _check_stopping(req)
@@ -36,17 +32,12 @@ def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
 def check_surroundings(ctx: Context, req: Mapping[str, Any], arn: str) -> None:
     """What the request needs to be there: a role that lets SageMaker in, and objects that the role can list."""
     role = req["RoleArn"]
-    try:
-        as_role = ctx.as_service(PRINCIPAL, source_arn=arn).as_role(role, SESSION)
-    except PilviError as error:
-        raise Invalid(
-            f"Could not assume role {role}. Please ensure that the role exists and allows principal '{PRINCIPAL}' to assume the role."
-        ) from error
-    check_image(as_role, runtime_for(req["AlgorithmSpecification"]["TrainingImage"], account=ctx.account))
+    own = as_role(ctx, role, arn)
+    check_image(own, runtime_for(req["AlgorithmSpecification"]["TrainingImage"], account=ctx.account))
     for channel in req.get("InputDataConfig") or ():
         source = channel["DataSource"]["S3DataSource"]
         if source["S3DataType"] == "S3Prefix":
-            _check_objects(as_role, source["S3Uri"], role)
+            _check_objects(own, source["S3Uri"], role)
 
 
 def _check_objects(ctx: Context, uri: str, role: str) -> None:
@@ -82,6 +73,9 @@ def _check_resources(req: Mapping[str, Any]) -> None:
     resources = req.get("ResourceConfig")
     if resources is None:
         raise Invalid(_null("resourceConfig"))
+    for member in ("TrainingPlanArn", "InstancePlacementConfig", "InstancePreferences", "VolumeKmsKeyId"):
+        if resources.get(member):
+            raise Invalid(f"{member} in ResourceConfig {NOT_BUILT}")
     if resources.get("InstanceGroups"):
         _check_groups(resources)
     else:
@@ -93,10 +87,7 @@ def _check_resources(req: Mapping[str, Any]) -> None:
         raise Invalid(_null("resourceConfig.volumeSizeInGB"))
     _check_at_least_one(resources["VolumeSizeInGB"], "resourceConfig.volumeSizeInGB")
     if req.get("EnableNetworkIsolation") and len(hosts_of(req)) > 1:
-        raise Invalid(f"Network isolation of a training job on more than one instance {_NOT_BUILT}")
-    for member in ("TrainingPlanArn", "InstancePlacementConfig", "VolumeKmsKeyId"):
-        if resources.get(member):
-            raise Invalid(f"{member} in ResourceConfig {_NOT_BUILT}")
+        raise Invalid(f"Network isolation of a training job on more than one instance {NOT_BUILT}")
     if resources.get("KeepAlivePeriodInSeconds") and (req.get("EnableManagedSpotTraining") or resources.get("InstanceGroups")):
         raise Invalid("KeepAlivePeriodInSeconds is not supported with managed spot training or heterogeneous clusters.")
 
@@ -136,7 +127,7 @@ def _check_output(output: Mapping[str, Any]) -> None:
     if not output["S3OutputPath"].startswith("s3://"):
         raise Invalid(f"The S3 URI {output['S3OutputPath']} must be given as s3://bucket/key.")
     if output.get("KmsKeyId"):
-        raise Invalid(f"Encryption of outputs under a KMS key of yours {_NOT_BUILT}")
+        raise Invalid(f"Encryption of outputs under a KMS key of yours {NOT_BUILT}")
 
 
 def _check_channels(req: Mapping[str, Any]) -> None:
@@ -147,14 +138,14 @@ def _check_channels(req: Mapping[str, Any]) -> None:
     for channel in channels:
         name, source = channel["ChannelName"], channel["DataSource"].get("S3DataSource")
         if source is None:
-            raise Invalid(f"A data source other than S3 of channel {name} {_NOT_BUILT}")
+            raise Invalid(f"A data source other than S3 of channel {name} {NOT_BUILT}")
         if not source["S3Uri"].startswith("s3://"):
             raise Invalid(f"The S3 URI {source['S3Uri']} must be given as s3://bucket/key.")
         if unknown := sorted(set(source.get("InstanceGroupNames") or ()) - groups):
             raise Invalid(f"Channel {name} names instance groups that ResourceConfig does not have: {', '.join(unknown)}.")
         for member in ("ModelAccessConfig", "HubAccessConfig"):
             if source.get(member):
-                raise Invalid(f"{member} of channel {name} {_NOT_BUILT}")
+                raise Invalid(f"{member} of channel {name} {NOT_BUILT}")
         _check_mode(name, channel, source, input_mode(req, channel))
 
 
@@ -162,7 +153,7 @@ def _check_mode(name: str, channel: Mapping[str, Any], source: Mapping[str, Any]
     """What goes with an input mode. Source: SageMaker API reference, Channel and S3DataSource."""
     is_augmented = source["S3DataType"] == "AugmentedManifestFile"
     if source["S3DataType"] not in ("S3Prefix", "ManifestFile", "AugmentedManifestFile"):
-        raise Invalid(f"S3DataType {source['S3DataType']} of channel {name} {_NOT_BUILT}")
+        raise Invalid(f"S3DataType {source['S3DataType']} of channel {name} {NOT_BUILT}")
     if is_augmented and mode != "Pipe":
         raise Invalid(f"Channel {name}: AugmentedManifestFile can only be used if the input mode of the channel is Pipe.")
     if is_augmented and not source.get("AttributeNames"):
@@ -183,14 +174,18 @@ def _check_not_built(req: Mapping[str, Any]) -> None:
         "MlflowConfig",
     ):
         if req.get(member):
-            raise Invalid(f"{member} {_NOT_BUILT}")
+            raise Invalid(f"{member} {NOT_BUILT}")
+    if (req.get("InfraCheckConfig") or {}).get("EnableInfraCheck"):
+        raise Invalid(f"InfraCheckConfig {NOT_BUILT}")
+    if (req["AlgorithmSpecification"].get("TrainingImageConfig") or {}).get("TrainingRepositoryAccessMode") == "Vpc":
+        raise Invalid(f"TrainingImageConfig with a registry in a VPC {NOT_BUILT}")
     if (req.get("RemoteDebugConfig") or {}).get("EnableRemoteDebug"):
-        raise Invalid(f"RemoteDebugConfig {_NOT_BUILT}")
+        raise Invalid(f"RemoteDebugConfig {NOT_BUILT}")
     if (req.get("SessionChainingConfig") or {}).get("EnableSessionTagChaining"):
-        raise Invalid(f"SessionChainingConfig {_NOT_BUILT}")
+        raise Invalid(f"SessionChainingConfig {NOT_BUILT}")
     for member, words in (("CheckpointConfig", "checkpoint path"), ("TensorBoardOutputConfig", "TensorBoard path")):
         path = (req.get(member) or {}).get("LocalPath")
-        if path is not None and (not path.startswith("/") or ".." in path or path.startswith(_SYSTEM) or path.strip("/") in _TAKEN):
+        if path is not None and (not path.startswith("/") or ".." in path or is_system(path) or plain(path) in _TAKEN):
             raise Invalid(f"The {words} {path} cannot be used: give an absolute path that is no system folder.")
 
 

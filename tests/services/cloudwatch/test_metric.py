@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from pilvi.core.paging import encode_token
 from pilvi.testing.server import Account
 
 START = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=10)
@@ -147,3 +148,29 @@ def test_reading_refuses_what_is_wrong(cloudwatch: Any) -> None:
 def test_accounts_see_their_own_metrics_only(cloudwatch: Any, other_aws: Account) -> None:
     put(cloudwatch, 1)
     assert other_aws.client("cloudwatch").list_metrics()["Metrics"] == []
+
+
+def test_list_metrics_knows_none_of_another_owner(cloudwatch: Any) -> None:
+    put(cloudwatch, 1)
+    assert cloudwatch.list_metrics(IncludeLinkedAccounts=True, OwningAccount="999999999999")["Metrics"] == []
+
+
+def test_get_metric_data_refuses_other_accounts_and_foreign_tokens(cloudwatch: Any) -> None:
+    put(cloudwatch, *range(3))
+    stat = {"Metric": {"Namespace": "Tests", "MetricName": "loss"}, "Period": 60, "Stat": "Sum"}
+    times = {"StartTime": START, "EndTime": START + timedelta(minutes=10)}
+    other = [{"Id": "a", "MetricStat": stat, "AccountId": "999999999999"}]
+    refused("ValidationError", lambda: cloudwatch.get_metric_data(MetricDataQueries=other, **times))
+    # A token of another shape, as a list of another service gives it.
+    token = encode_token("x")
+    asked = [{"Id": "a", "MetricStat": stat}]
+    refused("InvalidParameterValue", lambda: cloudwatch.get_metric_data(MetricDataQueries=asked, NextToken=token, **times))
+
+
+def test_put_metric_data_may_depend_on_the_namespace(aws: Account) -> None:
+    own = {"StringEquals": {"cloudwatch:namespace": "Mine"}}
+    allow = {"Effect": "Allow", "Action": "cloudwatch:PutMetricData", "Resource": "*", "Condition": own}
+    client = aws.user("teller", {"Version": "2012-10-17", "Statement": [allow]}).client("cloudwatch")
+    client.put_metric_data(Namespace="Mine", MetricData=[{"MetricName": "m", "Value": 1}])
+    data = [{"MetricName": "m", "Value": 1}]
+    refused("AccessDeniedException", lambda: client.put_metric_data(Namespace="Theirs", MetricData=data))

@@ -370,6 +370,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "more than one instance",
     ),
     ({"CheckpointConfig": {"S3Uri": "s3://b/x", "LocalPath": "/usr/lib"}}, "cannot be used"),
+    ({"CheckpointConfig": {"S3Uri": "s3://b/x", "LocalPath": "//usr/lib"}}, "cannot be used"),
+    ({"CheckpointConfig": {"S3Uri": "s3://b/x", "LocalPath": "/opt//ml/"}}, "cannot be used"),
+    ({"InfraCheckConfig": {"EnableInfraCheck": True}}, "InfraCheckConfig"),
+    ({"algorithm": {"TrainingImageConfig": {"TrainingRepositoryAccessMode": "Vpc"}}}, "TrainingImageConfig"),
+    (
+        {"ResourceConfig": {"InstancePreferences": [{"InstanceType": "ml.m5.large", "InstanceCount": 1}], "VolumeSizeInGB": 1}},
+        "InstancePreferences in ResourceConfig",
+    ),
     ({"algorithm": {"TrainingImage": "123456789012.dkr.ecr.us-east-1.amazonaws.com/mine:1"}}, "Cannot find repository: mine"),
     ({"algorithm": {"MetricDefinitions": [{"Name": "m", "Regex": "("}]}}, "Invalid regular expression"),
     (
