@@ -178,11 +178,8 @@ def check_image(ctx: Context, runtime: Runtime) -> None:
 
 
 def _unknown(uri: str, repository: str) -> Invalid:
-    host = uri.split("/", 1)[0]
-    registry = host.split(".", 1)[0] if _ECR_HOST.fullmatch(host) else ""
     return Invalid(
-        f"Cannot find repository: {repository} in registry ID: {registry} Please check if your ECR repository exists. "
-        f"The image {uri} is not one of Amazon ECR: an image of your own is named ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG, and comes "
-        "there by a push or by 'pilvi images import'. "
+        f"Cannot find repository: {repository}. The image {uri} is not one of Amazon ECR: an image of your own is named "
+        "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG, and comes there by a push or by 'pilvi images import'. "
         f"This server has runtimes for: {', '.join(sorted(RUNTIMES))}."
     )

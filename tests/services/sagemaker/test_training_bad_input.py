@@ -46,6 +46,18 @@ def test_a_script_that_throws(lab: Any, scikit_learn: Path, source_archive: Any)
     assert "KeyError: 'Survived'" in job["FailureReason"]
 
 
+def test_a_script_that_leaves_children_behind(lab: Any, scikit_learn: Path, source_archive: Any) -> None:
+    job = script_mode(lab, "parent", source_archive({"train.py": "import os, time\nos.fork() or time.sleep(600)\n"}))
+    assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+
+
+def test_a_program_that_is_not_there(lab: Any) -> None:
+    job = lab.run("nowhere", algorithm={"ContainerEntrypoint": ["/no/such/program"]})
+    assert job["FailureReason"].startswith("AlgorithmError: A program was not found, or cannot be run here")
+    assert job["FailureReason"].endswith(", exit code: 127")
+    assert "/no/such/program: No such file or directory" in lab.lines("nowhere")
+
+
 def test_a_script_that_hangs(lab: Any) -> None:
     job = lab.run("hangs", "sleep 600", StoppingCondition={"MaxRuntimeInSeconds": 1})
     assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "MaxRuntimeExceeded")
