@@ -11,6 +11,7 @@ from pilvi.services.sagemaker.job_kind import Record
 from pilvi.services.sagemaker.notebook_ticket import PATH, SESSION_S, URL_S, Place, presigned_url
 from pilvi.services.sagemaker.studio_check import (
     check_network,
+    check_portal,
     check_settings,
     find_domain,
     find_space,
@@ -37,7 +38,8 @@ def create_domain(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         AccessDeniedException - the caller may not pass the role.
     Source: SageMaker API reference.
     Differs: AuthMode SSO is refused. There is no EFS file system: every space keeps its files in a volume of its own. The network is
-        this machine's. Settings of apps that are not built (Canvas, RStudio, custom images) are refused.
+        this machine's. Settings that would have to do something (Canvas, RStudio, custom images, idle shutdown, Docker) are refused; those
+        of apps that cannot be created, of what the portal shows, and ExecutionRoleIdentityConfig are recorded.
     """
     if req["AuthMode"] != "IAM":
         raise Invalid("AuthMode SSO is not supported by this server yet.")
@@ -126,11 +128,13 @@ def create_presigned_domain_url(ctx: Context, req: Mapping[str, Any]) -> Mapping
     req: DomainId, UserProfileName; SpaceName for the app of a space; SessionExpirationDurationInSeconds (1800-43200, 43200 when not
         given); LandingUri (`app:JupyterLab:path` leads to a file or folder).
     Errors: ResourceNotFound - no such domain, user profile, space, or running app in it. AccessDeniedException - the space is another's.
+        ValidationException - StudioWebPortal is DISABLED for the user or the domain, or the LandingUri is not built.
     Differs: without SpaceName the URL opens a page that lists the user's spaces, apps and the account's jobs. An app is not started by
         opening: CreateApp starts it. The URL is this server's and leads to where Jupyter listens on this machine.
     """
     domain = find_domain(ctx, req["DomainId"])["DomainId"]
     user = find_user(ctx, domain, req["UserProfileName"])
+    check_portal(ctx, domain, user)
     session_s = req.get("SessionExpirationDurationInSeconds") or SESSION_S
     name = req.get("SpaceName")
     if name:

@@ -9,7 +9,16 @@ from pilvi.core.errors import AlreadyExists, Invalid
 from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record
 from pilvi.services.sagemaker.notebook_volume import STUDIO, Volume, releasing
-from pilvi.services.sagemaker.studio_check import check_settings, find_domain, find_space, find_user, in_use, merged, taken
+from pilvi.services.sagemaker.studio_check import (
+    check_settings,
+    find_domain,
+    find_space,
+    find_user,
+    in_use,
+    merged,
+    storage_for,
+    taken,
+)
 from pilvi.services.sagemaker.studio_fleet import studio_of
 from pilvi.services.sagemaker.studio_listing import page_of
 from pilvi.services.sagemaker.tag import tagging, untagging
@@ -19,7 +28,6 @@ ops = Operations()
 NOUN = "Space"
 APP_TYPES = ("JupyterLab",)
 """What runs in a space here."""
-_SIZE_GB = 5
 
 
 @ops
@@ -30,7 +38,7 @@ def create_space(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         Shared), SpaceSettings with AppType (JupyterLab), JupyterLabAppSettings and SpaceStorageSettings, SpaceDisplayName, Tags.
     Errors: ResourceNotFound - no such domain or owner. ResourceInUse - the name is taken. ValidationException - ownership and sharing
         do not come together, or something is asked for that is not built.
-    Differs: the size of the storage is recorded.
+    Differs: the size of the storage, repositories to suggest and times of idleness are recorded.
     """
     domain = find_domain(ctx, req["DomainId"])["DomainId"]
     key = f"{domain}/{req['SpaceName']}".lower()
@@ -40,7 +48,7 @@ def create_space(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Invalid("OwnershipSettings and SpaceSharingSettings must be given together.")
     if owner:
         find_user(ctx, domain, owner["OwnerUserProfileName"])
-    settings = _checked(ctx, req.get("SpaceSettings"), arn)
+    settings = _checked(ctx, req.get("SpaceSettings"), arn, storage_for(ctx, domain, (owner or {}).get("OwnerUserProfileName")))
     record = {
         **{name: value for name, value in req.items() if name != "Tags" and value is not None},
         "SpaceSettings": settings,
@@ -96,7 +104,8 @@ def update_space(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         raise Invalid("The AppType of a space cannot be changed.")
     if _size_of(settings) < _size_of(record["SpaceSettings"]):
         raise Invalid("The storage of a space can only be increased.")
-    settings = _checked(ctx, settings, record["SpaceArn"])
+    owner = (record.get("OwnershipSettings") or {}).get("OwnerUserProfileName")
+    settings = _checked(ctx, settings, record["SpaceArn"], storage_for(ctx, record["DomainId"], owner))
 
     def changed(value: Record) -> Record:
         name = req.get("SpaceDisplayName") or value.get("SpaceDisplayName")
@@ -133,7 +142,7 @@ def in_use_now(record: Record) -> Invalid:
     return Invalid(f"The Space [{record['SpaceArn']}] cannot be changed while its app is there. Delete the app first.")
 
 
-def _checked(ctx: Context, settings: Mapping[str, Any] | None, arn: str) -> dict[str, Any]:
+def _checked(ctx: Context, settings: Mapping[str, Any] | None, arn: str, storage: Mapping[str, int]) -> dict[str, Any]:
     """Settings with what AWS fills in."""
     found = dict(settings or {})
     kind = found.get("AppType")
@@ -142,7 +151,9 @@ def _checked(ctx: Context, settings: Mapping[str, Any] | None, arn: str) -> dict
     if found.get("RemoteAccess") == "ENABLED":
         raise Invalid("RemoteAccess is not supported by this server yet.")
     check_settings(ctx, found, arn)
-    return {"SpaceStorageSettings": {"EbsStorageSettings": {"EbsVolumeSizeInGb": _SIZE_GB}}, **found}
+    if _size_of(found) > storage["most"]:
+        raise Invalid(f"The storage of the Space [{arn}] must not be larger than {storage['most']} GB (MaximumEbsVolumeSizeInGb).")
+    return {"SpaceStorageSettings": {"EbsStorageSettings": {"EbsVolumeSizeInGb": storage["default"]}}, **found}
 
 
 def _size_of(settings: Mapping[str, Any]) -> int:

@@ -22,8 +22,12 @@ _MEMBERS = (
     "CanvasAppSettings",
     "EmrSettings",
     "CustomImages",
+    "BuiltInLifecycleConfigArn",
 )
 """What would have to do something, and does not."""
+_SWITCHED = ("AmazonQSettings", "DockerSettings", "IdleSettings", "TrustedIdentityPropagationSettings")
+"""The same, unless it is there to be off."""
+_SIZE_GB, _MOST_GB = 5, 16384
 
 
 def find_domain(ctx: Context, id: str) -> Record:
@@ -65,7 +69,7 @@ def check_settings(ctx: Context, settings: Mapping[str, Any] | None, arn: str) -
     for name, value in _members(settings or {}):
         if name == "ExecutionRole":
             check_role(ctx, value, arn)
-        elif name in _MEMBERS and value:
+        elif (name in _MEMBERS and value) or (name in _SWITCHED and "ENABLED" in value.values()):
             raise Invalid(f"{name} {_NOT_BUILT}")
         elif name in ("SageMakerImageArn", "SageMakerImageVersionArn") and "/sagemaker-distribution" not in value:
             raise Invalid(f"An image other than SageMaker Distribution ({value}) {_NOT_BUILT}")
@@ -99,6 +103,26 @@ def default_spec(ctx: Context, space: Record, member: str) -> dict[str, Any]:
     for settings in (*above, space["SpaceSettings"]):
         found |= ((settings or {}).get(member) or {}).get("DefaultResourceSpec") or {}
     return found
+
+
+def storage_for(ctx: Context, domain: str, owner: str | None) -> Mapping[str, int]:
+    """The GB that a space has when it does not say (default), and may have at most: as its owner's settings say, else its domain's."""
+    record = find_domain(ctx, domain)
+    owners = (find_user(ctx, domain, owner).get("UserSettings"), record.get("DefaultUserSettings")) if owner else ()
+    for settings in owners or (record.get("DefaultSpaceSettings"),):
+        storage = (settings or {}).get("SpaceStorageSettings") or {}
+        if (found := storage.get("DefaultEbsStorageSettings")) is not None:
+            return {"default": found["DefaultEbsVolumeSizeInGb"], "most": found["MaximumEbsVolumeSizeInGb"]}
+    return {"default": _SIZE_GB, "most": _MOST_GB}
+
+
+def check_portal(ctx: Context, domain: str, user: Record) -> None:
+    """A user whose settings, or whose domain's, take Studio away does not come in."""
+    for settings in (user.get("UserSettings"), find_domain(ctx, domain).get("DefaultUserSettings")):
+        if (portal := (settings or {}).get("StudioWebPortal")) is not None:
+            if portal == "DISABLED":
+                raise Invalid(f"Studio is disabled for the UserProfile [{user['UserProfileArn']}] (StudioWebPortal).")
+            return
 
 
 def check_network(ctx: Context, req: Mapping[str, Any]) -> None:

@@ -168,6 +168,51 @@ def test_update_space_only_grows_its_storage(studio: Studio) -> None:
     assert found["SpaceSettings"]["JupyterLabAppSettings"] == spec["JupyterLabAppSettings"]
 
 
+def test_create_space_has_the_storage_its_owners_settings_say(studio: Studio) -> None:
+    def storage(default: int, most: int) -> dict[str, Any]:
+        sizes = {"DefaultEbsVolumeSizeInGb": default, "MaximumEbsVolumeSizeInGb": most}
+        return {"SpaceStorageSettings": {"DefaultEbsStorageSettings": sizes}}
+
+    def size(name: str) -> int:
+        found = studio.sagemaker.describe_space(DomainId=studio.domain, SpaceName=name)["SpaceSettings"]
+        return int(found["SpaceStorageSettings"]["EbsStorageSettings"]["EbsVolumeSizeInGb"])
+
+    settings = {"ExecutionRole": studio.role, **storage(20, 30)}
+    studio.sagemaker.update_domain(DomainId=studio.domain, DefaultUserSettings=settings)
+    studio.user("ada")
+    studio.user("bob", **storage(8, 9))
+    studio.space("hers")
+    studio.space("his", owner="bob")
+    assert (size("hers"), size("his")) == (20, 8)
+    large = {"SpaceStorageSettings": {"EbsStorageSettings": {"EbsVolumeSizeInGb": 31}}}
+    with pytest.raises(ClientError, match="must not be larger than 30 GB"):
+        studio.space("large", **large)
+    update = studio.sagemaker.update_space
+    assert "larger than 9 GB" in refusal(update, DomainId=studio.domain, SpaceName="his", SpaceSettings=large)[1]
+
+
+def test_settings_that_would_do_something_are_refused_unless_they_are_off(studio: Studio) -> None:
+    create = studio.sagemaker.create_user_profile
+
+    def idle(value: str) -> dict[str, Any]:
+        return {"JupyterLabAppSettings": {"AppLifecycleManagement": {"IdleSettings": {"LifecycleManagement": value}}}}
+
+    code, message = refusal(create, DomainId=studio.domain, UserProfileName="eve", UserSettings=idle("ENABLED"))
+    assert (code, message) == ("ValidationException", "IdleSettings is not supported by this server yet.")
+    create(DomainId=studio.domain, UserProfileName="eve", UserSettings=idle("DISABLED"))
+
+
+def test_create_presigned_domain_url_refuses_users_without_the_portal(studio: Studio) -> None:
+    studio.user("ada")
+    studio.user("bob", StudioWebPortal="ENABLED")
+    create = studio.sagemaker.create_presigned_domain_url
+    settings = {"ExecutionRole": studio.role, "StudioWebPortal": "DISABLED"}
+    studio.sagemaker.update_domain(DomainId=studio.domain, DefaultUserSettings=settings)
+    code, message = refusal(create, DomainId=studio.domain, UserProfileName="ada")
+    assert (code, "StudioWebPortal" in message) == ("ValidationException", True)
+    assert create(DomainId=studio.domain, UserProfileName="bob")["AuthorizedUrl"]
+
+
 # -- apps and URLs that cannot be ------------------------------------------------------------------------------------------
 
 
@@ -200,14 +245,15 @@ def test_an_app_without_its_environment_has_failed(tmp_path: Path) -> None:
             assert "pilvi runtimes install notebook" in sagemaker.describe_app(**where)["FailureReason"]
         spec = {"JupyterLabAppSettings": {"DefaultResourceSpec": {"InstanceType": "ml.m5.xlarge"}}}
         sagemaker.update_user_profile(DomainId=studio.domain, UserProfileName="ada", UserSettings=spec)
-        sagemaker.create_app(**where)
+        sagemaker.create_app(**where, Tags=[{"Key": "team", "Value": "a"}])
         assert sagemaker.describe_app(**where)["ResourceSpec"] == {"InstanceType": "ml.m5.xlarge"}, "as its owner has set"
         eventually(lambda: sagemaker.describe_app(**where)["Status"] == "Failed")
         pages = sagemaker.get_paginator("list_apps").paginate(PaginationConfig={"PageSize": 2})
         assert [[app["SpaceName"] for app in page["Apps"]] for page in pages] == [["work-0", "work-1"], ["work-2"]]
         assert len(sagemaker.list_apps(SpaceNameEquals="work-1")["Apps"]) == 1
         assert refusal(sagemaker.list_apps, NextToken="foreign")[0] == "ValidationException"
-        sagemaker.create_app(**where)
+        arn = sagemaker.create_app(**where)["AppArn"]
+        assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == [], "the tags of an app before it are gone"
         eventually(lambda: sagemaker.describe_app(**where)["Status"] == "Failed")
         assert refusal(sagemaker.delete_space, DomainId=studio.domain, SpaceName="work-2")[0] == "ResourceInUse"
         sagemaker.delete_app(**where)
