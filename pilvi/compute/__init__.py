@@ -94,7 +94,7 @@ class Exit:
 
     code: int
     reason: str = "exit"
-    """exit | memory | stopped (somebody asked for the end: stop, kill or close)"""
+    """exit | memory | stopped (somebody asked for the end: stop, kill or close) | lost (nobody knows how it ended)"""
 
 
 class Process(Protocol):

@@ -320,6 +320,14 @@ class Running:
         # bubblewrap tells a signal as a shell does.
         self.code = 128 - code if self.child.stdin is None and 128 < code <= 128 + 64 else code
 
+    def lose(self) -> None:
+        """End it, and wait for that, when the loop cannot follow it any more."""
+        self.end("lost")
+        if not self.is_reaped:
+            self.reap()
+        self.code, self.reason = -9, "lost"
+        self.finish()
+
     def finish(self) -> None:
         self.at_end()
         self._exit = Exit(127 if self.is_missing and self.code == 1 else self.code, self.reason)
@@ -458,8 +466,8 @@ class _Loop:
         running = Running(self, child, isolation, memory_mib)
         output = _Output(running, reader, on_line)
         output.pidfd = os.pidfd_open(child.pid)
-        self._selector.register(reader, selectors.EVENT_READ, (output, "read"))
-        self._selector.register(output.pidfd, selectors.EVENT_READ, (output, "ended"))
+        self._selector.register(reader, selectors.EVENT_READ, (output, self._read))
+        self._selector.register(output.pidfd, selectors.EVENT_READ, (output, self._ended))
         self._outputs.add(output)
         return running
 
@@ -477,10 +485,9 @@ class _Loop:
             for key, _ in self._selector.select(self._patience()):
                 if key.data is None:
                     self._take_calls()
-                elif key.data[1] == "read":
-                    self._read(key.data[0])
                 else:
-                    self._ended(key.data[0])
+                    output, act = key.data
+                    self._guarded(output, act)
             if self._is_closing and not is_ending:
                 is_ending = True
                 self._take_calls()
@@ -506,16 +513,21 @@ class _Loop:
         while self._calls:
             self._calls.popleft()()
 
+    def _guarded(self, output: _Output, act: Callable[[_Output], None]) -> None:
+        """Trouble with one program must not end the thread that all others need: whoever waits for them would wait for ever."""
+        try:
+            act(output)
+        except Exception:
+            log.exception("process %d could not be followed and is ended", output.running.pid)
+            self._lose(output)
+
     def _read(self, output: _Output) -> None:
         if not output.read():
-            self._selector.unregister(output.descriptor)
-            os.close(output.descriptor)
-            output.descriptor = -1
+            self._close_output(output)
             self._maybe_finish(output)
 
     def _ended(self, output: _Output) -> None:
-        self._selector.unregister(output.pidfd)
-        os.close(output.pidfd)
+        self._close_pidfd(output)
         output.running.reap()
         output.has_ended = True
         output.give_up_at = time.monotonic() + _DRAIN_S
@@ -524,23 +536,41 @@ class _Loop:
     def _maybe_finish(self, output: _Output, *, now: bool = False) -> None:
         """Tell the end once the output has ended too; all that held it dies with the program, a moment later at most."""
         if output.has_ended and (output.descriptor < 0 or now):
-            if output.descriptor >= 0:
-                self._selector.unregister(output.descriptor)
-                os.close(output.descriptor)
+            self._close_output(output)
             output.flush()
             self._outputs.discard(output)
             output.running.finish()
+
+    def _lose(self, output: _Output) -> None:
+        """Forget a program, and tell that it was lost as soon as it is gone."""
+        self._outputs.discard(output)
+        self._close_output(output)
+        self._close_pidfd(output)
+        threading.Thread(target=output.running.lose, name="pilvi-lost", daemon=True).start()
+
+    def _close_output(self, output: _Output) -> None:
+        descriptor, output.descriptor = output.descriptor, -1
+        self._close(descriptor)
+
+    def _close_pidfd(self, output: _Output) -> None:
+        descriptor, output.pidfd = output.pidfd, -1
+        self._close(descriptor)
+
+    def _close(self, descriptor: int) -> None:
+        if descriptor >= 0:
+            self._selector.unregister(descriptor)
+            os.close(descriptor)
 
     def _look(self) -> None:
         now = time.monotonic()
         for output in list(self._outputs):
             if output.has_ended:
                 if now >= output.give_up_at:
-                    self._maybe_finish(output, now=True)
+                    self._guarded(output, lambda output: self._maybe_finish(output, now=True))
             elif (
                 output.running.memory_bytes is not None or output.running.kill_at is not None
             ) and now >= output.running.next_look:
-                output.running.look(now)
+                self._guarded(output, lambda output: output.running.look(now))
 
 
 def _spawn(prepared: _Prepared, output: int) -> subprocess.Popen[bytes]:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -57,7 +58,8 @@ def test_environment_is_the_programs_only(compute: Compute, tmp_path: Path) -> N
     lines: list[str] = []
     process = compute.launch(ProcessSpec(("/bin/sh", "-c", 'printf %s "$WORD"'), env), lines.append)
     ended = process.wait(20)
-    assert ended is not None and ended.code == 0
+    assert ended is not None
+    assert ended.code == 0
     assert lines[-2:] == ["grüß", "Gott"]
     if compute.isolation != "none":
         assert not list((tmp_path / "trace").iterdir())
@@ -69,11 +71,34 @@ def test_environment_that_cannot_be_is_refused(compute: Compute, env: dict[str, 
         compute.launch(ProcessSpec(("/bin/true",), env), print)
 
 
+def test_trouble_with_one_program_ends_that_one_only(
+    compute: Compute, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    from pilvi.compute import process
+
+    read = process._Output.read
+
+    def broken(output: process._Output) -> bool:
+        if output.running.memory_bytes is not None:
+            raise OSError("the kernel has its reasons")
+        return read(output)
+
+    monkeypatch.setattr(process._Output, "read", broken)
+    heard, marker = Heard(), f"8{tmp_path.stat().st_ino}"
+    other = compute.launch(shell("sleep 1; echo still here"), heard)
+    lost = compute.launch(replace(shell(f"sleep {marker} & echo word; wait"), memory_mib=500), heard)
+    ended = lost.wait(20)
+    assert ended is not None
+    assert (ended.code, ended.reason) == (-9, "lost")
+    assert not is_alive(f"sleep\0{marker}")
+    assert other.wait(20) is not None
+    assert heard.lines == ["still here"]
+    assert "could not be followed" in caplog.text
+
+
 def test_hidden_folder_inside_a_shown_one_is_masked(compute: Compute, tmp_path: Path) -> None:
     if compute.isolation == "none":
         pytest.skip("no namespaces, no privacy")
-    from dataclasses import replace
-
     from pilvi.compute import Bind
 
     (tmp_path / "prefix" / "data").mkdir(parents=True)
