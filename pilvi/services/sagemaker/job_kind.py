@@ -43,6 +43,8 @@ class JobKind:
     """One entry of its List answer."""
     sort_default: str = "CreationTime"
     order_default: str = "Ascending"
+    missing: str = "Requested resource not found."
+    """What AWS says when there is none; {name} stands for the name."""
     is_indexed: bool = False
     """Whether its records are kept in job_list's index: whoever makes and forgets them adds `indexing` and `unindexing`."""
 
@@ -50,7 +52,7 @@ class JobKind:
         """The noun's record and its job; AWS's error when there is none."""
         record = ctx.records(self.noun).find(name.lower())
         if record is None:
-            raise ServiceError("ValidationException", "Requested resource not found.")
+            raise ServiceError("ValidationException", self.missing.replace("{name}", name))
         return record, ctx.jobs.get(record["_job"])
 
     def status(self, job: Job) -> Words:

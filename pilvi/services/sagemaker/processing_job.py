@@ -165,4 +165,5 @@ def _summary(record: Record, job: Job) -> Record:
     }
 
 
-KIND = JobKind("ProcessingJob", WORDS, _summary, is_indexed=True)
+# Source of the message: users of AWS report it for DescribeProcessingJob, and the SDK looks for its first words.
+KIND = JobKind("ProcessingJob", WORDS, _summary, missing="Could not find requested job with name: {name}", is_indexed=True)

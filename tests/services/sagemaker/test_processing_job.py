@@ -126,9 +126,9 @@ def test_describe_processing_job_fills_in_what_aws_fills_in(desk: Desk) -> None:
 
 def test_describe_processing_job_knows_no_other_account(desk: Desk, other_aws: Account) -> None:
     desk.run("mine")
-    expected = ("ValidationException", "Requested resource not found.")
-    assert refusal(other_aws.client("sagemaker").describe_processing_job, ProcessingJobName="mine") == expected
-    assert refusal(desk.sagemaker.describe_processing_job, ProcessingJobName="none") == expected
+    code, text = "ValidationException", "Could not find requested job with name: "
+    assert refusal(other_aws.client("sagemaker").describe_processing_job, ProcessingJobName="mine") == (code, f"{text}mine")
+    assert refusal(desk.sagemaker.describe_processing_job, ProcessingJobName="none") == (code, f"{text}none")
 
 
 def test_create_processing_job_gives_the_program_its_layout(desk: Desk) -> None:
