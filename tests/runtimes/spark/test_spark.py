@@ -103,3 +103,17 @@ def test_hosts_stand_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     path.write_text(json.dumps({"current_host": "algo-2", "hosts": ["algo-10", "algo-2", "algo-1"]}))
     assert submit().hosts_in(path) == ("algo-2", ["algo-1", "algo-2", "algo-10"])
     assert submit().hosts_in(tmp_path / "none") == ("algo-1", ["algo-1"])
+
+
+def test_a_cluster_of_several_hosts_wants_the_jobs_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = importlib.import_module("pilvi_spark.cluster")
+    monkeypatch.setattr(cluster, "PRESENCE_PORT", 0)
+    keys = {"AWS_SECRET_ACCESS_KEY": "of-this-job"}
+    head = cluster.Head("localhost", ["localhost", "other"], 1024, keys)
+    head.__exit__(None, None, None)
+    assert head.settings["spark.authenticate"] == "true"
+    assert head.settings["spark.authenticate.secret"] == cluster.secret(keys)
+    assert cluster.secret(keys) != cluster.secret({"AWS_SECRET_ACCESS_KEY": "of-another"})
+    daemon = cluster._daemon(keys)
+    assert daemon["_SPARK_AUTH_SECRET"] == cluster.secret(keys)
+    assert all("-Dspark.authenticate=true" in daemon[f"SPARK_{who}_OPTS"] for who in ("MASTER", "WORKER"))

@@ -4,11 +4,14 @@
 
 The other hosts stay for as long as the first keeps a connection open with each of them. When the application has ended the first
 sends a byte; a connection that closes without it means that the first host was lost.
+
+Other jobs of the machine can reach these ports, too: Spark's programs talk only to those that know the job's secret.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 import shutil
 import socket
@@ -16,6 +19,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from types import TracebackType
 
 MASTER_PORT = 7077
@@ -36,6 +40,8 @@ class Head:
             # Work starts when every host is there, or when the first has waited long enough.
             "spark.scheduler.minRegisteredResourcesRatio": "1.0",
             "spark.scheduler.maxRegisteredResourcesWaitingTime": f"{int(_PATIENCE_S)}s",
+            "spark.authenticate": "true",
+            "spark.authenticate.secret": secret(env),
         }
         self._me = me
         self._others = len(hosts) - 1
@@ -113,9 +119,15 @@ def _daemon(env: dict[str, str]) -> dict[str, str]:
     return {
         **env,
         "SPARK_DAEMON_MEMORY": "256m",
-        "SPARK_MASTER_OPTS": "-Dspark.ui.enabled=false",
-        "SPARK_WORKER_OPTS": "-Dspark.ui.enabled=false",
+        "SPARK_MASTER_OPTS": "-Dspark.ui.enabled=false -Dspark.authenticate=true",
+        "SPARK_WORKER_OPTS": "-Dspark.ui.enabled=false -Dspark.authenticate=true",
+        "_SPARK_AUTH_SECRET": secret(env),
     }
+
+
+def secret(env: Mapping[str, str]) -> str:
+    """What all hosts of the job know and nobody else: made from its keys, which are the same on every host."""
+    return hashlib.sha256(f"spark {env.get('AWS_SECRET_ACCESS_KEY', '')}".encode()).hexdigest()
 
 
 def connected(host: str, port: int) -> socket.socket:
