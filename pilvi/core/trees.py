@@ -1,8 +1,10 @@
-"""Paths inside a file tree that somebody else made: links in it lead wherever they like, but never out of it."""
+"""File trees that somebody else made: links in them lead wherever they like, but never out; a file may be a pipe nobody writes to."""
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from pathlib import Path, PurePosixPath
 
 from pilvi.core.errors import Invalid
@@ -34,3 +36,12 @@ def inside(tree: Path, path: str) -> str:
             place = PurePosixPath("/")
         waiting += reversed(target.parts)
     return str(place)
+
+
+def first_bytes(place: Path, most: int) -> bytes:
+    """What a plain file begins with. OSError for everything else, at once."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "It is no plain file", str(place))
+        return file.read(most)

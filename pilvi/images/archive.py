@@ -26,9 +26,9 @@ def read_archive(path: Path, work: Path) -> Image:
             Tree(folder).add_layer(iter(lambda: file.read(1 << 20), b""))
     except OSError as error:
         raise Invalid(f"{path}: {error.strerror}") from None
-    if (folder / "index.json").is_file():
+    if (folder / "index.json").exists():
         return _read_oci(folder)
-    if (folder / "manifest.json").is_file():
+    if (folder / "manifest.json").exists():
         return _read_docker(folder, work)
     raise Invalid(f"{path} holds no image: neither index.json nor manifest.json is in it")
 
@@ -66,7 +66,7 @@ def _add(archive: tarfile.TarFile, entry: Entry) -> None:
 
 
 def _read_oci(folder: Path) -> Image:
-    index = (folder / "index.json").read_bytes()
+    index = _inside(folder, "index.json").read_bytes()
     entries = json.loads(index).get("manifests") or []
     if not entries:
         raise Invalid("the archive's index names no image")
@@ -90,7 +90,7 @@ def _read_oci(folder: Path) -> Image:
 
 def _read_docker(folder: Path, work: Path) -> Image:
     """docker save: layers as plain archives, to be compressed."""
-    entry = json.loads((folder / "manifest.json").read_bytes())[0]
+    entry = json.loads(_inside(folder, "manifest.json").read_bytes())[0]
     config: Mapping[str, Any] = json.loads(_inside(folder, entry["Config"]).read_bytes())
     layers = []
     for number, name in enumerate(entry["Layers"]):

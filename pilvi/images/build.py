@@ -229,14 +229,14 @@ class _Stage:
             found = list(_matches(source, pattern))
             if not found:
                 raise Invalid(f"{pattern} is not there")
-            for place in found:
+            for name, place in found:
                 if does_unpack and place.is_file() and tarfile.is_tarfile(place):
                     entries += self._unpacked(place, target)
                 elif place.is_dir():
                     entries += [entry for entry in tree_entries(place, f"{target}/" if target else "") if entry.path]
                 else:
                     is_below = is_folder or len(found) > 1 or Path(f"{self.tree()}{inside(self.tree(), '/' + target)}").is_dir()
-                    entries.append(Entry(f"{target}/{place.name}".lstrip("/") if is_below else target, place))
+                    entries.append(Entry(f"{target}/{name}".lstrip("/") if is_below else target, place))
         kept = [entry for entry in entries if entry.source is None or not ignored(entry.source)]
         self._put([replace(entry, mode=mode, uid=user.uid, gid=user.gid) for entry in kept], instruction)
 
@@ -307,18 +307,20 @@ def _numbers(owner: str) -> User:
     return User(int(uid or 0), int(gid or uid or 0), "/")
 
 
-def _matches(folder: Path, pattern: str) -> Iterator[Path]:
-    """Files that a source names; never outside of its folder."""
+def _matches(folder: Path, pattern: str) -> Iterator[tuple[str, Path]]:
+    """Files that a source names, by the name they are found under; links are followed, but never out of the folder."""
     relative = PurePosixPath("/", pattern).relative_to("/")
     if ".." in relative.parts:
         raise Invalid(f"{pattern} leads out of the build's folder")
     if str(relative) == ".":
-        yield folder
+        yield folder.name, folder
         return
     base = folder.resolve()
     for place in sorted(folder.glob(str(relative))):
-        if place.resolve().is_relative_to(base) or place.is_symlink():
-            yield place
+        if place.parent.resolve().is_relative_to(base):
+            found = Path(f"{folder}{inside(folder, str(place.relative_to(folder)))}")
+            if found.exists():
+                yield place.name, found
 
 
 def _ignored(folder: Path) -> Callable[[Path], bool]:

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from pilvi.core.errors import Invalid
-from pilvi.core.trees import inside
+from pilvi.core.trees import first_bytes, inside
+
+_LIST_BYTES = 4 << 20
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -84,7 +86,7 @@ def find_user(tree: Path, user: str) -> User:
 def _rows(tree: Path, path: str, columns: int) -> list[list[str]]:
     place = Path(f"{tree}{inside(tree, path)}")
     try:
-        lines = place.read_text(errors="replace").splitlines()
+        lines = first_bytes(place, _LIST_BYTES).decode(errors="replace").splitlines()
     except OSError:
         return []
     rows = [line.split(":") for line in lines]

@@ -60,7 +60,10 @@ class Tree:
         if path.name == _OPAQUE:
             self._empty(parent, added)
         elif path.name.startswith(_WHITEOUT):
-            _remove(self._place(parent / path.name.removeprefix(_WHITEOUT)))
+            gone = path.name.removeprefix(_WHITEOUT)
+            if gone in ("", ".", ".."):
+                raise Invalid(f"a layer removes what is no file: {member.name}")
+            _remove(self._place(parent / gone))
         else:
             self._count(member)
             place = parent / path.name

@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path, PurePosixPath
 
 from pilvi.compute import Bind, Exit, Process
+from pilvi.core.trees import first_bytes
 from pilvi.jobs.logs import JobLog
 from pilvi.jobs.spec import Input, JobSpec, Member
 from pilvi.jobs.transfer import TransferFailed
@@ -52,7 +53,9 @@ class Host:
         return found + [Bind(self.outside(path), path, writable=True) for path in sorted(others)]
 
     def outside(self, path: str) -> Path:
-        """Where a path inside the host really is. A relative one is below the job's root."""
+        """Where a path inside the host really is. A relative one is below the job's root. TransferFailed for one that leads up."""
+        if ".." in PurePosixPath(path).parts:
+            raise TransferFailed(f"{path} leads out of {self._spec.root}.")
         if self._is_elsewhere(path):
             return self.folder / "other" / path.strip("/")
         if _is_below(path, "/tmp") and not _is_below(path, self._spec.root):
@@ -67,9 +70,9 @@ class Host:
         return place
 
     def inherit(self, place: Path) -> None:
-        """Take over what an earlier job of the same warm pool left, if it left anything."""
+        """Take over what an earlier job of the same warm pool left, if it left anything and this one brings nothing of its own."""
         target = self.outside(CACHE)
-        if place.is_dir():
+        if place.is_dir() and not (target.is_dir() and any(target.iterdir())):
             target.parent.mkdir(parents=True, exist_ok=True)
             if target.is_dir():
                 target.rmdir()
@@ -96,8 +99,8 @@ class Host:
         if not self._spec.failure_file:
             return ""
         try:
-            with self.own(self._spec.failure_file).open("rb") as file:
-                return file.read(FAILURE_CHARACTERS * 4).decode(errors="replace")[:FAILURE_CHARACTERS]
+            data = first_bytes(self.own(self._spec.failure_file).resolve(), FAILURE_CHARACTERS * 4)
+            return data.decode(errors="replace")[:FAILURE_CHARACTERS]
         except (OSError, TransferFailed):
             return ""
 

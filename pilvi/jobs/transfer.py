@@ -11,6 +11,7 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -221,9 +222,12 @@ def _pack(folders: Sequence[Path], archive: Path) -> None:
     """A tar of the folders' content, without a top folder, owned by nobody in particular. No name comes twice."""
     seen: set[str] = set()
 
-    def neutral(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
+    def neutral(folder: Path, member: tarfile.TarInfo) -> tarfile.TarInfo | None:
         if member.name in seen:
             return None if not member.isdir() else member
+        if member.islnk():
+            # A file of several names is stored under each: what it is linked to may be another host's, or left out.
+            member.type, member.linkname, member.size = tarfile.REGTYPE, "", (folder / member.name).lstat().st_size
         seen.add(member.name)
         member.uid = member.gid = 0
         member.uname = member.gname = "root"
@@ -232,7 +236,7 @@ def _pack(folders: Sequence[Path], archive: Path) -> None:
     with gzip.open(archive, "wb", compresslevel=6) as packed, tarfile.open(fileobj=packed, mode="w|") as tar:
         for folder in folders:
             for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-                tar.add(path, path.name, filter=neutral)
+                tar.add(path, path.name, filter=partial(neutral, folder))
 
 
 def _send(ctx: Context, uri: str, path: Path) -> None:

@@ -70,6 +70,33 @@ def test_copy_takes_files_folders_and_patterns(folder: Path, tmp_path: Path) -> 
     }
 
 
+def test_copy_follows_links_but_never_out_of_the_folder(folder: Path, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    (private / "keys").mkdir(parents=True)
+    (private / "keys" / "id").write_text("not for images")
+    (folder / "inner").symlink_to("src/deep")
+    (folder / "file").symlink_to("src/a.py")
+    (folder / "outer").symlink_to(private)
+    (folder / "up").symlink_to(f"../{private.name}/keys")
+    image = build(folder, tmp_path / "w", "FROM scratch\nCOPY inner /inner\nCOPY file /files/\n")
+    assert files_of(image, tmp_path / "tree") == {"inner/b.py": "b", "files/file": "a"}
+    for number, name in enumerate(("outer", "up", "outer/keys", "outer/keys/id", "oute*", "outer/*")):
+        with pytest.raises(Invalid, match="is not there"):
+            build(folder, tmp_path / f"w{number}", f"FROM scratch\nCOPY {name} /x\n")
+
+
+def test_an_archives_own_lists_are_in_it(tmp_path: Path) -> None:
+    import tarfile
+
+    (tmp_path / "outside.json").write_text('{"manifests": []}')
+    with tarfile.open(tmp_path / "image.tar", "w") as archive:
+        link = tarfile.TarInfo("index.json")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside.json")
+        archive.addfile(link)
+    with pytest.raises(Invalid, match=r"has no index\.json"):
+        read_archive(tmp_path / "image.tar", tmp_path)
+
+
 def test_the_same_folder_makes_the_same_image(folder: Path, tmp_path: Path) -> None:
     text = 'FROM scratch\nCOPY . /app\nENV A=1\nCMD ["a"]\n'
     one = build(folder, tmp_path / "w1", text)

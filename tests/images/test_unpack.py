@@ -14,6 +14,7 @@ import pytest
 
 from pilvi.core.errors import Invalid
 from pilvi.core.trees import inside
+from pilvi.images.config import User, find_user
 from pilvi.images.unpack import Tree
 
 
@@ -51,6 +52,15 @@ def test_layers_lie_over_one_another(tree: Tree) -> None:
     )
     assert sorted(str(path.relative_to(tree.folder)) for path in tree.folder.rglob("*")) == ["a", "a/x"]
     assert (tree.folder / "a/x").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("name", [".wh...", "a/.wh...", ".wh.", "a/.wh.."])
+def test_a_whiteout_of_no_file_is_refused(tree: Tree, name: str) -> None:
+    (tree.folder.parent / "beside").write_text("not the image's")
+    with pytest.raises(Invalid, match="removes what is no file"):
+        put(tree, layer(("a", None), ("a/x", b"1")), layer((name, b"")))
+    assert (tree.folder.parent / "beside").exists()
+    assert (tree.folder / "a" / "x").exists()
 
 
 def test_an_opaque_folder_keeps_its_own(tree: Tree) -> None:
@@ -143,3 +153,10 @@ def test_inside_never_leaves(tmp_path: Path) -> None:
     assert inside(tmp_path, "/../../x") == "/x"
     with pytest.raises(Invalid):
         inside(tmp_path, "/ring")
+
+
+def test_lists_of_users_that_are_no_files_hold_nobody_up(tree: Tree) -> None:
+    put(tree, layer(("etc", None), ("etc/passwd", b"", {"type": tarfile.FIFOTYPE})))
+    assert find_user(tree.folder, "12") == User(12, 0, "/")
+    with pytest.raises(Invalid, match="unable to find user app"):
+        find_user(tree.folder, "app")

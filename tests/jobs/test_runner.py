@@ -137,6 +137,12 @@ def test_disk_limit_is_told(jobs: Jobs) -> None:
     assert ended(jobs, "b")["status"] == "Completed"
 
 
+def test_a_failure_file_that_nobody_writes_holds_nobody_up(jobs: Jobs) -> None:
+    jobs.submit(spec("a", "mkfifo /opt/ml/failure; exit 3", failure_file="/opt/ml/failure"))
+    record = ended(jobs, "a")
+    assert (record["exit_code"], record["failure_text"]) == (3, "")
+
+
 def test_interrupt_puts_a_job_back_into_the_queue(jobs: Jobs, tmp_path: Path) -> None:
     script = "echo n=1; trap 'exit 0' TERM; for i in $(seq 400); do sleep 0.05; [ -e /opt/ml/go ] && exit 0; done; exit 1"
     jobs.submit(spec("a", script, is_interruptible=True, metrics=(("n", "n=(.)"),)))
