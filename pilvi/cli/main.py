@@ -94,6 +94,12 @@ def parser() -> argparse.ArgumentParser:
     add_data_dir(interrupt)
     interrupt.set_defaults(run=run_spot_interrupt)
 
+    bill = commands.add_parser("bill", help="what this month would have cost on AWS, and what runs right now")
+    bill.add_argument("--month", help="another one: 2026-11 (default: the running month)")
+    bill.add_argument("--json", action="store_true", help="everything, for programs: sources of prices, amounts to ten decimals")
+    add_data_dir(bill)
+    bill.set_defaults(run=run_bill)
+
     runtimes = commands.add_parser("runtimes", help="list, install and remove the environments that jobs run in")
     actions = runtimes.add_subparsers(required=True, metavar="ACTION")
     for action, run in (("list", run_runtimes_list), ("install", run_runtimes_install), ("remove", run_runtimes_remove)):
@@ -194,6 +200,13 @@ def run_spot_interrupt(arguments: argparse.Namespace) -> int:
     from pilvi.cli.spot import interrupt
 
     print(interrupt(arguments.data_dir.absolute(), arguments.name, arguments.region))
+    return 0
+
+
+def run_bill(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.bill import report
+
+    print(report(arguments.data_dir.absolute(), arguments.month, as_json=arguments.json))
     return 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from math import ceil
 from typing import Any
 
 from pilvi.core.principal import Principal
@@ -16,6 +17,9 @@ JOBS = Table("", "", "jobs", "Job")
 """Every job by id; which account and Region it belongs to stands in its spec."""
 OPEN = Table("", "", "jobs", "Open")
 """The ids of jobs that have not ended, so that a start need not look at all that ever were."""
+
+ON_INSTANCES = (Status.DOWNLOADING, Status.RUNNING, Status.STOPPING, Status.UPLOADING)
+"""The states in which a job is paid for."""
 
 _OF_A_RUN = frozenset({"exit_code", "exit_reason", "failure_text", "texts", "broke_at", "is_internal", "peak_memory_mib"})
 """Facts of one run, which the next one must not find."""
@@ -83,6 +87,11 @@ def seconds_in(record: Mapping[str, Any], statuses: Collection[Status], now: dat
     """How long a job has been in these states so far, all its runs together."""
     spans = [(entry["start"], entry.get("end") or now) for entry in record["transitions"] if entry["status"] in statuses]
     return float(sum((end - start).total_seconds() for start, end in spans))
+
+
+def billable_s(record: Mapping[str, Any], share: float, now: datetime) -> int:
+    """The whole seconds of each instance that are paid for so far; 0 when the job never had one."""
+    return 0 if "started" not in record else max(1, ceil(seconds_in(record, ON_INSTANCES, now) * share))
 
 
 def service_context(cloud: Any, spec: JobSpec) -> Context:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from pilvi.core.errors import Conflict, NotFound
 from pilvi.jobs.changes import Changes
 from pilvi.jobs.host import remove_folder
+from pilvi.jobs.meter import metering
 from pilvi.jobs.placement import Grant, Wishes
 from pilvi.jobs.pools import Pools
 from pilvi.jobs.queue import Queue
@@ -184,12 +185,13 @@ class Jobs:
             record, instructions = advanced(row.value, event, self._cloud.clock.now(), reason, facts)
             if record is row.value and not changes:
                 return instructions
-            done: tuple[Change, ...] = (Delete(OPEN, id),) if "ended" in record and "ended" not in row.value else ()
+            is_end = "ended" in record and "ended" not in row.value
+            done: tuple[Change, ...] = (Delete(OPEN, id), *metering(self._cloud.store, record)) if is_end else ()
             try:
                 self._cloud.store.write(Update(JOBS, id, record, row.version), *done, *changes)
             except Conflict:
                 continue
-            self._changes.tell(id, is_end=bool(done))
+            self._changes.tell(id, is_end=is_end)
             return instructions
 
     # -- private ------------------------------------------------------------------------------------------------------

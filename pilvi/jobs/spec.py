@@ -155,6 +155,12 @@ class JobSpec:
     """How long its place is kept for such a job when it has ended."""
     restarts: int = 0
     """How many times it runs again after a failure that is not its own."""
+    product: str = ""
+    """The product whose bill it is on, by AWS's code; '' is on none."""
+    usage: str = ""
+    """What the time of its instances is called there: `Train`."""
+    billed_share: float = 1
+    """What a second on its instances counts there."""
 
     @property
     def all_members(self) -> tuple[Member, ...]:

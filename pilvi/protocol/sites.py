@@ -5,6 +5,7 @@
     lambda      runtime-api                                /_pilvi/lambda/<token>/...
     sagemaker   notebook                                   /_aws/notebook/<kind>/...
     sagemaker   spot                                       /_aws/spot/<job>   (signed)
+    ce          bill                                       /_aws/bill/<month> (signed)
     ecr         registry       <account>.dkr.ecr.*         /v2/...                     unsigned only: container clients sign nothing
     ecr-public  registry       public.ecr.aws              /v2/public.ecr.aws/...
     s3          preflight      OPTIONS on a bucket or object (CORS)
@@ -31,6 +32,7 @@ _BY_PATH = (
     ("/_pilvi/lambda/", "lambda", "runtime-api", "token"),
     ("/_aws/notebook/", "sagemaker", "notebook", "kind"),
     ("/_aws/spot/", "sagemaker", "spot", "job"),
+    ("/_aws/bill/", "ce", "bill", "month"),
 )
 _USER_REQUEST = "/_user_request_"
 

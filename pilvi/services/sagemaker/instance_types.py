@@ -1,4 +1,4 @@
-"""Instance types as facts: what each has, what it costs, and what it means for a job on this machine.
+"""Instance types as facts: what each has, and what it means for a job on this machine.
 
 Most types follow from their name: the size gives the cores, the family the memory for each; the exceptions stand in `_OWN`.
 Source: Amazon EC2's instance type pages ("Amazon EC2 Instance types": general purpose, compute, memory, storage optimized,
@@ -73,22 +73,6 @@ _CHIPS: dict[str, tuple[str, dict[str, int]]] = {
 }
 """Accelerators that are not GPUs, of which no machine of ours has one."""
 
-PRICE_SOURCE = "AWS's SageMaker price list, on demand, us-east-1, as quoted in public documents up to 2026-08"
-_USD_PER_HOUR = {
-    "t3.medium": 0.05, "t3.large": 0.1, "t3.xlarge": 0.2, "t3.2xlarge": 0.399,
-    "m5.large": 0.115, "m5.xlarge": 0.23, "m5.2xlarge": 0.461, "m5.4xlarge": 0.922, "m5.12xlarge": 2.765, "m5.24xlarge": 5.53,
-    "c5.xlarge": 0.204, "c5.2xlarge": 0.408, "c5.4xlarge": 0.816, "c5.9xlarge": 1.836, "c5.18xlarge": 3.672,
-    "r5.2xlarge": 0.605, "r5.4xlarge": 1.21, "r5.8xlarge": 2.419, "r5.16xlarge": 4.838,
-    "g4dn.xlarge": 0.7364, "g4dn.2xlarge": 0.94, "g4dn.4xlarge": 1.505, "g4dn.8xlarge": 2.72, "g4dn.12xlarge": 4.89,
-    "g4dn.16xlarge": 5.44,
-    "g5.xlarge": 1.408, "g5.2xlarge": 1.515, "g5.4xlarge": 2.03, "g5.8xlarge": 3.06, "g5.12xlarge": 7.09, "g5.16xlarge": 5.12,
-    "g5.24xlarge": 10.18, "g5.48xlarge": 20.36,
-    "g6.xlarge": 1.127, "g6.2xlarge": 1.222, "g6.4xlarge": 1.654, "g6.12xlarge": 5.752, "g6.24xlarge": 8.344, "g6.48xlarge": 16.688,
-    "p3.2xlarge": 3.825, "p3.8xlarge": 14.688, "p3.16xlarge": 28.152, "p3dn.24xlarge": 35.894,
-}  # fmt: skip
-"""Where quotes disagree, or AWS has changed the price since, nothing stands here."""
-
-
 @dataclass(frozen=True, slots=True)
 class InstanceType:
     """What AWS gives for the name."""
@@ -103,8 +87,6 @@ class InstanceType:
     """Of each."""
     chips: str = ""
     """Accelerators that are not GPUs, in words."""
-    usd_per_hour: float | None = None
-    """On demand in us-east-1 (`PRICE_SOURCE`); None where it is not known."""
 
 
 @cache
@@ -126,7 +108,6 @@ def instance_type(name: str) -> InstanceType:
         kind,
         gpu_memory,
         f"{_of_size(chip_counts, size)} {chip}" if chip else "",
-        _USD_PER_HOUR.get(short),
     )
 
 

@@ -18,6 +18,7 @@ from pilvi.compute import Exit
 from pilvi.core.errors import Conflict, PilviError
 from pilvi.core.service import Context
 from pilvi.services.sagemaker import notebook_instance_lifecycle_config as lifecycle
+from pilvi.services.sagemaker.metered import NOTEBOOK_USAGE, beat, begins, ends
 from pilvi.services.sagemaker.notebook_git import Repository, repositories_of
 from pilvi.services.sagemaker.notebook_run import Run, context_for
 from pilvi.services.sagemaker.notebook_runs import runs_of
@@ -28,7 +29,7 @@ from pilvi.services.sagemaker.tag import untagging
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
-    from pilvi.storage.records import Rows
+    from pilvi.storage.records import Change, Rows
 
 log = logging.getLogger("pilvi.sagemaker")
 
@@ -70,7 +71,7 @@ class Fleet:
             rows = self._cloud.rows(*table)
             for record in rows.all():
                 kept.add(record["_id"])
-                self._resume(rows, record, Place(table.account, table.region, record[f"{NOUN}Name"].lower()))
+                self._resume(record, Place(table.account, table.region, record[f"{NOUN}Name"].lower()))
         folder = folder_of(self._cloud)
         for left in list(folder.iterdir()) if folder.is_dir() else []:
             if left.name not in kept:
@@ -78,10 +79,11 @@ class Fleet:
 
     # -- private ----------------------------------------------------------------------------------------------------
 
-    def _resume(self, rows: Rows, record: dict[str, Any], place: Place) -> None:
+    def _resume(self, record: dict[str, Any], place: Place) -> None:
         status = record[STATUS]
         if status in ("Pending", "InService"):
-            rows.update(place.name, lambda value: value | {STATUS: "Pending", "Url": None})
+            # What ran before is paid for until the server that died last saw it.
+            self._tell(place, {STATUS: "Pending", "Url": None}, *ends(self._cloud, place, record[f"{NOUN}Arn"]))
             self.start(place)
         elif status == "Stopping":
             self.runs.begin(self._put_away, place)
@@ -107,6 +109,7 @@ class Fleet:
             log.exception("the notebook instance %s broke", place.name)
             reason = "InternalServerError: We encountered an internal error. Please try again."
         run.end()
+        beat(self._cloud, place, run.seat.arn)(is_last=True)
         del self.runs.here[place]
         if not self.runs.is_closed:
             self._put_away(place, reason)
@@ -126,7 +129,10 @@ class Fleet:
         run.clone()
         self._run_scripts(place, run, record)
         run.start()
-        rows.update(place.name, lambda value: value | self._changed("InService", Url=run.address, FailureReason=None))
+        arn, instance_type = run.seat.arn, run.seat.instance_type
+        begin = begins(self._cloud, place, NOTEBOOK_USAGE, arn, instance_type)
+        self._tell(place, self._changed("InService", Url=run.address, FailureReason=None), begin)
+        run.on_look = beat(self._cloud, place, arn)
         return why(run.watch())
 
     def _run_scripts(self, place: Place, run: Run, record: dict[str, Any]) -> None:
@@ -156,7 +162,8 @@ class Fleet:
             end = self._changed("Stopped") if is_asked_for else self._changed("Failed", FailureReason=reason[:_REASON_CHARACTERS])
             value = row.value | end | {"Url": None, "_archive": archive}
             try:
-                self._cloud.store.write(rows.revision(place.name, value, row.version), *claims)
+                ended = ends(self._cloud, place, value[f"{NOUN}Arn"])
+                self._cloud.store.write(rows.revision(place.name, value, row.version), *claims, *ended)
             except Conflict:
                 row = rows.row(place.name)  # a stop came between
                 continue
@@ -172,6 +179,16 @@ class Fleet:
         ctx = self._context(place, record)
         self._cloud.store.write(rows.deletion(place.name), *untagging(ctx, record[f"{NOUN}Arn"]), *releasing(record["_archive"]))
         volume.drop_archive(record["_archive"])
+
+    def _tell(self, place: Place, members: dict[str, Any], *changes: Change) -> None:
+        """Change the record, and whatever else has to change with it."""
+        rows = self._rows(place)
+        while (row := rows.row(place.name)) is not None:
+            try:
+                self._cloud.store.write(rows.revision(place.name, row.value | members, row.version), *changes)
+            except Conflict:
+                continue
+            return
 
     def _rows(self, place: Place) -> Rows:
         return self._cloud.rows(place.account, place.region, "sagemaker", NOUN)

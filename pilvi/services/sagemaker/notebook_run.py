@@ -80,6 +80,8 @@ class Run:
         self._others: dict[str, Environment] = {}
         self._process: Process | None = None
         self._is_killed = False
+        self.on_look: Callable[[], None] = lambda: None
+        """Called again and again while Jupyter runs."""
 
     # -- life -------------------------------------------------------------------------------------------------------
 
@@ -153,6 +155,7 @@ class Run:
         assert self._process is not None
         while (how := self._process.wait(_FLUSH_S)) is None:
             self._log.flush()
+            self.on_look()
         self._log.flush()
         return how
 

@@ -15,6 +15,7 @@ from pilvi.jobs import Input, JobSpec, Member, Output
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import SCRIPT, Runtime, runtime_for
 from pilvi.services.sagemaker.instance_types import resources_for
+from pilvi.services.sagemaker.metered import PRODUCT
 
 SESSION = "SageMaker"
 """The role session's name inside processing jobs."""
@@ -95,6 +96,8 @@ def spec_for(ctx: Context, record: Mapping[str, Any], arn: str, id: str) -> JobS
         network=not (record.get("NetworkConfig") or {}).get("EnableNetworkIsolation"),
         disk_mib=cluster["VolumeSizeInGB"] * 1024,
         max_runtime_s=record["StoppingCondition"]["MaxRuntimeInSeconds"],
+        product=PRODUCT,
+        usage="Processing",
     )
 
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import Conflict, PilviError
 from pilvi.services.sagemaker import studio_lifecycle_config as lifecycle
+from pilvi.services.sagemaker.metered import APP_USAGE, beat, begins, ends
 from pilvi.services.sagemaker.notebook_fleet import why
 from pilvi.services.sagemaker.notebook_run import Run, context_for
 from pilvi.services.sagemaker.notebook_runs import runs_of
@@ -26,7 +27,7 @@ from pilvi.services.sagemaker.notebook_volume import STUDIO, Volume, claiming, f
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
-    from pilvi.storage.records import Rows
+    from pilvi.storage.records import Change, Rows
 
 log = logging.getLogger("pilvi.sagemaker")
 
@@ -67,7 +68,7 @@ class Studio:
         for table in self._cloud.store.tables(service="sagemaker", noun=APP):
             rows = self._cloud.rows(*table)
             for record in rows.all():
-                self._resume(rows, record, place_of(table.account, table.region, record))
+                self._resume(record, place_of(table.account, table.region, record))
         kept = {
             record["_id"]
             for table in self._cloud.store.tables(service="sagemaker", noun=SPACE)
@@ -80,9 +81,10 @@ class Studio:
 
     # -- private ----------------------------------------------------------------------------------------------------
 
-    def _resume(self, rows: Rows, record: dict[str, Any], place: Place) -> None:
+    def _resume(self, record: dict[str, Any], place: Place) -> None:
         if record["Status"] in ("Pending", "InService"):
-            rows.update(key_of(place), lambda value: value | {"Status": "Pending"})
+            # What ran before is paid for until the server that died last saw it.
+            self._tell(place, lambda value: value | {"Status": "Pending"}, lambda: ends(self._cloud, place, record["AppArn"]))
             self.start(place)
         elif record["Status"] == "Deleting":
             self.runs.begin(self._put_away, place)
@@ -103,6 +105,7 @@ class Studio:
             log.exception("the app %s broke", place.name)
             reason = "InternalServerError: We encountered an internal error. Please try again."
         run.end()
+        beat(self._cloud, place, run.seat.arn)(is_last=True)
         del self.runs.here[place]
         if not self.runs.is_closed:
             self._put_away(place, reason)
@@ -123,7 +126,13 @@ class Studio:
         if arn := record["ResourceSpec"].get("LifecycleConfigArn"):
             run.perform("OnStart", lifecycle.script_of(run.ctx, arn))
         run.start()
-        self._tell(place, lambda value: value | {"Status": "InService"} if value["Status"] == "Pending" else value)
+        begin = begins(self._cloud, place, APP_USAGE, run.seat.arn, run.seat.instance_type)
+        self._tell(
+            place,
+            lambda value: value | {"Status": "InService"} if value["Status"] == "Pending" else None,
+            lambda: (begin,),
+        )
+        run.on_look = beat(self._cloud, place, run.seat.arn)
         if self._apps(place).get(key_of(place))["Status"] == "Deleting":
             run.stop()
         return why(run.watch())
@@ -148,6 +157,7 @@ class Studio:
                     apps.revision(key_of(place), row.value | end, row.version),
                     spaces.revision(key, space.value | {"_archive": archive}, space.version),
                     *claims,
+                    *ends(self._cloud, place, row.value["AppArn"]),
                 )
             except Conflict:
                 row, space = apps.row(key_of(place)), spaces.row(key)  # a change came between
@@ -156,8 +166,20 @@ class Studio:
         if archive is not None:
             volume.drop_files()
 
-    def _tell(self, place: Place, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
-        self._apps(place).update(key_of(place), change)
+    def _tell(
+        self,
+        place: Place,
+        change: Callable[[dict[str, Any]], dict[str, Any] | None],
+        more: Callable[[], tuple[Change, ...]],
+    ) -> None:
+        """Change the record, and with it what `more` says; nothing when there is nothing to change."""
+        apps = self._apps(place)
+        while (row := apps.row(key_of(place))) is not None and (value := change(row.value)) is not None:
+            try:
+                self._cloud.store.write(apps.revision(key_of(place), value, row.version), *more())
+            except Conflict:
+                continue
+            return
 
     def _apps(self, place: Place) -> Rows:
         return self._cloud.rows(place.account, place.region, "sagemaker", APP)

@@ -9,7 +9,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.jobs import LIVE, Status
-from pilvi.jobs.record import seconds_in
+from pilvi.jobs.record import billable_s
 from pilvi.services.sagemaker.algorithm_use import applied, named
 from pilvi.services.sagemaker.builtin_algorithms import with_metrics
 from pilvi.services.sagemaker.job_kind import Job, JobKind, Record, Words, failure_reason
@@ -18,15 +18,10 @@ from pilvi.services.sagemaker.tag import tagging, untagging
 from pilvi.services.sagemaker.training_check import check_request, check_surroundings
 from pilvi.services.sagemaker.training_hold import settled
 from pilvi.services.sagemaker.training_pool import warm_pool_status
-from pilvi.services.sagemaker.training_spec import model_uri, spec_for
+from pilvi.services.sagemaker.training_spec import SPOT_SHARE, model_uri, spec_for
 from pilvi.storage.records import Change
 
 ops = Operations()
-
-ON_INSTANCES = (Status.DOWNLOADING, Status.RUNNING, Status.STOPPING, Status.UPLOADING)
-"""The states in which a job is paid for."""
-SPOT_SHARE = 0.3
-"""What a second of spot training counts. AWS's price follows the spot market ("up to 90 % off"); this is a usual discount."""
 
 
 @ops
@@ -251,13 +246,12 @@ def _times(record: Record, job: Job) -> Record:
         return {"TrainingEndTime": ended}
     if ended is None:
         return {"TrainingStartTime": started}
-    on_instances = seconds_in(job, ON_INSTANCES, ended)
     share = SPOT_SHARE if record["EnableManagedSpotTraining"] else 1
     return {
         "TrainingStartTime": started,
         "TrainingEndTime": ended,
         "TrainingTimeInSeconds": max(1, ceil((ended - started).total_seconds())),
-        "BillableTimeInSeconds": max(1, ceil(on_instances * share)),
+        "BillableTimeInSeconds": billable_s(job, share, ended),
     }
 
 

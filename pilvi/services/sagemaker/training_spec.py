@@ -14,12 +14,15 @@ from pilvi.jobs import Input, JobSpec, Output
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import Runtime, runtime_for
 from pilvi.services.sagemaker.instance_types import resources_for
+from pilvi.services.sagemaker.metered import PRODUCT
 from pilvi.services.sagemaker.training_hosts import groups_of, hosts_in, members_of
 from pilvi.services.sagemaker.training_pool import keep_alive_s, pool_key
 
 SESSION = "SageMaker"
 """The role session's name inside training jobs."""
 LOG_GROUP = "/aws/sagemaker/TrainingJobs"
+SPOT_SHARE = 0.3
+"""What a second of spot training counts. AWS's price follows the spot market ("up to 90 % off"); this is a usual discount."""
 _ROOT = "/opt/ml"
 _FOLDERS = ("input/config", "input/data", "model", "output/data", "output/metrics/sagemaker", "checkpoints", "code")
 _CACHE = "sagemaker/warmpoolcache"
@@ -77,6 +80,9 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         pool_key=pool_key(ctx, req),
         keep_alive_s=keep_alive_s(req),
         restarts=(req.get("RetryStrategy") or {}).get("MaximumRetryAttempts", 0),
+        product=PRODUCT,
+        usage="Train",
+        billed_share=SPOT_SHARE if req.get("EnableManagedSpotTraining") else 1,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import botocore.session
 import pytest
 
-from pilvi.services.sagemaker.instance_types import _GIB_PER_VCPU, _OWN, _USD_PER_HOUR, instance_type, resources_for
+from pilvi.services.sagemaker.instance_types import _GIB_PER_VCPU, _OWN, instance_type, resources_for
 
 
 def model_types() -> list[str]:
@@ -60,13 +60,6 @@ def test_gpu_families_have_gpus_and_others_none() -> None:
 def test_well_known_types(name: str, vcpus: int, memory_gib: float, gpus: int, gpu_memory_gib: float) -> None:
     found = instance_type(name)
     assert (found.vcpus, found.memory_gib, found.gpus, found.gpu_memory_gib) == (vcpus, memory_gib, gpus, gpu_memory_gib)
-
-
-def test_prices_are_of_types_that_are_there_and_unknown_where_they_are_not() -> None:
-    names = set(model_types())
-    assert {f"ml.{short}" for short in _USD_PER_HOUR} <= names
-    assert instance_type("ml.m5.xlarge").usd_per_hour == 0.23
-    assert instance_type("ml.p6-b300.48xlarge").usd_per_hour is None
 
 
 def test_resources_are_those_of_the_type() -> None:
