@@ -84,10 +84,9 @@ def test_nobody_reads_the_clock_directly() -> None:
 
 def test_every_command_is_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text()
-    commands = re.search(r"\{([\w,]+)\}|COMMAND", parser().format_help())
-    assert commands is not None
-    for name in ("up", "env", "status", "coverage", "spot", "runtimes"):
-        assert f"`pilvi {name}`" in text
+    (commands,) = (action.choices for action in parser()._actions if isinstance(action.choices, dict))
+    assert len(commands) > 5
+    assert [name for name in commands if f"`pilvi {name}`" not in text] == []
 
 
 def test_generated_pages_are_up_to_date() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pilvi.core.errors import Conflict, Invalid, ServiceError
+from pilvi.core.errors import AlreadyExists, Conflict, Invalid, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record
 from pilvi.services.sagemaker.notebook_check import check_role
@@ -60,7 +60,7 @@ def create_app(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     change = rows.insertion(key, record) if row is None else rows.revision(key, record, row.version)
     try:
         ctx.write(change, *(tagging(ctx, arn, req.get("Tags")) or untagging(ctx, arn)))
-    except Conflict:
+    except (AlreadyExists, Conflict):
         raise taken(NOUN, arn) from None
     studio.start(place_of(ctx.account, ctx.region, record))
     return {"AppArn": arn}

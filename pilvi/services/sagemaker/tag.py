@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pilvi.core.arn import Arn
-from pilvi.core.errors import Invalid, ServiceError
+from pilvi.core.errors import AlreadyExists, Conflict, Invalid, ServiceError
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.storage.records import Change
@@ -24,10 +24,7 @@ def add_tags(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     Errors: ValidationException - no such resource, a reserved key, or more than 50 tags.
     """
     check_tags(req["Tags"])
-    arn = existing(ctx, req["ResourceArn"])
-    tags = merged(tags_of(ctx, arn), req["Tags"])
-    ctx.records("Tags").put(arn, {"Tags": tags})
-    return {"Tags": tags}
+    return {"Tags": _changed(ctx, existing(ctx, req["ResourceArn"]), lambda tags: merged(tags, req["Tags"]))}
 
 
 @ops
@@ -49,7 +46,7 @@ def delete_tags(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     Errors: ValidationException - no such resource.
     """
     arn = existing(ctx, req["ResourceArn"])
-    ctx.records("Tags").put(arn, {"Tags": [tag for tag in tags_of(ctx, arn) if tag["Key"] not in req["TagKeys"]]})
+    _changed(ctx, arn, lambda tags: [tag for tag in tags if tag["Key"] not in req["TagKeys"]])
     return {}
 
 
@@ -97,6 +94,19 @@ def existing(ctx: Context, text: str) -> str:
     if ctx.records(noun).find(name) is None:
         raise ServiceError("ValidationException", "Requested resource not found.")
     return text
+
+
+def _changed(ctx: Context, arn: str, change: Callable[[list[dict[str, str]]], list[dict[str, str]]]) -> list[dict[str, str]]:
+    """Read, change, write as one: who tags at the same moment loses nothing."""
+    rows = ctx.records("Tags")
+    while True:
+        row = rows.row(arn)
+        tags = change(list(row.value["Tags"]) if row is not None else [])
+        try:
+            ctx.write(rows.insertion(arn, {"Tags": tags}) if row is None else rows.revision(arn, {"Tags": tags}, row.version))
+        except (AlreadyExists, Conflict):
+            continue
+        return tags
 
 
 def _position(token: str | None) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -32,6 +33,15 @@ def test_add_tags_replaces_and_adds(lab: Any, arn: str) -> None:
     tags = lab.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "team", "Value": "b"}, {"Key": "new", "Value": "1"}])["Tags"]
     assert {tag["Key"]: tag["Value"] for tag in tags} == {"team": "b", "empty": "", "new": "1"}
     assert lab.sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
+
+
+def test_add_tags_of_many_at_once_are_all_kept(lab: Any, arn: str) -> None:
+    def add(number: int) -> None:
+        lab.sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": f"k{number}", "Value": ""}])
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(24)))
+    assert {f"k{number}" for number in range(24)} <= {tag["Key"] for tag in lab.sagemaker.list_tags(ResourceArn=arn)["Tags"]}
 
 
 def test_add_tags_refuses_reserved_and_too_many(lab: Any, arn: str) -> None:
