@@ -1,6 +1,6 @@
 """Unpacked images: one read-only tree for each set of layers, shared by all programs that run it.
 
-    <data>/images/<key>/rootfs      the tree; key: digest over the layers' own digests
+    <data>/images/<key>/rootfs      the tree; key: digest over the layers' own digests, unpacked and as they were pushed
                        /images      which pushed images it belongs to, a line each
                        /ready       empty; written last, so a tree without it is rubbish from a crash
 
@@ -38,12 +38,15 @@ class Cache:
         self._leases: Counter[str] = Counter()
         self._sweep()
 
-    def lease(self, image: str, diff_ids: Sequence[str], layers: Callable[[], Iterable[Iterable[Piece]]]) -> Lease:
+    def lease(
+        self, image: str, diff_ids: Sequence[str], layers: Callable[[], Iterable[Iterable[Piece]]], digests: Sequence[str] = ()
+    ) -> Lease:
         """The tree of an image, unpacked if it is not there; it stays until the lease is given back.
 
-        image: the pushed image's name, for `forget`. layers: the layers' bytes, lowest first.
+        image: the pushed image's name, for `forget`. layers: the layers' bytes, lowest first. digests: theirs as they were pushed:
+        diff_ids are the pusher's word alone, and whoever only knows those of another's image must not be given its tree.
         """
-        key = hashlib.sha256("\n".join(diff_ids).encode()).hexdigest()
+        key = hashlib.sha256("\n".join((*diff_ids, *digests)).encode()).hexdigest()
         with self._lock:
             self._leases[key] += 1
             making = self._making.setdefault(key, threading.Lock())

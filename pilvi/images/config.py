@@ -10,6 +10,7 @@ from typing import Any
 
 from pilvi.core.errors import Invalid
 from pilvi.core.trees import first_bytes, inside
+from pilvi.images.manifest import is_digest
 
 _LIST_BYTES = 4 << 20
 
@@ -45,6 +46,8 @@ def read_config(data: bytes) -> ImageConfig:
         diff_ids = tuple(str(id) for id in content["rootfs"]["diff_ids"])
     except (ValueError, KeyError, TypeError, AttributeError):
         raise Invalid("the image's configuration is not understood") from None
+    if not all(map(is_digest, diff_ids)):
+        raise Invalid("the image's configuration names layers by what is no digest")
     pairs = (entry.partition("=") for entry in inner.get("Env") or ())
     return ImageConfig(
         entrypoint=_words(inner.get("Entrypoint")),

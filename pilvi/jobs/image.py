@@ -91,6 +91,7 @@ def unpack(ctx: Context, uri: str) -> Unpacked:
             image_name(reference.account, reference.region, reference.repository, manifest.digest),
             config.diff_ids,
             lambda: (_blob(ctx, reference, layer.digest) for layer in manifest.layers),
+            [layer.digest for layer in manifest.layers],
         )
     except PilviError as error:
         raise Unavailable(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
 
 from pilvi.core.errors import Invalid
 from pilvi.images.cache import Cache
+from pilvi.images.config import read_config
 from tests.images.test_unpack import layer
 
 
@@ -53,3 +55,18 @@ def test_the_longest_unused_go_when_there_are_too_many(tmp_path: Path) -> None:
     third = lease(cache, "one", b"x" * 10)
     assert third.folder.exists()
     assert second.folder.exists()
+
+
+def test_knowing_what_is_in_an_image_is_not_having_it(tmp_path: Path) -> None:
+    cache = Cache(tmp_path)
+    private = layer(("key", b"private"))
+    diff_id = f"sha256:{hashlib.sha256(private).hexdigest()}"
+    mine = cache.lease("mine", [diff_id], lambda: [[private]], ["sha256:mine"])
+    with pytest.raises(Invalid, match="the image's configuration says"):
+        cache.lease("theirs", [diff_id], lambda: [[layer(("f", b"1"))]], ["sha256:theirs"])
+    assert (mine.folder / "key").read_bytes() == b"private"
+
+
+def test_a_configuration_without_digests_is_refused() -> None:
+    with pytest.raises(Invalid, match="no digest"):
+        read_config(b'{"rootfs": {"diff_ids": [""]}}')
