@@ -461,31 +461,37 @@ class Connection(asyncio.Protocol):
             await self._write_stream(body, is_chunked=is_chunked)
 
     async def _write_stream(self, body: ByteStream, *, is_chunked: bool) -> None:
-        left = body.length
+        failure: BaseException | None = None
         try:
-            async for piece in body:
-                if self._closing:
-                    return
-                if is_chunked:
-                    self._transport.write(b"%x\r\n" % len(piece))
-                    self._transport.write(piece)
-                    self._transport.write(b"\r\n")
-                else:
-                    self._transport.write(piece)
-                    left = left - len(piece) if left is not None else None
-                if self._drained is not None:
-                    await self._drained
-                self.last_active = self.server.loop.time()
-            if is_chunked:
-                self._transport.write(b"0\r\n\r\n")
-            elif left:
+            await self._write_pieces(body, is_chunked=is_chunked)
+        except BaseException as error:  # noqa: BLE001 - raised again below: compiled code must not wait in `except` or `finally`
+            failure = error
+            if isinstance(error, Exception):
+                # The head is gone already: only a broken connection can tell the client that the body is not whole.
                 self.abort()
-        except Exception:
-            # The head is gone already: only a broken connection can tell the client that the body is not whole.
+        await body.close()
+        if failure is not None:
+            raise failure
+
+    async def _write_pieces(self, body: ByteStream, *, is_chunked: bool) -> None:
+        left = body.length
+        async for piece in body:
+            if self._closing:
+                return
+            if is_chunked:
+                self._transport.write(b"%x\r\n" % len(piece))
+                self._transport.write(piece)
+                self._transport.write(b"\r\n")
+            else:
+                self._transport.write(piece)
+                left = left - len(piece) if left is not None else None
+            if self._drained is not None:
+                await self._drained
+            self.last_active = self.server.loop.time()
+        if is_chunked:
+            self._transport.write(b"0\r\n\r\n")
+        elif left:
             self.abort()
-            raise
-        finally:
-            await body.close()
 
     def _head(
         self, response: Response, length: int | None, *, is_head: bool, will_close: bool, is_old: bool = False

@@ -94,3 +94,15 @@ def test_generated_pages_are_up_to_date() -> None:
         [sys.executable, "scripts/make_docs.py", "--check"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_compiled_coroutines_do_not_wait_while_they_handle_an_error() -> None:
+    """mypyc loses the error then, and the process with it (decisions/0006)."""
+    compiled = re.findall(r"pilvi/\S+\.py", (ROOT / "setup.py").read_text())
+    assert compiled
+    found = []
+    for name in compiled:
+        for node in ast.walk(ast.parse((ROOT / name).read_text())):
+            blocks = node.body if isinstance(node, ast.ExceptHandler) else getattr(node, "finalbody", [])
+            found += [f"{name}:{inner.lineno}" for block in blocks for inner in ast.walk(block) if isinstance(inner, ast.Await)]
+    assert found == []

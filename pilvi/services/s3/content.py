@@ -124,11 +124,13 @@ async def take_large(ctx: Context, first: Block, rest: AsyncIterator[Block], bod
         await working
         kept, verified = sums.close(declared, md5.digest(), body)
         await loop.run_in_executor(None, writer.finish)
-    except BaseException:
-        await asyncio.wait([working])
-        await loop.run_in_executor(None, writer.abort)
-        raise
-    return Stored(writer.name, size, md5.hexdigest(), *kept, verified, (PutBody(writer.name, None),))
+    except BaseException as error:  # noqa: BLE001 - raised again below: compiled code must not wait in an `except` (decisions/0006)
+        failure = error
+    else:
+        return Stored(writer.name, size, md5.hexdigest(), *kept, verified, (PutBody(writer.name, None),))
+    await asyncio.wait([working])
+    await loop.run_in_executor(None, writer.abort)
+    raise failure
 
 
 def hash_block(md5: Hash, block: Block) -> None:

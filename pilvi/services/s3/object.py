@@ -80,10 +80,13 @@ async def put_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         check_size(stored.size)
         await store(ctx, name, key, value, stored, req if conditional else None)
-    except PilviError:
-        await undo(ctx, stored)
-        raise
-    return written(value)
+    except PilviError as error:
+        refusal = error
+    else:
+        return written(value)
+    # Not in the `except`: compiled code that waits there loses the error it handles (decisions/0006).
+    await undo(ctx, stored)
+    raise refusal
 
 
 async def store(ctx: Context, name: str, key: str, value: Value, stored: Stored, conditions: Mapping[str, Any] | None) -> None:
