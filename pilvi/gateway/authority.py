@@ -10,12 +10,14 @@ Made once, at the first start. Certificates say the real time, not the product's
 from __future__ import annotations
 
 import datetime
+import fcntl
 import ipaddress
 import os
 import ssl
 import tempfile
 import threading
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from cryptography import x509
@@ -66,13 +68,22 @@ class Authority:
 
     def _load(self) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
         if self._loaded is None:
-            if not (self._key_path.exists() and self.certificate_path.exists()):
-                self._make()
+            with self._alone():
+                if not (self._key_path.exists() and self.certificate_path.exists()):
+                    self._make()
             certificate = x509.load_pem_x509_certificate(self.certificate_path.read_bytes())
             key = serialization.load_der_private_key(self._keyring.unseal(self._key_path.read_bytes(), _CONTEXT), None)
             assert isinstance(key, ec.EllipticCurvePrivateKey)
             self._loaded = certificate, key
         return self._loaded
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One process at a time: of two that make both files at once, one's key could lie beside the other's certificate."""
+        self._key_path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with self._key_path.with_name(".ca.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
 
     def _make(self) -> None:
         """The key, then the certificate: a crash between them leaves nothing that counts, and the next start makes both anew."""

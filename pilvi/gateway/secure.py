@@ -64,7 +64,7 @@ class Secure:
         try:
             async with asyncio.timeout(CONNECT_S):
                 far, end = await server.loop.create_connection(lambda: _Pipe(transport), *address)
-        except (OSError, TimeoutError) as error:
+        except (OSError, TimeoutError, ValueError, OverflowError) as error:  # the name or the port may be none
             _refuse(transport, "502 Bad Gateway", f"{address[0]}:{address[1]} cannot be reached: {error}")
             return
         near = _Pipe(far)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import ssl
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +16,8 @@ import boto3
 import pytest
 from botocore.config import Config
 
+from pilvi.gateway.secure import Secure
+from pilvi.storage.keyring import Keyring
 from pilvi.testing.server import Account, TestServer
 
 
@@ -126,11 +130,60 @@ def test_other_hosts_are_reached_through_a_tunnel(aws: Account, elsewhere: int) 
         assert heard == message.upper()
 
 
-@pytest.mark.parametrize(("target", "status"), [("nowhere.invalid:443", b"502"), ("nowhere", b"400"), ("nowhere:port", b"400")])
+NOWHERE = [
+    ("nowhere.invalid:443", b"502"),
+    ("a..invalid:443", b"502"),
+    (f"{'a' * 70}.invalid:443", b"502"),
+    ("[::1]:99999999", b"502"),
+    ("nowhere", b"400"),
+    ("nowhere:port", b"400"),
+]
+
+
+@pytest.mark.parametrize(("target", "status"), NOWHERE)
 def test_what_cannot_be_reached_is_told(aws: Account, target: str, status: bytes) -> None:
     sock, said = connected(aws, target)
     with sock:
         assert said.split()[1] == status
+
+
+@pytest.mark.parametrize("peer", ["10.0.0.5", "::ffff:10.0.0.5", "fe80::1"])
+def test_tunnels_are_for_this_machine_only(peer: str) -> None:
+    class Transport:
+        def __init__(self) -> None:
+            self.written, self.is_closed = b"", False
+
+        def get_extra_info(self, _name: str) -> tuple[str, int]:
+            return (peer, 1)
+
+        def write(self, data: bytes) -> None:
+            self.written += data
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    transport = Transport()
+    Secure(None).connect(None, transport, "pypi.org:443", b"")  # type: ignore[arg-type]
+    assert transport.written.startswith(b"HTTP/1.1 403 ")
+    assert transport.is_closed
+
+
+def test_processes_that_start_together_have_one_authority(tmp_path: Path) -> None:
+    program = (
+        "import sys; from pathlib import Path; from pilvi.gateway.authority import Authority; from pilvi.storage.keyring import Keyring\n"
+        "folder = Path(sys.argv[1]); found = Authority(folder, Keyring(folder / 'keys/master.key'))\n"
+        "sys.stdin.readline(); found.prepare(); found.context('sts.amazonaws.com'); print(found._loaded[0].serial_number)"
+    )
+    Keyring(tmp_path / "keys" / "master.key")
+    command = [sys.executable, "-c", program, str(tmp_path)]
+    started = [subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    for process in started:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    told = [process.communicate(timeout=60)[0] for process in started]
+    assert len(set(told)) == 1
+    assert told[0].strip()
 
 
 def test_nonsense_instead_of_a_handshake_ends_the_connection(aws: Account) -> None:
