@@ -12,6 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ from pilvi.jobs.queue import Queue
 from pilvi.jobs.record import JOBS, OPEN, advanced, new_record
 from pilvi.jobs.spec import JobSpec, spec_from_record
 from pilvi.jobs.states import SERVER_LOST, WAITING, Do, Event, Status
-from pilvi.jobs.work import Work
+from pilvi.jobs.work import Work, last_seen
 from pilvi.storage.records import Change, Delete, Insert, Update
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class Jobs:
         after = ""
         while rows := self._cloud.store.scan(OPEN, after=after):
             after = rows[-1].id
-            waiting += [row.id for row in rows if Do.QUEUE in self.apply(row.id, Event.SERVER_LOST, SERVER_LOST)]
+            waiting += [row.id for row in rows if Do.QUEUE in self._lose(row.id)]
         folders = [folder for name in ("jobs", "pools") if (folder := self._cloud.config.data_dir / name).is_dir()]
         if left := [_set_aside(path) for folder in folders for path in folder.iterdir()]:
             # Beside the start: a killed job may have left many files.
@@ -175,14 +176,22 @@ class Jobs:
         self._changes.tell(id)
 
     def apply(
-        self, id: str, event: Event, reason: str = "", facts: dict[str, Any] | None = None, changes: tuple[Change, ...] = ()
+        self,
+        id: str,
+        event: Event,
+        reason: str = "",
+        facts: dict[str, Any] | None = None,
+        changes: tuple[Change, ...] = (),
+        at: datetime | None = None,
     ) -> tuple[Do, ...]:
-        """Write down what an event does to a job; gives what is to be done."""
+        """Write down what an event does to a job; gives what is to be done. at: when it was, if that is over."""
         while True:
             row = self._cloud.store.get(JOBS, id)
             if row is None:
                 raise NotFound(f"Job {id} does not exist.")
-            record, instructions = advanced(row.value, event, self._cloud.clock.now(), reason, facts)
+            now = self._cloud.clock.now()
+            then = now if at is None else min(now, max(at, row.value["modified"]))
+            record, instructions = advanced(row.value, event, then, reason, facts)
             if record is row.value and not changes:
                 return instructions
             is_end = "ended" in record and "ended" not in row.value
@@ -195,6 +204,10 @@ class Jobs:
             return instructions
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _lose(self, id: str) -> tuple[Do, ...]:
+        """Tell what became of a job when its server died: nobody pays for the time until the next start."""
+        return self.apply(id, Event.SERVER_LOST, SERVER_LOST, at=last_seen(self._cloud.config.data_dir, id))
 
     def _enqueue(self, spec: JobSpec, record: dict[str, Any]) -> None:
         self._queue.add(spec.id, wishes_of(spec), _until(spec, record))

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import threading
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +46,14 @@ PEER_GRACE_S = 10
 KEPT_POINTS = 2000
 """Of the metric points, so many are kept when a job has ended: its record is read often."""
 INTERNAL = "InternalServerError: We encountered an internal error. Please try again."
+
+
+def last_seen(data_dir: Path, id: str) -> datetime | None:
+    """When a server that has died last looked at a job it ran; None where nothing is left of that."""
+    try:
+        return datetime.fromtimestamp((data_dir / "jobs" / id).stat().st_mtime, UTC)
+    except OSError:
+        return None
 
 
 class Work:
@@ -178,6 +188,7 @@ class Work:
             self._flush(ctx)
             failed = failed or self._end_with_first_failed()
             until = self._look_at_clock(ctx, until)
+            self._leave_sign()
             self._look_at_disk()
             self._look_at_pipes()
         self._flush(ctx)
@@ -297,6 +308,12 @@ class Work:
             self._tell(Event.DEADLINE)
             return None
         return until
+
+    def _leave_sign(self) -> None:
+        """For the next start, if this server dies: until when the job ran (`last_seen`)."""
+        now = self._cloud.clock.time_s()
+        with contextlib.suppress(OSError):
+            os.utime(self._folder, (now, now))
 
     def _look_at_disk(self) -> None:
         if self._is_disk_over():

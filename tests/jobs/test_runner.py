@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -222,6 +224,33 @@ def test_recover_tells_lost_jobs_honestly(cloud: Cloud, status: str) -> None:
     assert cloud.store.scan(OPEN) == []
     eventually(lambda: not left.exists())
     jobs.close()
+
+
+def test_a_lost_job_ended_when_it_was_last_seen(cloud: Cloud) -> None:
+    created = cloud.clock.now() - timedelta(days=3)
+    for name in ("seen", "unseen", "touched-early"):
+        record = {**new_record(spec(name, "exit 0"), created), "status": "Running"}
+        cloud.store.write(Insert(JOBS, name, record), Insert(OPEN, name, {}))
+    for name, hours in (("seen", 1), ("touched-early", -1)):
+        left = cloud.config.data_dir / "jobs" / name
+        left.mkdir(parents=True)
+        seen_s = (created + timedelta(hours=hours)).timestamp()
+        os.utime(left, (seen_s, seen_s))
+    jobs = Jobs(cloud)  # type: ignore[arg-type]
+    jobs.recover()
+    assert abs(jobs.get("seen")["ended"] - created - timedelta(hours=1)) < timedelta(seconds=1)
+    assert jobs.get("touched-early")["ended"] == created
+    assert cloud.clock.now() - jobs.get("unseen")["ended"] < timedelta(minutes=1)
+    jobs.close()
+
+
+def test_a_running_job_leaves_signs_of_life(jobs: Jobs, cloud: Cloud) -> None:
+    jobs.submit(spec("a", "sleep 600"))
+    eventually(lambda: jobs.get("a")["status"] == "Running")
+    folder = cloud.config.data_dir / "jobs" / "a"
+    os.utime(folder, (1000, 1000))
+    eventually(lambda: cloud.clock.time_s() - folder.stat().st_mtime < 60)
+    jobs.stop("a")
 
 
 def test_reset_forgets_what_runs(jobs: Jobs) -> None:

@@ -26,7 +26,7 @@ def test_an_instance_costs_the_same_in_all_its_uses(usage: str) -> None:
 
 
 def test_estimates_say_so_and_what_is_not_known_costs_nothing() -> None:
-    estimated = price_of("AmazonSageMaker", "Train:ml.m4.xlarge", "us-east-1", DAY)
+    estimated = price_of("AmazonSageMaker", "Train:ml.m7i.xlarge", "us-east-1", DAY)
     assert estimated is not None
     assert estimated.is_estimated
     assert "1.2 times" in estimated.source
