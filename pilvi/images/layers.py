@@ -117,7 +117,8 @@ class _Segment:
     def __init__(self, ctx: Context, repository: str, id: str) -> None:
         self._ctx, self._repository, self._id = ctx, repository, id
         self._writer: BlobWriter | None = None
-        self._digest, self._is_whole = _running_digest(ctx, id, find_upload(ctx, repository, id)["size"])
+        self._total = int(find_upload(ctx, repository, id)["size"])
+        self._digest, self._is_whole = _running_digest(ctx, id, self._total)
         self._size = 0
 
     def write(self, pieces: Sequence[Piece]) -> None:
@@ -138,7 +139,7 @@ class _Segment:
         size, self._size = self._size, 0
         try:
             writer.finish()
-            total = _claim(self._ctx, self._repository, self._id, writer.name, size)
+            total = self._total = _claim(self._ctx, self._repository, self._id, writer.name, self._total, size)
         except BaseException:
             self._ctx.blobs.delete(writer.name)
             raise
@@ -151,12 +152,14 @@ class _Segment:
             self._writer.abort()
 
 
-def _claim(ctx: Context, repository: str, id: str, name: str, size: int) -> int:
-    """Make a segment part of its upload. Conflict when somebody else added bytes meanwhile."""
+def _claim(ctx: Context, repository: str, id: str, name: str, start: int, size: int) -> int:
+    """Make a segment part of its upload, behind its first `start` bytes. Conflict when somebody else added some meanwhile."""
     row = ctx.records("Upload").row(id)
     if row is None or row.value["repository"] != repository:
         raise NotFound(f"The upload '{id}' does not exist.")
-    segments, total = [*row.value["segments"], [name, size]], int(row.value["size"]) + size
+    if row.value["size"] != start:
+        raise Conflict("Somebody else adds to the upload, too.")
+    segments, total = [*row.value["segments"], [name, size]], start + size
     changed = {**row.value, "segments": segments, "size": total, "modified": ctx.clock.now()}
     ctx.write(PutBody(name, None), Update(ctx.records("Upload").table, id, changed, row.version))
     return total

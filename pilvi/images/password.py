@@ -79,7 +79,7 @@ def password_in(request: Request) -> str | None:
 def caller(ctx: Context, password: str) -> Context | None:
     """The context of whom the password was given to, in the account and Region it was given in; None when it is wrong."""
     facts = unsealed(ctx, password)
-    if facts is None:
+    if facts is None or "key" not in facts:  # a layer's address is sealed as well, and is no password
         return None
     if not facts["key"]:
         return _context(ctx, facts, ANONYMOUS, None)

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from pilvi.core.errors import Conflict
+from pilvi.images import layers
 from tests.services.ecr.conftest import INDEX, OCI, Wire, basic, digest, image_of, login, push
 
 skopeo = pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed: apt-get install skopeo")
@@ -88,6 +90,14 @@ def test_a_password_is_worth_what_its_key_is_worth(ecr, aws):
     assert wire.ask("GET", "/v2/app/manifests/v1").status == 401
 
 
+def test_the_address_of_a_layer_is_no_password(ecr, aws):
+    image = image_of("one")
+    assert login(aws).push("app", image, "v1").status == 201
+    url = ecr.get_download_url_for_layer(repositoryName="app", layerDigest=digest(image.config))["downloadUrl"]
+    wire = Wire(aws.endpoint, basic("AWS", url.rpartition("/")[2]))
+    assert wire.ask("GET", "/v2/app/manifests/v1").status == 401
+
+
 def test_uploads_come_in_pieces(ecr, aws):
     wire, data = login(aws), b"0123456789" * 1000
     start = wire.ask("POST", "/v2/app/blobs/uploads/", b"")
@@ -116,6 +126,23 @@ def test_uploads_at_once_and_cancelled(ecr, aws, server):
     assert wire.ask("DELETE", place).status == 204
     assert wire.ask("GET", place).status == 404
     assert len(set(server.cloud.blobs.names()) - blobs) == 1
+
+
+def test_two_that_add_to_an_upload_at_once_do_not_mix(ecr, aws, server):
+    ctx = server.cloud.context(server.cloud.identities.root(aws.account), "ecr", region=aws.region)
+    upload = layers.start_upload(ctx, "app")
+
+    def late():
+        yield b"mine"
+        assert layers.append(ctx, "app", upload, [b"theirs"]) == 6
+        yield b"mine"
+
+    with pytest.raises(Conflict):
+        layers.append(ctx, "app", upload, late())
+    with pytest.raises(layers.DigestMismatch):
+        layers.complete(ctx, "app", upload, digest(b"minemine"))
+    layers.complete(ctx, "app", upload, digest(b"theirs"))
+    assert b"".join(layers.read_layer(ctx, layers.find_layer(ctx, "app", digest(b"theirs")))) == b"theirs"
 
 
 def test_layers_are_mounted_from_other_repositories(ecr, aws):
