@@ -27,6 +27,7 @@ def create_algorithm(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     req: AlgorithmName (1-63), TrainingSpecification with image, channels and instance types; up to 100 hyperparameters.
     Errors: ValidationException - the name is taken, the declaration contradicts itself, or the validation job would be refused.
     Differs: images are not scanned. Validation by a batch transform job and certification for the AWS Marketplace are refused.
+        InferenceSpecification is recorded.
     """
     name = req["AlgorithmName"]
     arn, algorithms = ctx.arn(f"algorithm/{name.lower()}"), ctx.records(NOUN)

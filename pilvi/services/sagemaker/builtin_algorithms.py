@@ -1,5 +1,5 @@
-"""AWS's built-in algorithms as jobs see them from outside: metrics with the regular expressions that find them in the log, channels,
-input modes, instances, and what tuning may change. Pure data; what they do is `pilvi/runtimes/builtin`.
+"""AWS's built-in algorithms as jobs see them from outside: metrics with the regular expressions that find them in the log, and what
+tuning may change. Pure data; what they do, and which channels and hosts they take, is `pilvi/runtimes/builtin`.
 
 Source: SageMaker Developer Guide, the pages "... hyperparameters" and "Tune a ... model" of each algorithm, and "Common information about
 built-in algorithms"; regular expressions as DescribeTrainingJob shows them for jobs of these images.
@@ -16,14 +16,6 @@ from pilvi.services.sagemaker.image import BUILTIN, runtime_for
 
 Goal = Literal["Maximize", "Minimize", ""]
 
-CSV = "text/csv"
-RECORDIO = "application/x-recordio-protobuf"
-LIBSVM = "text/libsvm"
-PARQUET = "application/x-parquet"
-JSONLINES = "application/jsonlines"
-IMAGE_RECORDIO = "application/x-recordio"
-IMAGES = ("image/jpeg", "image/png", "application/x-image")
-
 
 @dataclass(frozen=True, slots=True)
 class Metric:
@@ -38,23 +30,11 @@ class Metric:
 
 
 @dataclass(frozen=True, slots=True)
-class Channel:
-    name: str
-    is_required: bool = False
-    content_types: tuple[str, ...] = (RECORDIO, CSV)
-
-
-@dataclass(frozen=True, slots=True)
 class Builtin:
     """One algorithm."""
 
     title: str
     metrics: tuple[Metric, ...] = ()
-    channels: tuple[Channel, ...] = (Channel("train", True), Channel("test"))
-    input_modes: tuple[str, ...] = ("File", "Pipe")
-    instances: Literal["CPU", "GPU", "CPU or GPU"] = "CPU or GPU"
-    is_distributed: bool = True
-    """Whether it trains on more than one instance."""
     tunable: frozenset[str] = field(default_factory=frozenset)
 
 
@@ -102,7 +82,6 @@ _XGBOOST = Builtin(
         ),
         ("Minimize", "mlogloss mphe mse poisson-nloglik rmse rmsle tweedie-nloglik"),
     ),
-    tuple(Channel(name, name == "train", (LIBSVM, CSV, PARQUET, RECORDIO)) for name in ("train", "validation")),
     tunable=_names(
         "alpha base_score colsample_bylevel colsample_bynode colsample_bytree eta gamma lambda lambda_bias learning_rate max_bin "
         "max_delta_step max_depth max_leaves min_child_weight num_round num_parallel_tree rate_drop scale_pos_weight skip_drop "
@@ -136,7 +115,6 @@ _LINEAR = Builtin(
         *_linear_part("test"),
         *_PROGRESS,
     ),
-    (Channel("train", True), Channel("validation"), Channel("test")),
     tunable=_names(
         "wd l1 learning_rate mini_batch_size use_bias positive_example_weight_mult epochs num_models optimizer loss huber_delta "
         "quantile target_recall target_precision beta_1 beta_2 momentum"
@@ -155,7 +133,6 @@ _MACHINES = Builtin(
         _at_end("test:binary_f_beta", "Maximize", said=r"binary_f_\S+"),
         *_PROGRESS,
     ),
-    (Channel("train", True, (RECORDIO,)), Channel("test", False, (RECORDIO,))),
     tunable=_names(
         "bias_init_scale bias_init_sigma bias_init_value bias_lr bias_wd epochs factors_init_scale factors_init_sigma "
         "factors_init_value factors_lr factors_wd linear_init_scale linear_init_sigma linear_init_value linear_lr linear_wd "
@@ -168,8 +145,6 @@ _OBJECT2VEC: tuple[tuple[str, Goal, str], ...] = (
     ("cross_entropy", "Minimize", "loss"),
     ("mean_squared_error", "Minimize", "loss"),
 )
-_PICTURES = tuple(Channel(name, name in ("train", "validation"), (IMAGE_RECORDIO, *IMAGES)) for name in ("train", "validation"))
-
 BUILTINS: Mapping[str, Builtin] = {
     "xgboost": _XGBOOST,
     "sagemaker-xgboost": _XGBOOST,
@@ -199,15 +174,12 @@ BUILTINS: Mapping[str, Builtin] = {
             _at_end("test:accuracy", ""),
             *_PROGRESS,
         ),
-        instances="CPU",
         tunable=_names("num_samples_per_tree num_trees"),
     ),
     "factorization-machines": _MACHINES,
     "lda": Builtin(
         "LDA",
         (_at_end("test:pwll", "Maximize"), *_PROGRESS),
-        instances="CPU",
-        is_distributed=False,
         tunable=_names("alpha0 num_topics"),
     ),
     "ipinsights": Builtin(
@@ -217,7 +189,6 @@ BUILTINS: Mapping[str, Builtin] = {
             _each_epoch("train:xentropy"),
             *_PROGRESS,
         ),
-        (Channel("train", True, (CSV,)), Channel("validation", False, (CSV,))),
         tunable=_names(
             "epochs learning_rate mini_batch_size num_entity_vectors num_ip_encoder_layers random_negative_sampling_rate "
             "shuffled_negative_sampling_rate vector_dim weight_decay"
@@ -231,7 +202,6 @@ BUILTINS: Mapping[str, Builtin] = {
             Metric("train:accuracy", r"#train_accuracy: (\S+)"),
             Metric("validation:accuracy", r"#validation_accuracy: (\S+)", "Maximize"),
         ),
-        (Channel("train", True, ("text/plain",)), Channel("validation", False, ("text/plain",))),
         tunable=_names(
             "batch_size epochs learning_rate min_count mode negative_samples sampling_threshold vector_dim window_size buckets "
             "word_ngrams max_char min_char subwords"
@@ -245,8 +215,6 @@ BUILTINS: Mapping[str, Builtin] = {
             Metric("train:final_loss", rf"{_HOST}train final_loss <loss>=(\S+)", "Minimize"),
             *_PROGRESS,
         ),
-        (Channel("train", True, (JSONLINES, PARQUET)), Channel("test", False, (JSONLINES, PARQUET))),
-        ("File",),
         tunable=_names(
             "epochs context_length mini_batch_size learning_rate num_cells num_layers num_eval_samples dropout_rate "
             "embedding_dimension likelihood prediction_length"
@@ -259,7 +227,6 @@ BUILTINS: Mapping[str, Builtin] = {
             _each_epoch("train:total_loss"),
             *_PROGRESS,
         ),
-        (Channel("train", True), Channel("validation"), Channel("test"), Channel("auxiliary", False, ("text/plain",))),
         tunable=_names(
             "encoder_layers_activation learning_rate mini_batch_size optimizer rescale_gradient weight_decay epochs num_topics "
             "batch_norm clip_gradient sub_sample tolerance num_patience_epochs"
@@ -268,9 +235,6 @@ BUILTINS: Mapping[str, Builtin] = {
     "object2vec": Builtin(
         "Object2Vec",
         tuple(_each_epoch(f"{part}:{name}", goal, kind) for part in ("validation", "test") for name, goal, kind in _OBJECT2VEC),
-        tuple(Channel(name, name == "train", (JSONLINES,)) for name in ("train", "validation", "test", "auxiliary")),
-        ("File",),
-        is_distributed=False,
         tunable=_names(
             "dropout early_stopping_patience early_stopping_tolerance enc_dim enc0_cnn_filter_width enc0_layers enc1_cnn_filter_width "
             "enc1_layers epochs learning_rate mini_batch_size mlp_activation mlp_dim mlp_layers optimizer weight_decay "
@@ -284,14 +248,6 @@ BUILTINS: Mapping[str, Builtin] = {
             Metric("validation:bleu", r"Validation-bleu=(\S+)", "Maximize"),
             Metric("validation:perplexity", r"Validation-perplexity=(\S+)", "Minimize"),
         ),
-        (
-            Channel("train", True, (RECORDIO,)),
-            Channel("validation", True, (RECORDIO,)),
-            Channel("vocab", True, ("application/json",)),
-        ),
-        ("File",),
-        "GPU",
-        is_distributed=False,
         tunable=_names(
             "num_layers_encoder num_layers_decoder batch_size optimizer_type weight_init_type weight_init_scale learning_rate weight_decay "
             "momentum clip_gradient rnn_num_hidden rnn_attention_type num_embed_source num_embed_target embed_dropout_source "
@@ -305,11 +261,6 @@ BUILTINS: Mapping[str, Builtin] = {
             Metric("train:accuracy", r"Epoch\[\d+\] Train-accuracy=(\S+)"),
             Metric("validation:accuracy", r"Epoch\[\d+\] Validation-accuracy=(\S+)", "Maximize"),
         ),
-        (
-            *_PICTURES,
-            *(Channel(name, False, (*IMAGES, "application/x-recordio")) for name in ("train_lst", "validation_lst", "model")),
-        ),
-        instances="GPU",
         tunable=_names("beta_1 beta_2 eps gamma learning_rate mini_batch_size momentum optimizer weight_decay"),
     ),
     "object-detection": Builtin(
@@ -320,14 +271,6 @@ BUILTINS: Mapping[str, Builtin] = {
             Metric("train:smooth_l1", rf"{_HOST}epoch=\S+, batch=\S+ train smooth_l1 <loss>=(\S+)"),
             *_PROGRESS,
         ),
-        (
-            *_PICTURES,
-            *(
-                Channel(name, False, (*IMAGES, "application/json"))
-                for name in ("train_annotation", "validation_annotation", "model")
-            ),
-        ),
-        instances="GPU",
         tunable=_names("learning_rate mini_batch_size momentum optimizer weight_decay"),
     ),
     "semantic-segmentation": Builtin(
@@ -337,14 +280,6 @@ BUILTINS: Mapping[str, Builtin] = {
             _each_epoch("validation:pixel_accuracy", "Maximize", "score"),
             _each_epoch("train:loss"),
         ),
-        (
-            *_PICTURES,
-            Channel("train_annotation", True, ("image/png",)),
-            Channel("validation_annotation", True, ("image/png",)),
-            Channel("label_map", False, ("application/json",)),
-            Channel("model", False, ("application/x-sagemaker-model",)),
-        ),
-        instances="GPU",
         tunable=_names("learning_rate mini_batch_size momentum optimizer weight_decay"),
     ),
 }

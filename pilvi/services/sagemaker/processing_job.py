@@ -29,8 +29,8 @@ def create_processing_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
     Source: SageMaker API reference and Developer Guide ("Build Your Own Processing Container").
     Differs: hosts are processes on the machines there are, with as much of the instance type as those have; of InstancePreferences
         the first is taken. Data set inputs from Athena and Redshift, outputs to Feature Store and KMS keys of yours are refused.
-        VpcConfig and ExperimentConfig are recorded and do nothing. Data is unpacked by name: a Gzip input's file loses the ending
-        .gz. Pipes are named <LocalPath>_0, _1, ...: one for each time that the program reads the input.
+        VpcConfig, ExperimentConfig and EnableInterContainerTrafficEncryption (traffic between hosts does not leave the machine) are
+        recorded and do nothing. Data is unpacked by name: a Gzip input's file loses the ending .gz. Pipes are named <LocalPath>_0, _1, ...: one for each time that the program reads the input.
     """
     return {"ProcessingJobArn": start(ctx, req)}
 

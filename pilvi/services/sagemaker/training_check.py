@@ -76,6 +76,9 @@ def _check_resources(req: Mapping[str, Any]) -> None:
     for member in ("TrainingPlanArn", "InstancePlacementConfig", "InstancePreferences", "VolumeKmsKeyId"):
         if resources.get(member):
             raise Invalid(f"{member} in ResourceConfig {NOT_BUILT}")
+    for member in ("SelectedInstanceType", "SelectedInstanceCount"):
+        if resources.get(member) is not None:
+            raise Invalid(f"{member} is read-only and is not accepted in CreateTrainingJob requests.")
     if resources.get("InstanceGroups"):
         _check_groups(resources)
     else:

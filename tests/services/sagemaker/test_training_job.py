@@ -385,6 +385,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "greater than or equal to 1",
     ),
     ({"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1}}, "resourceConfig.volumeSizeInGB"),
+    (
+        {"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "SelectedInstanceCount": 1, "VolumeSizeInGB": 1}},
+        "SelectedInstanceCount is read-only",
+    ),
     ({"ResourceConfig": None}, "Value null at 'resourceConfig'"),
     ({"StoppingCondition": None}, "Value null at 'stoppingCondition'"),
     ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),

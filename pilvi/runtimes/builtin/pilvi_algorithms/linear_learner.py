@@ -6,7 +6,8 @@ of its own rows, and gradients are added up.
 
 Source: SageMaker Developer Guide, "How linear learner works" and "Linear learner hyperparameters".
 Differs: the grids that `auto` stands for are ours. A mini batch is at most a sixteenth of the rows, but at least 32: on small data
-AWS's default of 1,000 would leave a handful of steps.
+AWS's default of 1,000 would leave a handful of steps. All rows calibrate and scale, whatever num_calibration_samples and
+num_point_for_scaler say.
 """
 
 from __future__ import annotations

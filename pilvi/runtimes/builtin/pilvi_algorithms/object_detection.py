@@ -3,6 +3,7 @@
 Source: SageMaker Developer Guide, "Object Detection - MXNet": hyperparameters, channels, annotation JSON, metrics, responses.
 Differs: the pre-trained network of use_pretrained_model=1 is EfficientNet-Lite0, whatever base_network says (the log tells); VGG-16 has
 batch normalisation. freeze_layer_pattern is matched with the names of this network's parameters.
+Differs: kv_store changes nothing: hosts average their gradients after each step.
 """
 
 from __future__ import annotations

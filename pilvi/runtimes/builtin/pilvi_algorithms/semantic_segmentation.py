@@ -2,7 +2,7 @@
 
 Source: SageMaker Developer Guide, "Semantic segmentation algorithm": hyperparameters, channels, masks, label maps, metrics, responses.
 Differs: the pre-trained network of use_pretrained_model is EfficientNet-Lite0, its maps merged at stride 4, whatever backbone says (the log
-tells). syncbn changes nothing.
+tells). syncbn and gamma2 change nothing.
 Masks of responses are grey PNG whose values are class numbers.
 """
 

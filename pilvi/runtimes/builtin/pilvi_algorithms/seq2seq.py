@@ -2,7 +2,8 @@
 
 Source: SageMaker Developer Guide, "Sequence-to-Sequence algorithm": hyperparameters, channels, formats, metrics, responses.
 Differs: encoder_type and decoder_type cnn are refused. Residual connections and attention in upper layers only are not built: other values than
-the defaults of rnn_residual_connections are refused, rnn_attention_in_upper_layers and rnn_first_residual_layer change nothing.
+the defaults of rnn_residual_connections are refused, rnn_attention_in_upper_layers and rnn_first_residual_layer change nothing. xavier_factor_type is always
+avg, and training_metric tells nothing: the log has the perplexity.
 """
 
 from __future__ import annotations
