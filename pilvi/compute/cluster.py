@@ -118,6 +118,8 @@ class ClusterCompute:
         hands = self._engine.hands()
         for name in self._members.keys() - hands.keys():
             self._members.pop(name).lose("lost")
+        for name in [name for name, member in self._members.items() if member.is_lost]:
+            del self._members[name]  # whoever still leads there gets a new one
         for name, hand in hands.items():
             if name not in self._members:
                 try:
@@ -158,7 +160,7 @@ class _Member:
         self.programs: dict[str, Program] = {}
         self._lock = threading.Lock()
         self._shipping = threading.Lock()
-        self._is_lost = False
+        self.is_lost = False
         self._is_closing = False
         self.thread = threading.Thread(target=self._follow, name=f"pilvi-node-{name}", daemon=True)
         self.thread.start()
@@ -166,7 +168,7 @@ class _Member:
     def launch(self, spec: ProcessSpec, on_line: Callable[[str], None]) -> Program:
         program = Program(self, uuid.uuid4().hex, spec, on_line)
         with self._lock:
-            if self._is_lost or self._is_closing:
+            if self.is_lost or self._is_closing:
                 raise Unavailable(f"The node {self.name} is not there any more.")
             self.programs[program.id] = program
         try:
@@ -189,7 +191,7 @@ class _Member:
     def lose(self, reason: str) -> None:
         """The node is gone, and with it its programs."""
         with self._lock:
-            self._is_lost = True
+            self.is_lost = True
             left = list(self.programs.values())
             self.programs.clear()
         for program in left:
@@ -213,6 +215,11 @@ class _Member:
                         self._tell(program, kind, what)
         except NodeLost:
             self.lose("stopped" if self._is_closing else "lost")
+        except Exception:  # without this thread nobody would hear of the node's programs any more
+            log.exception("node %s could not be followed; its programs are ended", self.name)
+            for id in list(self.programs):
+                self.hand.send("kill", id)
+            self.lose("lost")
 
     def _tell(self, program: Program, kind: str, what: Any) -> None:
         if kind == "line":
@@ -266,7 +273,8 @@ class _Member:
         except NodeLost:
             self.lose("lost")
             return
-        except (OSError, Unavailable) as error:
+        except Exception as error:
+            log.exception("the files of program %s could not be brought back from node %s", program.id, self.name)
             program.say(f"The files of the program could not be brought back from node {self.name}: {error}")
             ended = Exit(ended.code or 1, "lost")
         self._finish(program, ended)

@@ -112,10 +112,18 @@ class SlurmCompute:
             if jobs and now - asked > _ASK_S:
                 states, asked = states_of(list(jobs)), now
             for id, job in jobs.items():
-                if job.look(None if states is None else states.get(id, ("", ""))):
+                if self._has_ended(job, None if states is None else states.get(id, ("", ""))):
                     with self._lock:
                         self._jobs.pop(id, None)
             time.sleep(_READ_S)
+
+    def _has_ended(self, job: BatchJob, state: tuple[str, str] | None) -> bool:
+        try:
+            return job.look(state)
+        except Exception:  # trouble with one program must not end the thread that all others need
+            log.exception("Slurm job %s could not be followed and is ended", job.id)
+            job.lose()
+            return True
 
 
 class BatchJob:
@@ -178,6 +186,11 @@ class BatchJob:
             self._has_to_end_at = None
             self.kill()
         return self._exit is not None
+
+    def lose(self) -> None:
+        """End it: nothing more can be heard of it."""
+        self.kill()
+        self._finish(Exit(-9, "lost"))
 
     def _heed(self, state: str, why: str) -> None:
         if state == "PENDING" and why not in ("", "None") and why not in self._said:
@@ -262,7 +275,7 @@ def states_of(ids: Sequence[str]) -> dict[str, tuple[str, str]] | None:
         return None
     found = {}
     for line in told.stdout.splitlines():
-        id, state, why = line.strip().split("|", 2)
+        id, state, why = (*line.strip().split("|", 2), "", "")[:3]
         if state in ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "SUSPENDED", "RESIZING", "STAGE_OUT"):
             found[id] = (state, why)
     return found

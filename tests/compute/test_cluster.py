@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -161,6 +162,23 @@ def test_a_lost_node_ends_its_programs_and_is_used_no_more(
         two.launch(replace(shell("true"), node="near"), Heard())
     assert run(two, shell("echo on the other"))[1] == ["on the other"]
     lost.agent.close()
+
+
+def test_a_node_that_answers_nonsense_ends_its_programs_and_is_used_again(
+    two: ClusterCompute, engine: NearEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "_LOOK_S", 0.0)
+    heard, marker = Heard(), f"7{time.monotonic_ns()}"
+    process = two.launch(replace(shell(f"echo on; sleep {marker}"), node="near"), heard)
+    heard.wait_for("on")
+    near = engine.all["near"].agent
+    events = near.events
+    monkeypatch.setattr(near, "events", lambda *_: [("no", "event")])
+    near._say("x", "wakes the one who waits")
+    assert process.wait(30) == Exit(-9, "lost")
+    eventually(lambda: not is_alive(f"sleep\0{marker}"))
+    monkeypatch.setattr(near, "events", events)
+    assert run(two, replace(shell("echo again"), node="near")) == (Exit(0), ["again"])
 
 
 def test_a_node_that_answers_no_more_ends_its_programs(two: ClusterCompute, engine: NearEngine) -> None:

@@ -118,6 +118,17 @@ def test_a_job_that_slurm_lost_is_lost(compute: Compute, commands: Path) -> None
     assert process.wait(30) == Exit(-9, "lost")
 
 
+def test_trouble_with_one_program_ends_that_one_only(compute: Compute) -> None:
+    heard = Heard()
+    broken, other = compute.launch(shell("echo on; sleep 600"), heard), compute.launch(shell("sleep 1; echo well"), heard)
+    heard.wait_for("on")
+    assert isinstance(broken, slurm_module.BatchJob)
+    (broken._folder / "exit.json").write_text("no json")
+    assert broken.wait(30) == Exit(-9, "lost")
+    assert other.wait(30) == Exit(0)
+    heard.wait_for("well")
+
+
 def test_a_step_whose_server_is_gone_ends(tmp_path: Path) -> None:
     import pickle
     import subprocess
