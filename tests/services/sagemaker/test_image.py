@@ -74,5 +74,5 @@ def test_known_images_without_a_runtime_are_refused_by_name() -> None:
 
 @pytest.mark.parametrize("uri", ["mine:1", "docker.io/library/python:3", ""])
 def test_what_is_in_no_registry_is_not_found(uri: str) -> None:
-    with pytest.raises(Invalid, match="Cannot find repository: .* an image of your own is named"):
+    with pytest.raises(Invalid, match=r"Cannot find repository: .* an image of your own is named"):
         runtime_for(uri)
