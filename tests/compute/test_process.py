@@ -90,7 +90,7 @@ def test_trouble_with_one_program_ends_that_one_only(
     ended = lost.wait(20)
     assert ended is not None
     assert (ended.code, ended.reason) == (-9, "lost")
-    assert not is_alive(f"sleep\0{marker}")
+    eventually(lambda: not is_alive(f"sleep\0{marker}"))
     assert other.wait(20) is not None
     assert heard.lines == ["still here"]
     assert "could not be followed" in caplog.text
