@@ -1,18 +1,21 @@
-"""What a user sees first in Studio: their spaces with a way into those that run, and what the account works on. Plain HTML."""
+"""What a user sees first in Studio: their spaces with a way into those that run, and the jobs that their role may list. Plain HTML."""
 
 from __future__ import annotations
 
 from html import escape
 from typing import TYPE_CHECKING, Any
 
+from pilvi.core.errors import PilviError
 from pilvi.services.sagemaker.domain import may_enter
+from pilvi.services.sagemaker.job_check import SESSION
+from pilvi.services.sagemaker.notebook_run import context_for
 from pilvi.services.sagemaker.notebook_ticket import Place, Ticket, presigned_url
 from pilvi.services.sagemaker.processing_job import KIND as PROCESSING
 from pilvi.services.sagemaker.studio_fleet import HOME, app_key, place_of, studio_of
 from pilvi.services.sagemaker.training_job import KIND as TRAINING
 
 if TYPE_CHECKING:
-    from pilvi.core.service import Cloud
+    from pilvi.core.service import Cloud, Context
     from pilvi.services.sagemaker.job_kind import JobKind
 
 _MOST = 20
@@ -28,10 +31,11 @@ def page(cloud: Cloud, ticket: Ticket) -> str:
         for space in cloud.rows(place.account, place.region, "sagemaker", "Space").all()
         if space["DomainId"] == domain and may_enter(space, user)
     ]
+    as_user = _as_user(cloud, place, domain, user)
     parts = [
         _table("Spaces", ("Space", "App", "Instance", ""), [_space(cloud, ticket, space) for space in spaces]),
-        _table("Training jobs", ("Name", "Status"), _jobs(cloud, place, TRAINING)),
-        _table("Processing jobs", ("Name", "Status"), _jobs(cloud, place, PROCESSING)),
+        _job_table("Training jobs", as_user, TRAINING),
+        _job_table("Processing jobs", as_user, PROCESSING),
     ]
     title = f"Studio - {escape(user)}"
     return f"<!doctype html><html lang=en><title>{title}</title><style>{_STYLE}</style><h1>{title}</h1>{''.join(parts)}</html>\n"
@@ -52,10 +56,33 @@ def _space(cloud: Cloud, ticket: Ticket, space: dict[str, Any]) -> list[str]:
     return [name, "JupyterLab", instance, f'<a href="{url}">Open JupyterLab</a>']
 
 
-def _jobs(cloud: Cloud, place: Place, kind: JobKind) -> list[list[str]]:
-    records = cloud.rows(place.account, place.region, "sagemaker", kind.noun).all()
-    newest = sorted(records, key=lambda record: record["CreationTime"], reverse=True)[:_MOST]
-    return [[escape(record[f"{kind.noun}Name"]), kind.status(cloud.jobs.get(record["_job"])).primary] for record in newest]
+def _job_table(title: str, ctx: Context | None, kind: JobKind) -> str:
+    """What the user's role may list of a kind, newest first."""
+    request = {"SortBy": "CreationTime", "SortOrder": "Descending", "MaxResults": _MOST}
+    try:
+        if ctx is None:
+            return ""
+        found = ctx.call("sagemaker", f"List{kind.noun}s", **request)[f"{kind.noun}Summaries"]
+    except PilviError:
+        return f"<h2>{title}</h2><p>The execution role may not list them.</p>"
+    return _table(title, ("Name", "Status"), [[escape(job[f"{kind.noun}Name"]), job[f"{kind.noun}Status"]] for job in found])
+
+
+def _as_user(cloud: Cloud, place: Place, domain: str, user: str) -> Context | None:
+    """The user's execution role at work; None where there is none, or it does not let SageMaker in."""
+    rows = [
+        (cloud.rows(place.account, place.region, "sagemaker", "UserProfile").find(f"{domain}/{user}") or {}).get("UserSettings"),
+        (cloud.rows(place.account, place.region, "sagemaker", "Domain").find(domain) or {}).get("DefaultUserSettings"),
+    ]
+    role = next((settings["ExecutionRole"] for settings in rows if settings and settings.get("ExecutionRole")), None)
+    if role is None:
+        return None
+    try:
+        ctx = context_for(cloud, place.account, place.region, "")
+        arn = ctx.arn(f"user-profile/{domain}/{user}", service="sagemaker")
+        return context_for(cloud, place.account, place.region, arn).as_role(role, SESSION)
+    except PilviError:
+        return None
 
 
 def _table(title: str, heads: tuple[str, ...], rows: list[list[str]]) -> str:

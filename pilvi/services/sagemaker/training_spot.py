@@ -14,7 +14,8 @@ from urllib.parse import unquote
 
 from pilvi.core.errors import Conflict, PilviError
 from pilvi.core.http import Request, Response
-from pilvi.core.service import Access, Context
+from pilvi.core.service import Context
+from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.training_job import KIND
 
 PATH = "/_aws/spot/"
@@ -28,7 +29,8 @@ async def spot(ctx: Context, request: Request) -> Response:
     if not ctx.principal.account:
         return _said(403, "The request is not signed.")
     try:
-        ctx.authorize(Access("sagemaker:StopTrainingJob", ctx.arn(f"training-job/{name.lower()}")))
+        for access in needed(ctx, "StopTrainingJob", {"TrainingJobName": name}):
+            ctx.authorize(access)
         return _said(200, await asyncio.to_thread(interrupt, ctx, name))
     except Conflict:
         return _said(409, f"Training job {name} is no managed spot training job, or it has no instance now.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 from botocore.exceptions import ClientError
@@ -271,6 +272,23 @@ def test_create_presigned_domain_url_opens_for_those_who_may(studio: Studio) -> 
     assert refusal(create, DomainId=studio.domain, UserProfileName="carl")[0] == "ResourceNotFound"
     assert refusal(create, DomainId=studio.domain, UserProfileName="ada", SpaceName="work")[0] == "ResourceNotFound"
     assert refusal(create, DomainId=studio.domain, UserProfileName="bob", SpaceName="work")[0] == "AccessDeniedException"
+
+
+def test_the_studio_page_tells_the_jobs_that_the_role_may_list(studio: Studio) -> None:
+    def page(user: str) -> str:
+        where = {"DomainId": studio.domain, "UserProfileName": user}
+        with urlopen(studio.sagemaker.create_presigned_domain_url(**where)["AuthorizedUrl"]) as answer:
+            return str(answer.read().decode())
+
+    able = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sagemaker:ListTrainingJobs", "Resource": "*"}]}
+    studio.user("ada", ExecutionRole=studio.aws.role("Lister", "sagemaker.amazonaws.com", able))
+    studio.user("bob")
+    studio.space("hers")
+    assert "Training jobs</h2><p>None.</p>" in page("ada")
+    assert "Processing jobs</h2><p>The execution role may not list them.</p>" in page("ada")
+    assert "hers" in page("ada")
+    assert page("bob").count("may not list them") == 2
+    assert "hers" not in page("bob")
 
 
 # -- configurations -------------------------------------------------------------------------------------------------------
