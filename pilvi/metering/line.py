@@ -49,6 +49,9 @@ class Meter:
     """How many of what is counted make one unit: 3600 seconds an hour."""
 
 
+_MEMBERS = tuple(member.name for member in fields(Meter))
+
+
 @dataclass(frozen=True, slots=True)
 class Line:
     """One hour's use of one resource."""
@@ -144,5 +147,4 @@ def _from_record(record: Mapping[str, Any]) -> Line:
 
 
 def meter_from(record: Mapping[str, Any]) -> Meter:
-    names = {member.name for member in fields(Meter)}
-    return Meter(**{name: value for name, value in record.items() if name in names})
+    return Meter(**{name: record[name] for name in _MEMBERS if name in record})

@@ -29,6 +29,7 @@ class Price:
     is_estimated: bool = False
 
 
+@cache
 def price_of(product: str, usage: str, region: str, day: date) -> Price | None:
     """What a unit of a usage (without its Region's prefix) costs in a Region on a day; None where that is not known."""
     found = _at_home(product, usage, day)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import ROUND_HALF_UP, Decimal, localcontext
@@ -24,9 +25,6 @@ class Charge:
     line: Line
     price: Price | None
     """None: not known, and nothing is asked."""
-    usd: Fraction
-    units: Fraction
-    """Quantity in the unit: hours."""
 
     @property
     def usage_type(self) -> str:
@@ -38,8 +36,7 @@ def rated(line: Line) -> Charge:
     """A line with its price."""
     meter = line.meter
     price = price_of(meter.product, meter.usage, meter.region, line.start.date())
-    units = Fraction(line.quantity, meter.per_unit)
-    return Charge(line, price, Fraction(0) if price is None else units * Fraction(price.usd), units)
+    return Charge(line, price)
 
 
 def charges_between(store: Records, account: str, start: datetime, end: datetime) -> Iterator[Charge]:
@@ -53,6 +50,23 @@ def charges_between(store: Records, account: str, start: datetime, end: datetime
     for line in open_lines:
         if line.meter.id not in ended:
             yield rated(line)
+
+
+def usd_of(charges: Iterable[Charge]) -> Fraction:
+    """What they cost together."""
+    counts: Counter[tuple[Decimal, int]] = Counter()
+    for charge in charges:
+        if charge.price is not None:
+            counts[charge.price.usd, charge.line.meter.per_unit] += charge.line.quantity
+    return sum((Fraction(usd) * count / parts for (usd, parts), count in counts.items()), Fraction(0))
+
+
+def units_of(charges: Iterable[Charge]) -> Fraction:
+    """How many units they are together: hours."""
+    counts: Counter[int] = Counter()
+    for charge in charges:
+        counts[charge.line.meter.per_unit] += charge.line.quantity
+    return sum((Fraction(count, parts) for parts, count in counts.items()), Fraction(0))
 
 
 def decimal_of(value: Fraction) -> str:

@@ -23,6 +23,7 @@ class _Region:
     factor: Decimal
 
 
+@cache
 def usage_type(product: str, region: str, usage: str) -> str:
     """As AWS's bill has it: USE1-Train:ml.m5.large. A Region whose prefix is not known has none."""
     if (region == HOME and product in _BARE_AT_HOME) or (found := _regions().get(region)) is None:

@@ -18,7 +18,7 @@ from pilvi.core.http import Request, Response
 from pilvi.core.service import Access, Context
 from pilvi.jobs.meter import on_instances
 from pilvi.metering import Charge, Meter, Price, charges_between, price_of, usage_type
-from pilvi.metering.rating import cents_of, decimal_of
+from pilvi.metering.rating import cents_of, decimal_of, units_of, usd_of
 from pilvi.metering.running import running
 from pilvi.services.ce.dimension import service_name
 from pilvi.services.ce.period import month_of, next_month
@@ -54,7 +54,7 @@ def bill_of(ctx: Context, month: str = "") -> dict[str, Any]:
     parts = [
         {
             "service": service_name(product),
-            **_usd(_sum(charge for charges in groups.values() for charge in charges)),
+            **_usd(usd_of(charge for charges in groups.values() for charge in charges)),
             "usage": [_usage(charges) for _, charges in sorted(groups.items(), key=lambda group: group[0][:4])],
         }
         for product, groups in sorted(services.items())
@@ -65,7 +65,7 @@ def bill_of(ctx: Context, month: str = "") -> dict[str, Any]:
         "month": f"{start:%Y-%m}",
         "currency": "USD",
         "is_running_month": is_running_month,
-        **_usd(_sum(charge for groups in services.values() for charges in groups.values() for charge in charges)),
+        **_usd(usd_of(charge for groups in services.values() for charges in groups.values() for charge in charges)),
         "services": parts,
         "running": list(_running(ctx, now)) if is_running_month else [],
     }
@@ -80,10 +80,10 @@ def _usage(charges: list[Charge]) -> dict[str, Any]:
         "region": meter.region,
         "operation": meter.operation,
         "purchase": meter.purchase,
-        "quantity": decimal_of(sum((charge.units for charge in charges), Fraction(0))),
+        "quantity": decimal_of(units_of(charges)),
         "unit": meter.unit,
         **_priced(first.price),
-        **_usd(_sum(charges)),
+        **_usd(usd_of(charges)),
     }
 
 
@@ -121,10 +121,6 @@ def _shown(meter: Meter, instances: int, share: Fraction, since: datetime, secon
         "is_on_bill": is_on_bill,
         **_priced(price),
     }
-
-
-def _sum(charges: Any) -> Fraction:
-    return sum((charge.usd for charge in charges), Fraction(0))
 
 
 def _usd(amount: Fraction) -> dict[str, str]:

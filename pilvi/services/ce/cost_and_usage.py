@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fractions import Fraction
 from typing import Any
 
 from pilvi.core.errors import Invalid
 from pilvi.core.paging import encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.metering import Charge, charges_between
-from pilvi.metering.rating import decimal_of
+from pilvi.metering.rating import decimal_of, units_of, usd_of
 from pilvi.services.ce.dimension import check_dimension, value_of
 from pilvi.services.ce.expression import wanted_by
 from pilvi.services.ce.metric import metric_of, position
@@ -113,13 +112,10 @@ def _key_for(group: Mapping[str, str]) -> Callable[[Charge], str]:
 
 
 def _amounts(metrics: Iterable[str], charges: Sequence[Charge]) -> dict[str, dict[str, str]]:
-    usd = decimal_of(sum((charge.usd for charge in charges), Fraction(0)))
+    usd = decimal_of(usd_of(charges))
     units = {charge.line.meter.unit for charge in charges}
     found = {
-        "UsageQuantity": (
-            decimal_of(sum((charge.units for charge in charges), Fraction(0))),
-            units.pop() if len(units) == 1 else "N/A",
-        ),
+        "UsageQuantity": (decimal_of(units_of(charges)), units.pop() if len(units) == 1 else "N/A"),
         "NormalizedUsageAmount": ("0", "N/A"),
     }
     return {name: dict(zip(("Amount", "Unit"), found.get(name, (usd, "USD")), strict=True)) for name in metrics}

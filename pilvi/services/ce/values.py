@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from fractions import Fraction
 from typing import Any
 
 from pilvi.core.paging import encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.metering import Charge, charges_between
+from pilvi.metering.rating import units_of, usd_of
 from pilvi.services.ce.dimension import check_dimension, value_of
 from pilvi.services.ce.expression import wanted_by
 from pilvi.services.ce.metric import COSTS, metric_of, position
@@ -63,16 +63,15 @@ def _charges(ctx: Context, req: Mapping[str, Any]) -> list[Charge]:
 def _page(req: Mapping[str, Any], named: Iterable[tuple[str, Charge]]) -> tuple[list[str], int, str | None]:
     """One page of names in order, how many there are in all, and the token of the next page."""
     part = (req.get("SearchString") or "").lower()
-    costs: dict[str, Fraction] = {}
-    amounts: dict[str, Fraction] = {}
+    found: dict[str, list[Charge]] = {}
     for name, charge in named:
         if part in name.lower():
-            costs[name] = costs.get(name, Fraction(0)) + charge.usd
-            amounts[name] = amounts.get(name, Fraction(0)) + charge.units
-    names = sorted(costs)
+            found.setdefault(name, []).append(charge)
+    names = sorted(found)
     for entry in reversed(req.get("SortBy") or ()):
-        by = costs if metric_of(entry["Key"]) in COSTS else amounts
-        names.sort(key=lambda name, by=by: by[name], reverse=entry.get("SortOrder") == "DESCENDING")  # type: ignore[misc]
+        amount = usd_of if metric_of(entry["Key"]) in COSTS else units_of
+        by = {name: amount(charges) for name, charges in found.items()}
+        names.sort(key=by.__getitem__, reverse=entry.get("SortOrder") == "DESCENDING")
     first = position(req.get("NextPageToken"), len(names))
     size = req.get("MaxResults") or _PAGE
     more = encode_token(str(first + size)) if len(names) > first + size else None
