@@ -14,6 +14,7 @@ from pilvi.metering.running import running
 from pilvi.testing.server import Account, TestServer
 from pilvi.testing.up import Up
 from tests.services.sagemaker.test_notebook_jupyter import PERMISSIONS, Desk
+from tests.services.sagemaker.test_studio_jupyter import Studio
 
 ENVIRONMENT = Environments(Config.runtimes_dir_default()).find("notebook")
 pytestmark = pytest.mark.skipif(ENVIRONMENT is None, reason="needs: pilvi runtimes install notebook")
@@ -82,3 +83,18 @@ def test_a_notebook_is_not_paid_for_while_no_server_runs(tmp_path: Path) -> None
         assert sum(hours for _, hours in usage(second.root).values()) > sum(hours for _, hours in before.values())
     finally:
         second.stop()
+
+
+def test_a_studio_app_counts_until_it_is_deleted(server: TestServer, aws: Account) -> None:
+    studio = Studio(aws)
+    studio.start("private", InstanceType="ml.m5.large")
+    studio.wait("private", "InService")
+    (meter,) = running(server.cloud.store, aws.account)
+    assert (meter.meter.usage, meter.meter.instance_type) == ("Studio:JupyterLab-ml.m5.large", "ml.m5.large")
+    studio.sagemaker.delete_app(**studio.where("private"))
+    studio.wait("private", "Deleted")
+    assert list(running(server.cloud.store, aws.account)) == []
+    ((name, (dollars, hours)),) = usage(aws).items()
+    assert name == "USE1-Studio:JupyterLab-ml.m5.large"
+    assert dollars == pytest.approx(hours * 0.115, abs=1e-9)
+    assert hours > 0
