@@ -23,7 +23,6 @@ _SINGLES = {
     "sagemaker:DirectInternetAccess": "DirectInternetAccess",
     "sagemaker:EnableRemoteDebug": "EnableRemoteDebug",
     "sagemaker:KeepAlivePeriod": "KeepAlivePeriodInSeconds",
-    "sagemaker:MaxRuntimeInSeconds": "MaxRuntimeInSeconds",
     "sagemaker:MinimumInstanceMetadataServiceVersion": "MinimumInstanceMetadataServiceVersion",
     "sagemaker:RootAccess": "RootAccess",
     "sagemaker:SpaceSharingType": "SharingType",
@@ -55,6 +54,11 @@ def asked_for(operation: str, req: Mapping[str, Any]) -> dict[str, Any]:
             said = [bool(value) for name, value in members if name == wanted]
             # A tuning job has it in each of its definitions: one that leaves it out is enough.
             found[key] = _text(bool(said) and all(said) and len(said) >= len(req.get("TrainingJobDefinitions") or ()))
+    stops = [
+        value["MaxRuntimeInSeconds"] for name, value in members if name == "StoppingCondition" and value.get("MaxRuntimeInSeconds")
+    ]
+    if stops:
+        found["sagemaker:MaxRuntimeInSeconds"] = str(max(stops))
     if keys := [value["KmsKeyId"] for name, value in members if name in _KEY_PLACES and value.get("KmsKeyId")]:
         found["sagemaker:OutputKmsKey"] = keys[0]
     if operation == "CreateNotebookInstance" and req.get("KmsKeyId"):

@@ -94,3 +94,7 @@ def test_asked_for_looks_into_every_definition_and_not_into_the_users_own_values
     keys = {"OutputDataConfig": {"KmsKeyId": "k1"}, "ResourceConfig": {"VolumeKmsKeyId": "k2"}}
     found = asked_for("CreateTrainingJob", keys)
     assert (found["sagemaker:OutputKmsKey"], found["sagemaker:VolumeKmsKey"]) == ("k1", "k2")
+    limits = {"ResourceLimits": {"MaxParallelTrainingJobs": 1, "MaxRuntimeInSeconds": 9}}
+    definitions = [{"StoppingCondition": {"MaxRuntimeInSeconds": seconds}} for seconds in (60, 90)]
+    request = {"HyperParameterTuningJobConfig": limits, "TrainingJobDefinitions": definitions}
+    assert asked_for("CreateHyperParameterTuningJob", request)["sagemaker:MaxRuntimeInSeconds"] == "90", "the longest of its jobs"
