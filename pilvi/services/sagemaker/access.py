@@ -81,8 +81,8 @@ def resource_arn(ctx: Context, operation: str, req: Mapping[str, Any]) -> str:
             return _studio_arn(ctx, req)
         for member, kind in _NAMES.items():
             if name := req.get(member):
+                # Names are found in any case; what policies name is in lower case, however it is asked for.
                 if name.startswith("arn:"):
-                    return str(name)
-                # The name's case does not matter to policies: ARNs of training jobs are in lower case.
+                    return str(name.lower())
                 return ctx.arn(f"{kind}/{name.lower()}")
     return "*"

@@ -71,6 +71,18 @@ def test_create_domain_is_a_permission_on_domains(aws: Account) -> None:
     client.create_domain(DomainName="one", AuthMode="IAM", DefaultUserSettings={"ExecutionRole": role})
 
 
+def test_describe_algorithm_is_one_permission_however_its_name_is_written(lab: Any) -> None:
+    training = {
+        "TrainingImage": lab.request("x", "")["AlgorithmSpecification"]["TrainingImage"],
+        "SupportedTrainingInstanceTypes": ["ml.m5.large"],
+        "TrainingChannels": [{"Name": "train", "SupportedContentTypes": ["text/csv"], "SupportedInputModes": ["File"]}],
+    }
+    arn = lab.sagemaker.create_algorithm(AlgorithmName="secret", TrainingSpecification=training)["AlgorithmArn"]
+    client = user(lab.aws, "curious", statement("sagemaker:*"), statement("sagemaker:*", "Deny", arn))
+    for name in ("secret", "SECRET", arn, arn.replace("secret", "Secret")):
+        assert is_denied(client.describe_algorithm, AlgorithmName=name)
+
+
 def test_delete_tags_tells_its_keys(lab: Any) -> None:
     arn = lab.start("labelled", "exit 0", Tags=[{"Key": "team", "Value": "a"}, {"Key": "note", "Value": "b"}])
     notes = {"ForAllValues:StringEquals": {"aws:TagKeys": ["note"]}}
