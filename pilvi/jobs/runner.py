@@ -8,6 +8,7 @@ Every transition is written down before it is acted upon. No thread exists befor
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Collection
@@ -311,10 +312,10 @@ def wishes_of(spec: JobSpec) -> Wishes:
 
 
 def _set_aside(folder: Path) -> Path:
-    """Out of the way of the same job, which may run again. Where an earlier start did not finish, it has the name already."""
+    """Out of the way of the same job, which may run again, and of what an earlier start set aside and had no time to remove."""
     if folder.name.startswith("left-"):
         return folder
-    return folder.rename(folder.with_name(f"left-{folder.name}"))
+    return folder.rename(folder.with_name(f"left-{folder.name}-{os.urandom(4).hex()}"))
 
 
 def _remove_all(folders: list[Path]) -> None:

@@ -56,7 +56,7 @@ class Sync:
                         self._sent[name] = sent
                 except PilviError as error:
                     trouble = trouble or f"Failed to upload data to {self._uri}. {told(error)}"
-                except OSError as error:
+                except (OSError, UnicodeError) as error:  # a name may be no text, and then no key
                     trouble = trouble or f"Failed to read the data for {self._uri}: {error}"
         self._seen = now
         if trouble:

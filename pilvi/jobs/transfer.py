@@ -204,7 +204,7 @@ def upload(ctx: Context, target: Output, folders: Sequence[Path], scratch: Path)
                 _send(ctx, f"{target.uri.rstrip('/')}/{name}", found[name])
     except PilviError as error:
         raise TransferFailed(f"Failed to upload data to {target.uri}. {told(error)}") from error
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name may be no text, and then no key
         raise TransferFailed(f"Failed to read the data for {target.uri}: {error}") from error
     return len(found)
 

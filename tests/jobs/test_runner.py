@@ -253,6 +253,16 @@ def test_a_running_job_leaves_signs_of_life(jobs: Jobs, cloud: Cloud) -> None:
     jobs.stop("a")
 
 
+def test_recover_starts_whatever_earlier_starts_left(cloud: Cloud) -> None:
+    folder = cloud.config.data_dir / "jobs"
+    for name in ("a", "left-a", "left-b"):
+        (folder / name / "ml").mkdir(parents=True)
+    jobs = Jobs(cloud)  # type: ignore[arg-type]
+    jobs.recover()
+    eventually(lambda: not any(folder.iterdir()))
+    jobs.close()
+
+
 def test_reset_forgets_what_runs(jobs: Jobs) -> None:
     jobs.submit(spec("a", "sleep 600"))
     eventually(lambda: jobs.get("a")["status"] == "Running")

@@ -25,6 +25,7 @@ class Bucket:
         assert operation == "PutObject"
         if self.is_closed:
             raise ServiceError("AccessDenied", "Access Denied", 403)
+        params["Key"].encode()
         self.sent.append((params["Key"], bytes(ByteStream.of(params["Body"]).read_now())))
         return {}
 
@@ -44,6 +45,15 @@ def look(sync: Sync, bucket: Bucket, *, is_last: bool = False) -> list[tuple[str
     before = len(bucket.sent)
     sync.bring(bucket, is_last=is_last)  # type: ignore[arg-type]
     return bucket.sent[before:]
+
+
+def test_a_name_that_is_no_text_is_told_and_the_others_go(folder: Path) -> None:
+    sync, bucket = made(folder), Bucket()
+    os.close(os.open(os.fsencode(folder) + b"/bad\xff", os.O_CREAT | os.O_WRONLY))
+    (folder / "good").write_text("1")
+    with pytest.raises(TransferFailed, match="Failed to read"):
+        look(sync, bucket, is_last=True)
+    assert bucket.sent == [("points/good", b"1")]
 
 
 def test_a_file_goes_when_it_keeps_still(folder: Path) -> None:

@@ -10,6 +10,7 @@ from pilvi.core.arn import partition_of
 from pilvi.core.errors import AlreadyExists, NotFound
 from pilvi.core.service import Context, Operations
 from pilvi.images import store
+from pilvi.images.layers import changing
 from pilvi.services.ecr.errors import bad_parameter, no_repository, not_empty, repository_exists
 from pilvi.services.ecr.tag import tags_from
 
@@ -92,13 +93,14 @@ def delete_repository(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     """
     ctx = in_registry(ctx, req)
     name = req["repositoryName"]
-    record = find_repository(ctx, name)
-    if not req.get("force") and store.has_images(ctx, name):
-        raise not_empty(ctx, name)
-    more = [ctx.records("Repository").deletion(name)]
-    if ctx.records("LifecyclePreview").find(name) is not None:
-        more.append(ctx.records("LifecyclePreview").deletion(name))
-    store.delete_all(ctx, name, *more)
+    with changing(ctx):  # an image that is pushed meanwhile counts
+        record = find_repository(ctx, name)
+        if not req.get("force") and store.has_images(ctx, name):
+            raise not_empty(ctx, name)
+        more = [ctx.records("Repository").deletion(name)]
+        if ctx.records("LifecyclePreview").find(name) is not None:
+            more.append(ctx.records("LifecyclePreview").deletion(name))
+        store.delete_all(ctx, name, *more)
     return {"repository": record}
 
 
