@@ -68,10 +68,8 @@ def get_cost_and_usage(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any
                 "Estimated": is_estimated(part, ctx.clock.now()),
             }
             results.append(shown)
-        if keys is None:
-            continue
-        amounts = _amounts(metrics, sums[number].get(keys, ()))
-        if groups:
+        amounts = _amounts(metrics, sums[number].get(keys, ()) if keys is not None else ())
+        if groups and keys is not None:
             results[-1]["Groups"].append({"Keys": list(keys), "Metrics": amounts})
         else:
             results[-1]["Total"] = amounts

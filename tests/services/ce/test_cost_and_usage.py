@@ -220,6 +220,11 @@ def test_get_cost_and_usage_refuses_what_makes_no_sense(aws: Any) -> None:
         assert refusal(call, **{**good, **change})[0] == "ValidationException", change
 
 
+def test_get_cost_and_usage_tells_times_without_groups(month: Any) -> None:
+    first, *_ = cost(month, Granularity="DAILY", GroupBy=[{"Type": "DIMENSION", "Key": "SERVICE"}])
+    assert (first["Groups"], first["Total"]) == ([], {"UnblendedCost": {"Amount": "0", "Unit": "USD"}})
+
+
 def test_get_cost_and_usage_of_another_account_is_empty(month: Any, other_aws: Any) -> None:
     (result,) = cost(other_aws.client("ce"))
     assert result["Total"]["UnblendedCost"]["Amount"] == "0"
