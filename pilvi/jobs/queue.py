@@ -131,6 +131,7 @@ class Queue:
             self._is_closed = True
             self._ending.set()
             self._until.clear()
+            self._heirs.clear()
             if self._placement is not None:
                 self._placement.clear()
                 self._asked.clear()

@@ -162,6 +162,18 @@ def seconds_for(work: Callable[[], Any]) -> float:
     return time.perf_counter() - before
 
 
+def test_a_place_promised_to_a_job_is_free_after_closing(runner: Runner) -> None:
+    runner.hold("a")
+    eventually(lambda: runner.started == ["a"])
+    runner.queue.hold("a")
+    assert runner.queue.take_over("a", "heir", WISH)
+    runner.queue.close()
+    runner.gates["a"].set()
+    eventually(runner.is_idle)
+    runner.queue.open()
+    assert runner.started == ["a"]
+
+
 def test_a_long_queue_costs_no_more_per_job() -> None:
     def cost(count: int) -> float:
         made = Runner()
