@@ -244,11 +244,13 @@ def test_kill_again_and_again_in_the_middle_of_jobs_of_all_kinds(up: Callable[..
         kill(server)
         server = up()
         hall.at(server.root)
-        for name in caught:
+        ended = {name for name in living if hall.status(name) not in LIVE}
+        assert caught <= ended, "those that had begun without a word yet are among them"
+        for name in ended:
             found = hall.job(name)
             assert (hall.status(name), found["FailureReason"]) == ("Failed", LOST)
             assert found.get("TrainingEndTime") or found["ProcessingEndTime"]
-        living = [name for name in living if name not in caught]
+        living = [name for name in living if name not in ended]
 
     eventually(lambda: [trial["TrainingJobStatus"] for trial in hall.trials("tuning")].count("InProgress") == 2, within_s=60)
     eventually(lambda: any("ready" in hall.lines(trial["TrainingJobName"]) for trial in hall.trials("tuning")))
