@@ -16,6 +16,4 @@ def needed(_: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acces
     return (Access(f"cloudwatch:{operation}", context=context),)
 
 
-service = Service(
-    "cloudwatch", metric.ops, metric_data.ops, errors={Invalid: "InvalidParameterValue"}, access=needed
-)
+service = Service("cloudwatch", metric.ops, metric_data.ops, errors={Invalid: "InvalidParameterValue"}, access=needed)

@@ -73,6 +73,7 @@ _CHIPS: dict[str, tuple[str, dict[str, int]]] = {
 }
 """Accelerators that are not GPUs, of which no machine of ours has one."""
 
+
 @dataclass(frozen=True, slots=True)
 class InstanceType:
     """What AWS gives for the name."""
