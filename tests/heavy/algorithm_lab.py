@@ -81,7 +81,7 @@ class AlgorithmLab:
         """The final metrics of a job that must end well."""
         found = self.train(name, hyperparameters, channels, **more)
         assert found["TrainingJobStatus"] == "Completed", (found.get("FailureReason"), self.lab.lines(name)[-20:])
-        return {metric["MetricName"]: metric["Value"] for metric in found["FinalMetricDataList"]}
+        return {metric["MetricName"]: metric["Value"] for metric in found.get("FinalMetricDataList", ())}
 
     def ask(self, name: str, *requests: tuple[bytes | str, str, str]) -> list[tuple[bytes, str]]:
         """Answers of a job's model to (body, content type, accept)."""

@@ -83,7 +83,7 @@ def test_create_training_job_starts_from_the_pretrained_network_and_says_so(algo
     channels = [algorithm.channel(name, made / name, X_IMAGE) for name in names]
     hyperparameters = {
         "num_classes": 2, "num_training_samples": 24, "use_pretrained_model": 1, "num_layers": 18, "image_shape": "3,64,64",
-        "epochs": 6, "mini_batch_size": 8, "learning_rate": 0.02, "augmentation_type": "crop_color_transform",
+        "epochs": 6, "mini_batch_size": 8, "learning_rate": 0.003, "augmentation_type": "crop",
     }  # fmt: skip
     metrics = algorithm.trained("colours", hyperparameters, channels)
     assert metrics["validation:accuracy"] > 0.9
