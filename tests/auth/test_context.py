@@ -18,7 +18,9 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
 def keys(principal, **more):
-    return global_context(principal, now=lambda: NOW, source_ip="10.0.0.1", secure=True, region="eu-west-1", user_agent="Boto3", **more)
+    return global_context(
+        principal, now=lambda: NOW, source_ip="10.0.0.1", secure=True, region="eu-west-1", user_agent="Boto3", **more
+    )
 
 
 @pytest.mark.parametrize(

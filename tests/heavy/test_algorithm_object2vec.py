@@ -49,7 +49,9 @@ def test_create_training_job_puts_pairs_closer_than_strangers(algorithm: Algorit
     assert metrics["validation:accuracy"] > 0.9
     assert metrics["test:cross_entropy"] < 0.4
     singles = "".join(json.dumps({"in0": tokens}) + "\n" for tokens in ([1, 2, 3], [4, 5, 6], [41, 42, 43]))
-    request = json.dumps({"instances": [{"in0": [1, 2, 3, 4], "in1": [5, 6, 7, 8]}, {"in0": [1, 2, 3, 4], "in1": [45, 46, 47, 48]}]})
+    request = json.dumps(
+        {"instances": [{"in0": [1, 2, 3, 4], "in1": [5, 6, 7, 8]}, {"in0": [1, 2, 3, 4], "in1": [45, 46, 47, 48]}]}
+    )
     (body, _), (lines, _) = algorithm.ask(
         "pairs", (request, "application/json", "application/json"), (singles, "application/jsonlines", "application/jsonlines")
     )

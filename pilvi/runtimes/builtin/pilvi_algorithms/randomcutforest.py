@@ -130,7 +130,7 @@ def grow(rows: Any, trees: int, sample: int, seed: int) -> Forest:
     points = np.stack([rows[generator.choice(len(rows), size, replace=False)] for _ in range(trees)]).astype(np.float32)
     grown = [_tree(own.astype(np.float64), generator) for own in points]
     nodes: list[Any] = [_stacked(list(columns), 2 * size - 1) for columns in zip(*grown, strict=True)]
-    return Forest(*nodes, points)
+    return Forest(*[*nodes, points])
 
 
 def joined(forests: list[Forest]) -> Forest:
