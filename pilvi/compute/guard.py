@@ -34,13 +34,14 @@ _MNT_DETACH = 2
 _PR_SET_PDEATHSIG, _PR_CAPBSET_DROP, _PR_SET_CHILD_SUBREAPER, _PR_SET_NO_NEW_PRIVS = 1, 24, 36, 38
 _PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41}
 _OLD, _NEW = "/old", "/new"
+_POLITE = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _LOCKED = {0x0002: _MS_NOSUID, 0x0004: _MS_NODEV, 0x0008: 8, 0x0400: 1024, 0x0800: 2048, 0x1000: 1 << 21}
 """Flags of statvfs that a bind must keep when it is made read-only -> flags of mount."""
 
 
 def main() -> None:
     plan = json.loads(_read_line(0))
-    for polite in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+    for polite in _POLITE:
         signal.signal(polite, signal.SIG_IGN)
     status = _in_namespaces(plan) if plan["isolate"] else _in_the_open(plan)
     if os.WIFSIGNALED(status):
@@ -283,12 +284,16 @@ def _drop_powers() -> None:
 
 def _fork(plan: _Plan, prepare: Callable[[], None]) -> int:
     """The user's program as a child of this process."""
+    # Held back, not ignored, until the child can die of it: who is asked to end at once must hear it.
+    signal.pthread_sigmask(signal.SIG_BLOCK, _POLITE)
     pid = os.fork()
     if pid:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _POLITE)
         return pid
     try:
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
+        for number in (*_POLITE, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _POLITE)
         prepare()
         os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
         os.chdir(plan["cwd"])
