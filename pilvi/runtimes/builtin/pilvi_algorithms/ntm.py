@@ -79,8 +79,8 @@ class Network(nn.Module):
         self.mean = nn.Linear(inputs, config["num_topics"])
         self.log_variance = nn.Linear(inputs, config["num_topics"])
         self.decoder = nn.Linear(config["num_topics"], config["feature_dim"])
-        # A narrow start keeps all topics alike for long; a wide one lets them part.
-        nn.init.normal_(self.decoder.weight, std=0.5)
+        # Wide enough for topics to part, narrow enough that words nobody wrote do not stand on top of them.
+        nn.init.normal_(self.decoder.weight, std=0.1)
         nn.init.zeros_(self.log_variance.weight)
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
