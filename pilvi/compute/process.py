@@ -84,13 +84,13 @@ class ProcessCompute:
             return self._chosen
 
     def launch(self, spec: ProcessSpec, on_line: Callable[[str], None]) -> Running:
-        if wrong := [name for name, value in spec.env.items() if not name or "=" in name or "\0" in name + value]:
-            raise Unavailable(f"The environment variable {wrong[0]!r} has a character that none can have, or no name.")
         isolation = self.isolation
         with self._lock:
             if self._is_closed:
                 raise Unavailable("The server is stopping.")
             self._loop = loop = self._loop or _Loop()
+        if wrong := [name for name, value in spec.env.items() if not name or "=" in name or "\0" in name + value]:
+            raise Unavailable(f"The environment variable {wrong[0]!r} has a character that none can have, or no name.")
         if spec.root is not None:
             isolation, spec = self._rooted(isolation, spec, spec.root)
         return loop.call(lambda: self._start(loop, isolation, spec, on_line))
