@@ -109,7 +109,9 @@ def pilvi(folder: Path) -> Server:
     except BaseException:
         server.stop()
         raise
-    values = dict(word.split("=", 1) for line in exports.stdout.splitlines() for word in shlex.split(line) if "=" in word)
+    values = dict(
+        word.split("=", 1) for line in exports.stdout.splitlines() for word in shlex.split(line, comments=True) if "=" in word
+    )
     server.credentials = Credentials(values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"])
     return server
 

@@ -30,7 +30,7 @@ def exports(data_dir: Path, *, proxy: bool = False) -> list[str]:
     lines = [f"export {name}={shlex.quote(value)}" for name, value in values.items()]
     if proxy:
         return [*lines, "unset AWS_SESSION_TOKEN AWS_PROFILE AWS_ENDPOINT_URL"]
-    hint = f"# The SageMaker SDK asks STS at AWS's own address: use --proxy, or once: cp {shlex.quote(str(clients.models()))} ~/.aws/models/"
+    hint = f"# The SageMaker SDK asks STS at an address of its own: use --proxy, or once: cp {shlex.quote(str(clients.models()))} ~/.aws/models/"
     return [*lines, "unset AWS_SESSION_TOKEN AWS_PROFILE", hint]
 
 
