@@ -1,0 +1,36 @@
+"""Which permissions each operation of S3 Control needs. A noun that needs more than a name adds its row to RULES.
+
+Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from pilvi.core.service import Access, Context
+from pilvi.services.s3control.errors import access_denied
+
+Rule = Callable[[Context, Mapping[str, Any]], Sequence[Access]]
+
+ACCOUNT_ACTIONS = {
+    "GetPublicAccessBlock": "s3:GetAccountPublicAccessBlock",
+    "PutPublicAccessBlock": "s3:PutAccountPublicAccessBlock",
+    "DeletePublicAccessBlock": "s3:PutAccountPublicAccessBlock",
+}
+"""On the whole account ("*"); operations not named here are asked as `s3:<Operation>`."""
+
+RULES: dict[str, Rule] = {}
+
+
+def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
+    """What must be allowed before an operation runs.
+
+    Errors: AccessDenied - another account than the caller's is named.
+    """
+    if req.get("AccountId", ctx.account) != ctx.account:
+        raise access_denied()
+    rule = RULES.get(operation)
+    if rule is not None:
+        return rule(ctx, req)
+    return (Access(ACCOUNT_ACTIONS.get(operation, f"s3:{operation}")),)
