@@ -190,6 +190,7 @@ CONTEXT_FIELDS = (
     "service",
     "source_ip",
     "user_agent",
+    "via",
 )
 
 
@@ -212,6 +213,7 @@ class Context:
         identity: Identity | None = None,
         secure: bool = False,
         user_agent: str = "",
+        via: str = "",
     ) -> None:
         self.cloud = cloud
         self.principal = principal
@@ -225,6 +227,8 @@ class Context:
         """The credentials the call was made with, where there were any: session policies bind through them."""
         self.secure = secure
         self.user_agent = user_agent
+        self.via = via
+        """The service that makes this call for its caller ("s3"); '' when the call comes from outside."""
 
     # -- ports ------------------------------------------------------------------------------------------------------
 
@@ -325,8 +329,8 @@ class Context:
         return self._as(identity.principal, identity)
 
     def to(self, service: str, operation: str) -> Context:
-        """This caller's context inside another service."""
-        return self._copy(service=service, operation=operation)
+        """This caller's context inside another service, which sees through which one the call comes."""
+        return self._copy(service=service, operation=operation, via=self.service)
 
     def at(self, account: str, region: str) -> Context:
         """This caller's context in another account and Region (for resources that an address alone leads to)."""
