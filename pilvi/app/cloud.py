@@ -24,12 +24,11 @@ from pilvi.gateway.dispatch import Dispatcher
 from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
 from pilvi.services.iam.identities import Identities
-from pilvi.storage.blobs import Blobs
 from pilvi.storage.blobs.files import FileBlobs
 from pilvi.storage.lock import lock_data_dir
 from pilvi.storage.records import Records, Rows, Table
 from pilvi.storage.records.sqlite import SqliteRecords
-from pilvi.storage.sealed import Keyring, PlainBlobs, SealedBlobs
+from pilvi.storage.sealed import AtRest, Keyring, PlainBlobs, SealedBlobs
 
 if TYPE_CHECKING:
     from pilvi.gateway.authority import Authority
@@ -51,7 +50,7 @@ class Cloud:
         self.keyring: Keyring = Keyring(config.data_dir / "keys" / "master.key")
         self.store: Records = SqliteRecords(config.data_dir / "records.sqlite", shared=config.workers > 1)
         files = FileBlobs(config.data_dir / "blobs")
-        self.blobs: Blobs = PlainBlobs(files, self.keyring) if config.at_rest == "disk" else SealedBlobs(files, self.keyring)
+        self.blobs: AtRest = PlainBlobs(files, self.keyring) if config.at_rest == "disk" else SealedBlobs(files, self.keyring)
         self.identities: IdentitiesPort = Identities(self.store, self.keyring, self.clock, self.ids)
         self.models = Models(config.data_dir / "cache")
         self.registry = Registry()

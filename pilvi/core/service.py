@@ -29,9 +29,8 @@ if TYPE_CHECKING:
     from pilvi.core.config import Config
     from pilvi.core.ids import Ids
     from pilvi.jobs import Jobs
-    from pilvi.storage.blobs import Blobs
     from pilvi.storage.records import Change, Records, Rows
-    from pilvi.storage.sealed import Keyring
+    from pilvi.storage.sealed import AtRest, Keyring
 
 Handler = Callable[..., Any]
 """(ctx, req) -> result mapping or None, or a coroutine function of the same."""
@@ -154,7 +153,7 @@ class Cloud(Protocol):
     clock: Clock
     ids: Ids
     store: Records
-    blobs: Blobs
+    blobs: AtRest
     keyring: Keyring
     compute: Compute
     """This machine: functions, notebooks."""
@@ -245,7 +244,7 @@ class Context:
         return self.cloud.config
 
     @property
-    def blobs(self) -> Blobs:
+    def blobs(self) -> AtRest:
         """Sealed: what goes in is encrypted before it reaches the disk."""
         return self.cloud.blobs
 

@@ -1,11 +1,12 @@
 """Encryption at rest, the blobs: sealed chunk by chunk around any Blobs adapter, so that a range opens only what it needs.
 
-    header (256 bytes)   magic, chunk size, the blob's own random key wrapped by the keyring for this blob's name
-    chunk 0 .. n-1       `chunk size` bytes of AES-256-GCM ciphertext and a tag of 16; nonce: the chunk's number;
+    header (256 bytes)   magic, chunk size, the blob's own random key wrapped by the keyring for this blob's name;
+                         or another magic and the number of layers, where keys that the server does not keep seal it (`under`)
+    chunk 0 .. n-1       `chunk size` bytes of AES-256-GCM ciphertext and a tag of 16 for each layer; nonce: the chunk's number;
                          the last one (which may be shorter) is sealed as the last, so a blob cut at a chunk's end does not pass
 
-`PlainBlobs` is for people whose disk is encrypted already. Its names say so ("...p"), so both kinds live side by side and a
-server may be started with one or the other.
+`PlainBlobs` is for people whose disk is encrypted already. Its names say so (storage.plain), so both kinds live side by side and
+a server may be started with one or the other; what has keys of its own is sealed either way.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -23,8 +24,10 @@ from pilvi.core.errors import Invalid, Unavailable
 from pilvi.core.streams import Piece
 from pilvi.storage.blobs import PIECE_BYTES, Blobs, BlobWriter
 from pilvi.storage.keyring import TAG_BYTES, Keyring
+from pilvi.storage.layers import Cipher, Keys, cipher_for
+from pilvi.storage.plain import PlainFiles, damaged, is_plain, plain_name, stored_name
 
-__all__ = ["Keyring", "PlainBlobs", "SealedBlobs"]
+__all__ = ["AtRest", "Keyring", "PlainBlobs", "SealedBlobs"]
 
 CHUNK_BYTES = 128 << 10
 """Plaintext in a chunk: a small range decrypts little (some 15 us), a large one runs at many GB/s."""
@@ -34,9 +37,15 @@ OPENED = 4096
 
 _HEADER = struct.Struct(">11sIH")
 _MAGIC = b"pilvi-blob\x01"
+_OWN_MAGIC = b"pilvi-blob\x02"
 _INNER, _LAST = b"inner", b"last"
-_PLAIN_MARK = "p"
-"""Ends the names of plain blobs; a hexadecimal name never does."""
+
+
+class AtRest(Blobs, Protocol):
+    """Blobs as the services see them: protected on the disk in one way or the other."""
+
+    def under(self, keys: Keys) -> Blobs:
+        """The same blobs for what is sealed under keys of its own, one for each layer: create, read and stream."""
 
 
 class _Opened(NamedTuple):
@@ -44,6 +53,8 @@ class _Opened(NamedTuple):
 
     decrypt_into: Callable[[bytes, memoryview, bytes, memoryview], int]
     chunk_bytes: int
+    tag_bytes: int
+    """Of all layers together."""
     size: int
     last: int
     """The number of the last chunk."""
@@ -52,15 +63,14 @@ class _Opened(NamedTuple):
 class SealedBlobWriter:
     """Seals whole chunks as they fill up; the last one waits for `finish`, which knows that it is the last."""
 
-    def __init__(self, inner: BlobWriter, keyring: Keyring) -> None:
+    def __init__(self, inner: BlobWriter, cipher: Cipher, header: bytes) -> None:
         self.name = inner.name
         self._inner = inner
         self._pending = bytearray()
         self._number = 0
         self._size = 0
-        key, wrapped = keyring.new_data_key(inner.name.encode())
-        self._encrypt = AESGCM(key).encrypt
-        self._header = (_HEADER.pack(_MAGIC, CHUNK_BYTES, len(wrapped)) + wrapped).ljust(HEADER_BYTES, b"\0")
+        self._encrypt = cipher.encrypt
+        self._header = header.ljust(HEADER_BYTES, b"\0")
 
     def write(self, data: Piece | memoryview) -> None:
         self._size += len(data)
@@ -101,7 +111,7 @@ class SealedStream:
         self._name = name
         self._opened = opened
         self._source = source
-        self._pieces = _whole_chunks(source, opened.chunk_bytes + TAG_BYTES)
+        self._pieces = _whole_chunks(source, opened.chunk_bytes + opened.tag_bytes)
         self._number, self._skip = divmod(start, opened.chunk_bytes)
         self._left = end - start
 
@@ -128,45 +138,129 @@ class SealedStream:
             close()
 
 
-class PlainBlobs:
-    """Blobs as they are, under names that say so. With a keyring it also reads what was sealed before."""
+class _Stored:
+    """What does not depend on how a blob is protected."""
 
-    def __init__(self, blobs: Blobs, keyring: Keyring | None = None) -> None:
-        self._inner = blobs
-        self._sealed = SealedBlobs(blobs, keyring) if keyring is not None else None
-
-    def create(self) -> BlobWriter:
-        return _PlainBlobWriter(self._inner.create())
-
-    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        if name[-1:] != _PLAIN_MARK:
-            return self._before(name).read(name, start, end)
-        return self._inner.read(name[:-1], start, end)
-
-    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
-        if name[-1:] != _PLAIN_MARK:
-            return self._before(name).stream(name, start, end, piece_bytes)
-        return self._inner.stream(name[:-1], start, end, piece_bytes)
-
-    def path(self, name: str) -> Path | None:
-        return self._inner.path(name[:-1]) if name[-1:] == _PLAIN_MARK else None
+    _inner: Blobs
 
     def size(self, name: str) -> int:
-        if name[-1:] != _PLAIN_MARK:
-            return self._before(name).size(name)
-        return self._inner.size(name[:-1])
+        return PlainFiles(self._inner).size(name) if is_plain(name) else _layout(self._inner, name).size
+
+    def path(self, name: str) -> Path | None:
+        return PlainFiles(self._inner).path(name) if is_plain(name) else None
 
     def delete(self, name: str) -> None:
-        self._inner.delete(name.removesuffix(_PLAIN_MARK))
+        self._inner.delete(stored_name(name))
 
     def names(self) -> Iterator[str]:
         return _public_names(self._inner)
 
     def sweep(self, keep: Iterable[str]) -> int:
-        return self._inner.sweep(name.removesuffix(_PLAIN_MARK) for name in keep)
+        return self._inner.sweep(stored_name(name) for name in keep)
 
     def clear(self) -> None:
         self._inner.clear()
+
+
+class SealedBlobs(_Stored):
+    """Blobs that reach the disk encrypted. Sizes and ranges are those of the plaintext."""
+
+    def __init__(self, blobs: Blobs, keyring: Keyring) -> None:
+        self._inner = blobs
+        self._plain = PlainFiles(blobs)
+        self._keyring = keyring
+        self._opened = lru_cache(OPENED)(self._open)
+
+    def create(self) -> BlobWriter:
+        inner = self._inner.create()
+        try:
+            key, wrapped = self._keyring.new_data_key(inner.name.encode())
+            return SealedBlobWriter(inner, AESGCM(key), _HEADER.pack(_MAGIC, CHUNK_BYTES, len(wrapped)) + wrapped)
+        except Exception:
+            inner.abort()
+            raise
+
+    def under(self, keys: Keys) -> Blobs:
+        return OwnBlobs(self._inner, keys)
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        if is_plain(name):
+            return self._plain.read(name, start, end)
+        return _read(self._inner, name, self._opened(name), start, end)
+
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
+        if is_plain(name):
+            return self._plain.stream(name, start, end, piece_bytes)
+        return _stream(self._inner, name, self._opened(name), start, end, piece_bytes)
+
+    def clear(self) -> None:
+        self._inner.clear()
+        self._opened.cache_clear()
+
+    def _open(self, name: str) -> _Opened:
+        layout = _layout(self._inner, name)
+        if layout.layers:
+            raise Unavailable(f"Blob {name} is sealed under a key of its own.")
+        try:
+            key = self._keyring.unwrap(layout.wrapped, name.encode())
+        except Invalid as error:
+            raise damaged(name) from error
+        return _opened_by(AESGCM(key), layout)
+
+
+class OwnBlobs(_Stored):
+    """Blobs under keys that only the caller has; one of these for each set of keys."""
+
+    def __init__(self, blobs: Blobs, keys: Keys) -> None:
+        self._inner = blobs
+        self._keys = keys
+
+    def create(self) -> BlobWriter:
+        inner = self._inner.create()
+        try:
+            header = _HEADER.pack(_OWN_MAGIC, CHUNK_BYTES, len(self._keys))
+            return SealedBlobWriter(inner, self._cipher_of(inner.name), header)
+        except Exception:
+            inner.abort()
+            raise
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        return _read(self._inner, name, self._open(name), start, end)
+
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
+        return _stream(self._inner, name, self._open(name), start, end, piece_bytes)
+
+    def _open(self, name: str) -> _Opened:
+        layout = _layout(self._inner, name)
+        if layout.layers != len(self._keys):
+            raise damaged(name)
+        return _opened_by(self._cipher_of(name), layout)
+
+    def _cipher_of(self, name: str) -> Cipher:
+        return cipher_for(self._keys, b"blob:" + name.encode())
+
+
+class PlainBlobs(_Stored):
+    """Blobs as they are, checked by their sums, under names that say so. With a keyring it also reads what was sealed before."""
+
+    def __init__(self, blobs: Blobs, keyring: Keyring | None = None) -> None:
+        self._inner = blobs
+        self._plain = PlainFiles(blobs)
+        self._sealed = SealedBlobs(blobs, keyring) if keyring is not None else None
+
+    def create(self) -> BlobWriter:
+        return self._plain.create()
+
+    def under(self, keys: Keys) -> Blobs:
+        return OwnBlobs(self._inner, keys)
+
+    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
+        return self._plain.read(name, start, end) if is_plain(name) else self._before(name).read(name, start, end)
+
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
+        if is_plain(name):
+            return self._plain.stream(name, start, end, piece_bytes)
+        return self._before(name).stream(name, start, end, piece_bytes)
 
     def _before(self, name: str) -> SealedBlobs:
         if self._sealed is None:
@@ -174,84 +268,57 @@ class PlainBlobs:
         return self._sealed
 
 
-class _PlainBlobWriter:
-    def __init__(self, inner: BlobWriter) -> None:
-        self.name = inner.name + _PLAIN_MARK
-        self.write = inner.write
-        self.finish = inner.finish
-        self.abort = inner.abort
+# -- the format -----------------------------------------------------------------------------------------------------------
 
 
-class SealedBlobs:
-    """Blobs that reach the disk encrypted. Sizes and ranges are those of the plaintext."""
+class _Layout(NamedTuple):
+    """What a header says."""
 
-    def __init__(self, blobs: Blobs, keyring: Keyring) -> None:
-        self._inner = blobs
-        self._keyring = keyring
-        self._opened = lru_cache(OPENED)(self._open)
+    chunk_bytes: int
+    layers: int
+    """Of keys of its own; 0 when the keyring seals it."""
+    wrapped: bytes
+    size: int
+    """Of the plaintext."""
 
-    def create(self) -> BlobWriter:
-        inner = self._inner.create()
-        try:
-            return SealedBlobWriter(inner, self._keyring)
-        except Exception:
-            inner.abort()
-            raise
 
-    def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
-        if name[-1:] == _PLAIN_MARK:
-            return self._inner.read(name[:-1], start, end)
-        opened = self._opened(name)
-        end = opened.size if end is None else min(end, opened.size)
-        if start >= end:
-            return b""
-        first, skip = divmod(start, opened.chunk_bytes)
-        sealed = self._inner.read(name, *_stored_range(opened, start, end))
-        plain = _open_chunks(name, opened, first, sealed)
-        return bytes(memoryview(plain)[skip : skip + end - start])
+def _layout(inner: Blobs, name: str) -> _Layout:
+    stored = inner.size(name)
+    header = inner.read(name, 0, HEADER_BYTES)
+    magic = header[: len(_MAGIC)]
+    if stored < HEADER_BYTES + TAG_BYTES or magic not in (_MAGIC, _OWN_MAGIC):
+        raise damaged(name)
+    _, chunk_bytes, count = _HEADER.unpack_from(header)
+    if not chunk_bytes or (magic == _OWN_MAGIC and not count):
+        raise damaged(name)
+    if magic == _OWN_MAGIC:
+        return _Layout(chunk_bytes, count, b"", _plain_size(stored, chunk_bytes, count * TAG_BYTES))
+    wrapped = header[_HEADER.size : _HEADER.size + count]
+    return _Layout(chunk_bytes, 0, wrapped, _plain_size(stored, chunk_bytes, TAG_BYTES))
 
-    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
-        if name[-1:] == _PLAIN_MARK:
-            return self._inner.stream(name[:-1], start, end, piece_bytes)
-        opened = self._opened(name)
-        end = opened.size if end is None else min(end, opened.size)
-        chunks = max(1, piece_bytes // opened.chunk_bytes)
-        source = self._inner.stream(name, *_stored_range(opened, start, max(start, end)), chunks * (opened.chunk_bytes + TAG_BYTES))
-        return SealedStream(name, opened, source, start, end)
 
-    def path(self, name: str) -> Path | None:
-        return self._inner.path(name[:-1]) if name[-1:] == _PLAIN_MARK else None
+def _opened_by(cipher: Cipher, layout: _Layout) -> _Opened:
+    tag_bytes = max(1, layout.layers) * TAG_BYTES
+    return _Opened(cipher.decrypt_into, layout.chunk_bytes, tag_bytes, layout.size, max(0, layout.size - 1) // layout.chunk_bytes)
 
-    def size(self, name: str) -> int:
-        if name[-1:] == _PLAIN_MARK:
-            return self._inner.size(name[:-1])
-        return _plain_size(self._inner.size(name), self._opened(name).chunk_bytes)
 
-    def delete(self, name: str) -> None:
-        self._inner.delete(name.removesuffix(_PLAIN_MARK))
+def _read(inner: Blobs, name: str, opened: _Opened, start: int, end: int | None) -> bytes:
+    end = opened.size if end is None else min(end, opened.size)
+    if start >= end:
+        return b""
+    first, skip = divmod(start, opened.chunk_bytes)
+    sealed = inner.read(name, *_stored_range(opened, start, end))
+    plain = _open_chunks(name, opened, first, sealed)
+    return bytes(memoryview(plain)[skip : skip + end - start])
 
-    def names(self) -> Iterator[str]:
-        return _public_names(self._inner)
 
-    def sweep(self, keep: Iterable[str]) -> int:
-        return self._inner.sweep(name.removesuffix(_PLAIN_MARK) for name in keep)
-
-    def clear(self) -> None:
-        self._inner.clear()
-        self._opened.cache_clear()
-
-    def _open(self, name: str) -> _Opened:
-        stored = self._inner.size(name)
-        header = self._inner.read(name, 0, HEADER_BYTES)
-        if stored < HEADER_BYTES + TAG_BYTES or not header.startswith(_MAGIC):
-            raise _damaged(name)
-        _, chunk_bytes, key_bytes = _HEADER.unpack_from(header)
-        try:
-            key = self._keyring.unwrap(header[_HEADER.size : _HEADER.size + key_bytes], name.encode())
-        except Invalid as error:
-            raise _damaged(name) from error
-        size = _plain_size(stored, chunk_bytes)
-        return _Opened(AESGCM(key).decrypt_into, chunk_bytes, size, max(0, size - 1) // chunk_bytes)
+def _stream(inner: Blobs, name: str, opened: _Opened, start: int, end: int | None, piece_bytes: int) -> SealedStream:
+    end = opened.size if end is None else min(end, opened.size)
+    chunks = max(1, piece_bytes // opened.chunk_bytes)
+    source = inner.stream(
+        name, *_stored_range(opened, start, max(start, end)), chunks * (opened.chunk_bytes + opened.tag_bytes)
+    )
+    return SealedStream(name, opened, source, start, end)
 
 
 def _open_chunks(name: str, opened: _Opened, first: int, sealed: Piece) -> bytearray:
@@ -260,9 +327,9 @@ def _open_chunks(name: str, opened: _Opened, first: int, sealed: Piece) -> bytea
     Opened in place, side by side: joining them afterwards cost more than opening them (70 us against 28 for 256 KiB).
     """
     count = _chunks_in(opened, sealed)
-    if len(sealed) < count * TAG_BYTES:
-        raise _damaged(name)
-    step, plain = opened.chunk_bytes + TAG_BYTES, bytearray(len(sealed) - count * TAG_BYTES)
+    if len(sealed) < count * opened.tag_bytes:
+        raise damaged(name)
+    step, plain = opened.chunk_bytes + opened.tag_bytes, bytearray(len(sealed) - count * opened.tag_bytes)
     source, target = memoryview(sealed), memoryview(plain)
     try:
         for at in range(count):
@@ -270,15 +337,15 @@ def _open_chunks(name: str, opened: _Opened, first: int, sealed: Piece) -> bytea
             place = _LAST if number == opened.last else _INNER
             chunk = source[at * step : (at + 1) * step]
             start = at * opened.chunk_bytes
-            opened.decrypt_into(number.to_bytes(12, "big"), chunk, place, target[start : start + len(chunk) - TAG_BYTES])
-    except InvalidTag:
-        raise _damaged(name) from None
+            opened.decrypt_into(number.to_bytes(12, "big"), chunk, place, target[start : start + len(chunk) - opened.tag_bytes])
+    except (InvalidTag, ValueError):
+        raise damaged(name) from None
     return plain
 
 
 def _chunks_in(opened: _Opened, sealed: Piece) -> int:
     """How many chunks lie in sealed bytes; the empty blob has one, of nothing."""
-    return max(1, -(-len(sealed) // (opened.chunk_bytes + TAG_BYTES)))
+    return max(1, -(-len(sealed) // (opened.chunk_bytes + opened.tag_bytes)))
 
 
 def _whole_chunks(pieces: Iterator[Piece], sealed_chunk_bytes: int) -> Iterator[Piece]:
@@ -296,21 +363,17 @@ def _whole_chunks(pieces: Iterator[Piece], sealed_chunk_bytes: int) -> Iterator[
 
 def _stored_range(opened: _Opened, start: int, end: int) -> tuple[int, int]:
     """Where the chunks of a plaintext range lie in the stored blob."""
-    step = opened.chunk_bytes + TAG_BYTES
+    step = opened.chunk_bytes + opened.tag_bytes
     first, last = start // opened.chunk_bytes, max(start, end - 1) // opened.chunk_bytes
     return HEADER_BYTES + first * step, HEADER_BYTES + (last + 1) * step
 
 
-def _plain_size(stored: int, chunk_bytes: int) -> int:
+def _plain_size(stored: int, chunk_bytes: int, tag_bytes: int) -> int:
     sealed = max(0, stored - HEADER_BYTES)
-    return max(0, sealed - TAG_BYTES * -(-sealed // (chunk_bytes + TAG_BYTES)))
+    return max(0, sealed - tag_bytes * -(-sealed // (chunk_bytes + tag_bytes)))
 
 
 def _public_names(inner: Blobs) -> Iterator[str]:
     """Every name as this room gives it out: what does not begin as a sealed blob is a plain one."""
     for name in inner.names():
-        yield name if inner.read(name, 0, len(_MAGIC)) == _MAGIC else name + _PLAIN_MARK
-
-
-def _damaged(name: str) -> Unavailable:
-    return Unavailable(f"Blob {name} is damaged: its bytes are not those that were written.")
+        yield name if inner.read(name, 0, len(_MAGIC)) in (_MAGIC, _OWN_MAGIC) else plain_name(inner, name)

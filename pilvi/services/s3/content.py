@@ -12,19 +12,24 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, NamedTuple
 
+from pilvi.core.errors import Invalid, ServiceError
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.digest import Buffer, Declared, Hash, Sums, sums_of
 from pilvi.services.s3.flow import Block, ahead, blocks_of
+from pilvi.storage.layers import Keys, seal_body, unseal_body
 from pilvi.storage.records import BodyNames, Change, DeleteBody, PutBody, new_body_name
 
 if TYPE_CHECKING:
-    from pilvi.storage.blobs import BlobWriter
+    from pilvi.storage.blobs import Blobs, BlobWriter
+
+log = logging.getLogger("pilvi.s3")
 
 INLINE_BYTES = 32 << 10
 """Up to here bytes live beside the records; beyond, in a file of their own."""
@@ -53,7 +58,7 @@ class Stored(NamedTuple):
     """'' when there are no bytes."""
     size: int
     md5: str
-    """Hexadecimal."""
+    """Hexadecimal; under keys of its own a random number, as the ETag of such an object tells nothing of its bytes."""
     algorithm: str
     sum: str
     """The sum to keep."""
@@ -76,34 +81,38 @@ class Holds:
 # -- in -------------------------------------------------------------------------------------------------------------------
 
 
-async def take(ctx: Context, body: ByteStream, declared: Declared) -> Stored:
-    """Read a body to its end, verified against what was declared.
+async def take(ctx: Context, body: ByteStream, declared: Declared, sealing: Keys | None = None) -> Stored:
+    """Read a body to its end, verified against what was declared, and seal it: with the server's keyring, or with keys of its own.
 
     Small bodies never leave the event loop; large ones are hashed and written in worker threads. Whatever fails, nothing stays.
     """
     data = body.data
     if data is not None and len(data) <= INLINE_BYTES:
-        return take_small(ctx, data, body, declared)
+        return take_small(ctx, data, body, declared, sealing)
     blocks = blocks_of(body)
     first: Block = await anext(blocks, [])
     if size_of(first) <= INLINE_BYTES:
-        return take_small(ctx, b"".join(first), body, declared)
-    return await take_large(ctx, first, blocks, body, declared)
+        return take_small(ctx, b"".join(first), body, declared, sealing)
+    return await take_large(ctx, first, blocks, body, declared, sealing)
 
 
-def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared) -> Stored:
+def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared, sealing: Keys | None) -> Stored:
     md5 = hashlib.md5(data, usedforsecurity=False)
     kept, verified = sums_of(data, md5.digest(), body, declared)
+    etag = md5.hexdigest() if sealing is None else ctx.ids.hex(32)
     if not data:
-        return Stored("", 0, md5.hexdigest(), *kept, verified, ())
+        return Stored("", 0, etag, *kept, verified, ())
     name = new_body_name()
-    sealed = PutBody(name, ctx.keyring.seal(data, name.encode()))
-    return Stored(name, len(data), md5.hexdigest(), *kept, verified, (sealed,))
+    sealed = ctx.keyring.seal(data, name.encode()) if sealing is None else seal_body(sealing, data, name)
+    return Stored(name, len(data), etag, *kept, verified, (PutBody(name, sealed),))
 
 
-async def take_large(ctx: Context, first: Block, rest: AsyncIterator[Block], body: ByteStream, declared: Declared) -> Stored:
+async def take_large(
+    ctx: Context, first: Block, rest: AsyncIterator[Block], body: ByteStream, declared: Declared, sealing: Keys | None
+) -> Stored:
     loop = asyncio.get_running_loop()
-    writer = await loop.run_in_executor(None, ctx.blobs.create)
+    blobs: Blobs = ctx.blobs if sealing is None else ctx.blobs.under(sealing)
+    writer = await loop.run_in_executor(None, blobs.create)
     md5 = hashlib.md5(usedforsecurity=False)
     sums = Sums(declared)
 
@@ -127,7 +136,8 @@ async def take_large(ctx: Context, first: Block, rest: AsyncIterator[Block], bod
     except BaseException as error:  # noqa: BLE001 - raised again below: compiled code must not wait in an `except` (decisions/0006)
         failure = error
     else:
-        return Stored(writer.name, size, md5.hexdigest(), *kept, verified, (PutBody(writer.name, None),))
+        etag = md5.hexdigest() if sealing is None else ctx.ids.hex(32)
+        return Stored(writer.name, size, etag, *kept, verified, (PutBody(writer.name, None),))
     await asyncio.wait([working])
     await loop.run_in_executor(None, writer.abort)
     raise failure
@@ -171,8 +181,10 @@ async def undo(ctx: Context, stored: Stored) -> None:
 # -- out ------------------------------------------------------------------------------------------------------------------
 
 
-def open_range(ctx: Context, segments: Sequence[Segment], start: int, end: int) -> ByteStream:
-    """The bytes from start up to (not including) end. NotFound when the object was replaced in this very moment.
+def open_range(ctx: Context, segments: Sequence[Segment], start: int, end: int, opening: Keys | None = None) -> ByteStream:
+    """The bytes from start up to (not including) end, opened by keys of their own where they were sealed so.
+
+    NotFound when the object was replaced in this very moment; InternalError when what was stored is damaged.
 
     Inline bytes are in memory at once; files are read as the stream is read. A stream of files is good once the row that names
     them is seen to be still there: whoever replaces it from then on finds the names held.
@@ -181,8 +193,8 @@ def open_range(ctx: Context, segments: Sequence[Segment], start: int, end: int) 
     if not pieces:
         return ByteStream(b"")
     if len(pieces) == 1 and pieces[0][0].startswith(INLINE_MARK):
-        return ByteStream(read_inline(ctx, *pieces[0]))
-    reader = Reader(ctx, pieces)
+        return ByteStream(read_inline(ctx, *pieces[0], opening))
+    reader = Reader(ctx, pieces, opening)
     return ByteStream(sync=reader, source=ahead(reader), length=end - start)
 
 
@@ -198,11 +210,20 @@ def overlaps(segments: Sequence[Segment], start: int, end: int) -> Iterator[tupl
         position += size
 
 
-def read_inline(ctx: Context, name: str, start: int, end: int) -> bytes:
+def read_inline(ctx: Context, name: str, start: int, end: int, opening: Keys | None) -> bytes:
     sealed = ctx.store.body(name)
     assert sealed is not None
-    data = ctx.keyring.unseal(sealed, name.encode())
+    try:
+        data = ctx.keyring.unseal(sealed, name.encode()) if opening is None else unseal_body(opening, sealed, name)
+    except Invalid as error:
+        raise damaged_body(name) from error
     return data if start == 0 and end == len(data) else data[start:end]
+
+
+def damaged_body(name: str) -> ServiceError:
+    """The disk gave other bytes than it was given."""
+    log.error("Body %s is damaged: its bytes are not those that were written.", name)
+    return ServiceError("InternalError", "We encountered an internal error. Please try again.", 500)
 
 
 class Reader:
@@ -211,8 +232,10 @@ class Reader:
     The few inline bytes an object may have at its end are read at once: they go with the transaction that replaces them.
     """
 
-    def __init__(self, ctx: Context, pieces: Sequence[tuple[str, int, int]]) -> None:
+    def __init__(self, ctx: Context, pieces: Sequence[tuple[str, int, int]], opening: Keys | None) -> None:
         self._ctx = ctx
+        self._opening = opening
+        self._blobs: Blobs = ctx.blobs if opening is None else ctx.blobs.under(opening)
         self._lock = Lock()
         self._current: Iterator[Piece] = iter(())
         self._names: tuple[str, ...] = tuple(name for name, _, _ in pieces if not name.startswith(INLINE_MARK))
@@ -239,11 +262,11 @@ class Reader:
 
     def _prepared(self, piece: tuple[str, int, int], is_opened: bool) -> tuple[str, int, int] | Iterator[Piece]:
         if piece[0].startswith(INLINE_MARK):
-            return iter((read_inline(self._ctx, *piece),))
+            return iter((read_inline(self._ctx, *piece, self._opening),))
         return self._open(*piece) if is_opened else piece
 
     def _open(self, name: str, start: int, end: int) -> Iterator[Piece]:
-        return self._ctx.blobs.stream(name, start, end, READ_BYTES)
+        return self._blobs.stream(name, start, end, READ_BYTES)
 
     def close(self) -> None:
         with self._lock:
