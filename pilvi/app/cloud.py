@@ -20,6 +20,9 @@ from pilvi.core.errors import PilviError
 from pilvi.core.ids import Ids
 from pilvi.core.principal import Principal
 from pilvi.core.service import Access, ClientSide, Context
+from pilvi.events import Events
+from pilvi.events.delivery import Delivery
+from pilvi.events.embedded import EmbeddedLog
 from pilvi.gateway.dispatch import Dispatcher
 from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
@@ -60,6 +63,8 @@ class Cloud:
         self.job_compute: Compute = job_compute(config, self.compute) if is_first else self.compute
         self.clients = Clients(config.data_dir, self.endpoint)
         self.memory: dict[str, Any] = {}
+        self.delivery = Delivery(EmbeddedLog(self.store, self.clock, self.ids), self.clock, self.registry.consumers)
+        self.events: Events = self.delivery
         self.jobs = Jobs(self)
 
     def prepare(self) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import pilvi.services
 from pilvi.core.service import Cloud, Service
+from pilvi.events import Consumer
 
 
 def module_of(service: str) -> str:
@@ -52,6 +53,14 @@ class Registry:
         if module_of(service) not in self._modules or importlib.util.find_spec(f"{name}.resume") is None:
             return None
         found: Callable[[Cloud], Awaitable[None]] = importlib.import_module(f"{name}.resume").resume
+        return found
+
+    def consumers(self, service: str) -> Sequence[Consumer]:
+        """Who takes facts for a service: what its module `consumers.py` declares."""
+        name = f"pilvi.services.{module_of(service)}"
+        if module_of(service) not in self._modules or importlib.util.find_spec(f"{name}.consumers") is None:
+            return ()
+        found: Sequence[Consumer] = importlib.import_module(f"{name}.consumers").CONSUMERS
         return found
 
     def _load(self, service: str) -> Service | None:

@@ -88,10 +88,12 @@ class Server:
         write_state(state, facts | {"pid": os.getpid(), "version": pilvi.__version__})
         on_ready(self)
         resuming = self._loop.create_task(self.cloud.resume())
+        self.cloud.delivery.start(self.cloud)
         try:
             await self._stop.wait()
         finally:
             resuming.cancel()
+            await self.cloud.delivery.stop()
             self.gateway.is_ready = False
             with suppress(FileNotFoundError):
                 state.unlink()

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from pilvi.core.clock import Clock
     from pilvi.core.config import Config
     from pilvi.core.ids import Ids
+    from pilvi.events import Events
     from pilvi.jobs import Jobs
     from pilvi.storage.records import Change, Records, Rows
     from pilvi.storage.sealed import AtRest, Keyring
@@ -160,6 +161,7 @@ class Cloud(Protocol):
     job_compute: Compute
     """Where jobs run: this machine too, or a cluster."""
     jobs: Jobs
+    events: Events
     identities: Identities
     endpoint: str
     """Where clients reach this server: http://127.0.0.1:4566"""
