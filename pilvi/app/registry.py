@@ -7,7 +7,7 @@ import importlib.util
 import keyword
 import pkgutil
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import pilvi.services
 from pilvi.core.service import Cloud, Service
