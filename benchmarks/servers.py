@@ -87,19 +87,19 @@ def answers(url: str) -> bool:
     return True
 
 
-def pilvi(folder: Path) -> Server:
+def pilvi(folder: Path, *options: str) -> Server:
     """Default settings: strict signatures, policies, audit, encryption at rest, every write synced."""
-    port, data = free_port(), folder / "pilvi"
+    port, data = free_port(), folder / "-".join(("pilvi", *options)).replace("--", "")
     program = str(ROOT / os.environ.get("PILVI_PROGRAM", ".venv/bin/pilvi"))
     begun = time.perf_counter()
     with open(folder / "pilvi.log", "ab") as log:
         process = subprocess.Popen(
-            [program, "up", "--data-dir", str(data), "--port", str(port)],
+            [program, "up", "--data-dir", str(data), "--port", str(port), *options],
             stdout=subprocess.PIPE,
             stderr=log,
             start_new_session=True,
         )
-    server = Server("Pilvi", f"http://127.0.0.1:{port}", process)
+    server = Server("Pilvi, disk" if options else "Pilvi", f"http://127.0.0.1:{port}", process)
     assert process.stdout is not None
     try:
         if not process.stdout.readline().startswith(b"ready"):
@@ -114,6 +114,11 @@ def pilvi(folder: Path) -> Server:
     )
     server.credentials = Credentials(values["AWS_ACCESS_KEY_ID"], values["AWS_SECRET_ACCESS_KEY"])
     return server
+
+
+def pilvi_on_disk(folder: Path) -> Server:
+    """The same for people whose disk is encrypted already."""
+    return pilvi(folder, "--at-rest", "disk")
 
 
 def seaweedfs(folder: Path) -> Server:
