@@ -10,7 +10,6 @@ file. Otherwise the caller sees to it that this is the only process that writes 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import sqlite3
@@ -23,9 +22,10 @@ from typing import Any
 from pilvi.core.errors import NotFound, Unavailable
 from pilvi.storage.durable import sync_folder
 from pilvi.storage.records import BodyNames, Change, Row, Table, body_names
-from pilvi.storage.records.batch import Key, decode, key_range, prepare
+from pilvi.storage.records.batch import Key, decode, key_range
 from pilvi.storage.records.cache import ABSENT, RecordCache
-from pilvi.storage.records.sqlite_writer import FIND_ADDRESS, PAGE_BYTES, Queue, Submission, Writer, settle
+from pilvi.storage.records.sqlite_writer import FIND_ADDRESS, PAGE_BYTES, Writer
+from pilvi.storage.records.submissions import Intake
 
 FORMAT = 1
 """Grows when the tables below change; a newer server converts, an older one refuses."""
@@ -70,19 +70,16 @@ class SqliteRecords:
     def __init__(self, path: Path | str, *, shared: bool = False) -> None:
         self._path = Path(path)
         self._shared = shared
-        self._closing = threading.Lock()
-        self._closed = False
+        self._intake = Intake()
         self._readers: list[sqlite3.Cursor] = []
-        self._handing: dict[asyncio.AbstractEventLoop, list[Submission]] = {}
         self._addresses: dict[Table, int] = {}
         self._generations: dict[str, int] = {}
         self._cache: RecordCache[Key] = RecordCache()
         self._bodies: RecordCache[str] = RecordCache()
         _create(self._path)
         self._watch = _Watch(self._connect(64)) if shared else None
-        self._queue: Queue = Queue()
         self._writer = writer = Writer(
-            self._queue,
+            self._intake.queue,
             self._connect,
             self._addresses,
             None if shared else (self._cache, self._bodies),
@@ -163,37 +160,20 @@ class SqliteRecords:
     # -- writing ----------------------------------------------------------------------------------------------------
 
     def submit(self, changes: Sequence[Change]) -> Future[None]:
-        submission = Submission(prepare(changes))
-        submission.future = Future()
-        self._enqueue([submission])
-        return submission.future
+        return self._intake.submit(changes)
 
     def commit(self, changes: Sequence[Change]) -> Awaitable[None]:
-        submission = Submission(prepare(changes))
-        submission.loop = loop = asyncio.get_running_loop()
-        submission.waiter = waiter = loop.create_future()
-        handing = self._handing.get(loop)
-        if handing is None:
-            self._handing[loop] = [submission]
-            loop.call_soon(self._hand_over, loop)
-        else:
-            handing.append(submission)
-        return waiter
+        return self._intake.commit(changes)
 
     def write(self, *changes: Change) -> None:
-        self._wait(Submission(prepare(changes)))
+        self._intake.write(changes)
 
     def clear(self) -> None:
-        submission = Submission(prepare(()))
-        submission.clears = True
-        self._wait(submission)
+        self._intake.clear()
 
     def close(self) -> None:
-        with self._closing:
-            if self._closed:
-                return
-            self._closed = True
-            self._queue.put(None)
+        if not self._intake.close():
+            return
         self._writing.join()
         while self._readers:
             self._readers.pop().connection.close()
@@ -201,30 +181,6 @@ class SqliteRecords:
             self._watch.close()
 
     # -- inside -----------------------------------------------------------------------------------------------------
-
-    def _wait(self, submission: Submission) -> None:
-        submission.lock = lock = threading.Lock()
-        lock.acquire()
-        self._enqueue([submission])
-        lock.acquire()
-        if submission.error is not None:
-            raise submission.error
-
-    def _hand_over(self, loop: asyncio.AbstractEventLoop) -> None:
-        """What one round of an event loop has submitted wakes the writer once."""
-        submissions = self._handing.pop(loop)
-        try:
-            self._enqueue(submissions)
-        except Unavailable as error:
-            for submission in submissions:
-                submission.error = error
-            settle(submissions)
-
-    def _enqueue(self, submissions: list[Submission]) -> None:
-        with self._closing:
-            if self._closed:
-                raise Unavailable("The store is closed.")
-            self._queue.put(submissions)
 
     def _connect(self, cache_kib: int) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=BUSY_MS / 1000, isolation_level=None, check_same_thread=False)
@@ -239,14 +195,14 @@ class SqliteRecords:
         try:
             return self._readers.pop()
         except IndexError:
-            if self._closed:
+            if self._intake.is_closed:
                 raise Unavailable("The store is closed.") from None
             connection = self._connect(READER_CACHE_KIB)
             connection.execute("PRAGMA query_only=1")
             return connection.cursor()
 
     def _release(self, reader: sqlite3.Cursor) -> None:
-        if len(self._readers) < READERS and not self._closed:
+        if len(self._readers) < READERS and not self._intake.is_closed:
             self._readers.append(reader)
         else:
             reader.connection.close()

@@ -8,53 +8,26 @@ handover between threads. A handful of steps a batch, whatever it holds, keeps a
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future
-from queue import SimpleQueue
 from typing import Any, TypeVar
 
-from pilvi.core.errors import PilviError, Unavailable
+from pilvi.core.errors import Unavailable
 from pilvi.storage.records import BodyNames, Table
-from pilvi.storage.records.batch import Batch, Key, Prepared
+from pilvi.storage.records.batch import Batch, Key
 from pilvi.storage.records.cache import RecordCache
+from pilvi.storage.records.submissions import Queue, Submission, Taking, wake
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 
 PAGE_BYTES = 4096
-BATCH_SUBMISSIONS = 512
-BATCH_BYTES = 8 << 20
-COMPANY_S = 0.0003
-"""How long a batch waits for more when the one before it was made of several: each commit costs a sync and two handovers between
-threads, whatever it holds. Whoever writes alone never waits.
-"""
 CHECKPOINT_PAGES = 8000
 """Pages in the WAL (about 32 MiB) that start a checkpoint."""
 
 FIND_ADDRESS = "SELECT id FROM address WHERE account = ? AND region = ? AND service = ? AND noun = ?"
-
-
-class Submission:
-    """A prepared submission and whoever waits for it: a future of either kind, or a thread on a lock."""
-
-    __slots__ = ("clears", "error", "future", "lock", "loop", "prepared", "waiter")
-
-    def __init__(self, prepared: Prepared) -> None:
-        self.prepared = prepared
-        self.clears = False
-        self.error: PilviError | None = None
-        self.loop: asyncio.AbstractEventLoop | None = None
-        self.waiter: asyncio.Future[None] | None = None
-        self.future: Future[None] | None = None
-        self.lock: threading.Lock | None = None
-
-
-Queue = SimpleQueue[list[Submission] | None]
-"""What waits to be written; None ends the writer."""
 
 
 class Writer:
@@ -71,7 +44,7 @@ class Writer:
         cache_kib: int,
     ) -> None:
         """`caches`, of rows and of small bodies, are None when other processes write too."""
-        self._queue = queue
+        self._taking = Taking(queue)
         self._connection = connect(cache_kib)
         self._cursor = self._connection.cursor()
         self._addresses = addresses
@@ -80,14 +53,11 @@ class Writer:
         self._bodies = caches[1] if caches is not None else None
         self._generations = generations
         self._checkpoint = Checkpoint(self._connection, connect)
-        self._had_company = False
-        self._pause = threading.Lock()
-        self._pause.acquire()
 
     def run(self) -> None:
         ended = False
         while not ended:
-            taken, ended = self._take()
+            taken, ended = self._taking.take()
             if taken:
                 self._apply(taken)
                 wake(taken)
@@ -95,23 +65,6 @@ class Writer:
                 self._checkpoint.step()
         self._checkpoint.close()
         self._connection.close()
-
-    def _take(self) -> tuple[list[Submission], bool]:
-        """Everything that waits, up to the limits of a batch; whether the store is closing."""
-        queue = self._queue
-        taken: list[Submission] = []
-        size = 0
-        while not taken or (len(taken) < BATCH_SUBMISSIONS and size < BATCH_BYTES and queue.qsize()):
-            submissions = queue.get()
-            if submissions is None:
-                return taken, True
-            if not taken and self._had_company:
-                self._pause.acquire(timeout=COMPANY_S)
-            taken += submissions
-            for submission in submissions:
-                size += submission.prepared.size_bytes
-        self._had_company = len(taken) > 1
-        return taken, False
 
     def _apply(self, taken: list[Submission]) -> None:
         """One transaction for all; when the disk refuses, all of them fail and nothing has happened."""
@@ -283,37 +236,6 @@ def checkpoint(connection: sqlite3.Connection) -> None:
         connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     except sqlite3.Error as error:
         log.error("records: checkpoint failed, the WAL grows on: %s", error)
-
-
-def wake(taken: list[Submission]) -> None:
-    """Tell everybody: one call into each event loop, however many wait in it."""
-    loops: dict[asyncio.AbstractEventLoop, list[Submission]] = {}
-    for submission in taken:
-        if submission.loop is not None:
-            loops.setdefault(submission.loop, []).append(submission)
-        elif submission.lock is not None:
-            submission.lock.release()
-        elif submission.future is not None and submission.future.set_running_or_notify_cancel():
-            if submission.error is None:
-                submission.future.set_result(None)
-            else:
-                submission.future.set_exception(submission.error)
-    for loop, waiting in loops.items():
-        try:
-            loop.call_soon_threadsafe(settle, waiting)
-        except RuntimeError:
-            log.debug("records: %d waiters are gone with their event loop", len(waiting))
-
-
-def settle(waiting: list[Submission]) -> None:
-    """On the event loop: end the futures of a batch."""
-    for submission in waiting:
-        waiter = submission.waiter
-        if waiter is not None and not waiter.done():
-            if submission.error is None:
-                waiter.set_result(None)
-            else:
-                waiter.set_exception(submission.error)
 
 
 def known_addresses(connection: sqlite3.Connection) -> dict[Table, int]:
