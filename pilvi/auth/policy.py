@@ -260,6 +260,8 @@ def decide(
     owner = access.resource_account or account
     facts = Overlay(context, access.context, owner)
     grant = _granted(access, principal, owner, facts)
+    if grant is not None and access.acl > grant:
+        grant = access.acl
     if grant is None:
         if principal.kind == "root" and principal.account == owner and access.action in _ROOT_ALWAYS:
             return ALLOWED
@@ -278,6 +280,8 @@ def decide(
         return _refused("a permissions boundary")
     if session == _DENY:
         return _refused("a session policy")
+    if access.granted:
+        return ALLOWED
     is_own = owner == principal.account
     if grant == NOBODY and (not is_own or (access.resource_policy and action.lower().startswith(_RULED_BY_RESOURCE))):
         return _silent("resource-based policy", action)
@@ -291,7 +295,7 @@ def decide(
 
 
 def _decide_service(principal: Principal, owner: str, access: Access, grant: int) -> Decision:
-    if grant > NOBODY:
+    if grant > NOBODY or access.granted:
         return ALLOWED
     if access.resource_policy is None and owner == principal.account and not needs_grant(access.action):
         return ALLOWED

@@ -23,6 +23,7 @@ from pilvi.core.http import Request, Response
 from pilvi.core.principal import Principal
 
 if TYPE_CHECKING:
+    from pilvi.auth.claim import Claim
     from pilvi.auth.identity import Identities, Identity
     from pilvi.compute import Bind, Compute
     from pilvi.core.clock import Clock
@@ -43,7 +44,7 @@ _NOTHING: Mapping[str, Any] = {}
 class Access:
     """One permission a call needs: an IAM action on a resource, with what the resource itself says about it. Never changed."""
 
-    __slots__ = ("action", "context", "resource", "resource_account", "resource_policy")
+    __slots__ = ("acl", "action", "also", "context", "granted", "resource", "resource_account", "resource_policy")
 
     def __init__(
         self,
@@ -52,6 +53,9 @@ class Access:
         resource_policy: Mapping[str, Any] | None = None,
         resource_account: str = "",
         context: Mapping[str, Any] = _NOTHING,
+        granted: bool = False,
+        acl: int = 0,
+        also: Access | None = None,
     ) -> None:
         self.action = action
         """`s3:GetObject`"""
@@ -62,6 +66,12 @@ class Access:
         """The account that owns the resource; '' is the caller's."""
         self.context = context
         """Further condition keys: {"s3:prefix": "photos/"}."""
+        self.granted = granted
+        """A grant of the resource (KMS) lets the caller in, wherever no policy denies it."""
+        self.acl = acl
+        """How closely an access control list of the resource lets the caller in: pilvi.auth.principals.Grant."""
+        self.also = also
+        """What must be allowed besides: the same action on the access point that the request comes through."""
 
     def __repr__(self) -> str:
         return f"Access({self.action!r}, {self.resource!r})"
@@ -70,8 +80,12 @@ class Access:
 AccessRule = Callable[["Context", str, Mapping[str, Any]], "Sequence[Access]"]
 """(ctx, operation name as in the model, decoded request) -> what must be allowed. Must not block long: it runs on the loop."""
 
-Site = Callable[["Context", Request], Awaitable[Response]]
-"""Plain HTTP that is not an AWS API: a deployed REST API's own URLs. The context's principal is anonymous."""
+Site = Callable[..., Awaitable[Response]]
+"""(ctx, request) -> response: plain HTTP that is not an AWS API: a deployed REST API's own URLs. The context's principal is
+anonymous. Sites that the host names (pilvi.gateway.steps.site) get what it names as a third argument."""
+
+Afterwards = Callable[["Context", Request, Mapping[str, str], Response], Awaitable[None]]
+"""(ctx, request, labels of path and host, response): completes the answers to requests with Origin or x-amz-request-payer."""
 
 
 class Operations:
@@ -112,6 +126,7 @@ class Service:
         errors: Mapping[type[PilviError], str] | None = None,
         access: AccessRule | None = None,
         sites: Mapping[str, Site] | None = None,
+        afterwards: Afterwards | None = None,
         close: Callable[[Cloud], None] | None = None,
     ) -> None:
         """name: as botocore names it. errors: plain error -> this service's code. access: which permissions a call needs
@@ -136,6 +151,7 @@ class Service:
         self.errors = dict(errors or {})
         self.access = access
         self.sites = dict(sites or {})
+        self.afterwards = afterwards
         self.close = close
 
 
@@ -181,6 +197,7 @@ class Cloud(Protocol):
 
 CONTEXT_FIELDS = (
     "account",
+    "claim",
     "cloud",
     "identity",
     "operation",
@@ -190,8 +207,10 @@ CONTEXT_FIELDS = (
     "secure",
     "service",
     "source_ip",
+    "tls",
     "user_agent",
     "via",
+    "vpce",
 )
 
 
@@ -215,6 +234,9 @@ class Context:
         secure: bool = False,
         user_agent: str = "",
         via: str = "",
+        claim: Claim | None = None,
+        tls: str = "",
+        vpce: str = "",
     ) -> None:
         self.cloud = cloud
         self.principal = principal
@@ -230,6 +252,12 @@ class Context:
         self.user_agent = user_agent
         self.via = via
         """The service that makes this call for its caller ("s3"); '' when the call comes from outside."""
+        self.claim = claim
+        """How the request is signed, for conditions on signatures."""
+        self.tls = tls
+        """The version of TLS it came with ("1.3"); '' for none."""
+        self.vpce = vpce
+        """The VPC endpoint it came through (vpce-0123...); '' for none."""
 
     # -- ports ------------------------------------------------------------------------------------------------------
 
