@@ -9,11 +9,13 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from pilvi.auth.canonical import seconds_of
 from pilvi.auth.conditions import text_of
 from pilvi.auth.pattern import Facts
 from pilvi.core.principal import Principal
 
 if TYPE_CHECKING:
+    from pilvi.auth.claim import Claim
     from pilvi.auth.identity import Identity
 
 Value = str | list[str]
@@ -71,7 +73,7 @@ def stamp(instant: datetime) -> str:
 class GlobalContext:
     """The keys of one request. `get` takes the key in lower case; None: the request has no such key."""
 
-    __slots__ = ("identity", "now", "principal", "region", "secure", "source_ip", "user_agent")
+    __slots__ = ("claim", "identity", "now", "principal", "region", "secure", "source_ip", "tls", "user_agent", "vpce")
 
     def __init__(
         self,
@@ -82,6 +84,9 @@ class GlobalContext:
         region: str,
         user_agent: str,
         identity: Identity | None,
+        claim: Claim | None = None,
+        tls: str = "",
+        vpce: str = "",
     ) -> None:
         self.principal = principal
         self.now = now
@@ -90,6 +95,9 @@ class GlobalContext:
         self.region = region
         self.user_agent = user_agent
         self.identity = identity
+        self.claim = claim
+        self.tls = tls
+        self.vpce = vpce
 
     def get(self, key: str, /) -> Value | None:
         find = _KEYS.get(key)
@@ -119,9 +127,15 @@ def global_context(
     region: str = "",
     user_agent: str = "",
     identity: Identity | None = None,
+    claim: Claim | None = None,
+    tls: str = "",
+    vpce: str = "",
 ) -> GlobalContext:
-    """The keys that hold for this request whatever it asks for. `identity` adds what the session was made with."""
-    return GlobalContext(principal, now, source_ip, secure, region, user_agent, identity)
+    """The keys that hold for this request whatever it asks for. `identity` adds what the session was made with.
+
+    claim: how the request is signed. tls: the version it came with. vpce: the VPC endpoint it came through.
+    """
+    return GlobalContext(principal, now, source_ip, secure, region, user_agent, identity, claim, tls, vpce)
 
 
 def _principal_arn(context: GlobalContext) -> Value | None:
@@ -161,6 +175,40 @@ def _mfa(context: GlobalContext) -> Value | None:
     return "false" if identity is not None and identity.session_token else None
 
 
+_AUTH_TYPES = {"header": "REST-HEADER", "query": "REST-QUERY-STRING", "v2-header": "REST-HEADER", "v2-query": "REST-QUERY-STRING"}
+
+
+def _auth_type(context: GlobalContext) -> Value | None:
+    """A browser form has no claim of its own kind; it says so by its name."""
+    claim = context.claim
+    if claim is None:
+        return None
+    return "POST" if claim.streaming == "" and claim.service == "form" else _AUTH_TYPES[claim.kind]
+
+
+def _signature_version(context: GlobalContext) -> Value | None:
+    claim = context.claim
+    if claim is None:
+        return None
+    return "AWS" if claim.kind[0] == "v" else "AWS4-HMAC-SHA256"
+
+
+def _signature_age(context: GlobalContext) -> Value | None:
+    """Milliseconds since the signature was made; a Version 2 query does not tell."""
+    claim = context.claim
+    signed_s = seconds_of(claim.timestamp) if claim is not None and claim.timestamp else None
+    return None if signed_s is None else str(max(0, int((context.now().timestamp() - signed_s) * 1000)))
+
+
+def _content_hash(context: GlobalContext) -> Value | None:
+    return (context.claim.payload_hash or None) if context.claim is not None else None
+
+
+def _source_ip(context: GlobalContext) -> Value | None:
+    """Not known of what comes through a VPC endpoint: such an address is no public one."""
+    return None if context.vpce else context.source_ip or None
+
+
 _KEYS: dict[str, Callable[[GlobalContext], Value | None]] = {
     "aws:currenttime": lambda context: stamp(context.now()),
     "aws:epochtime": lambda context: str(int(context.now().timestamp())),
@@ -175,7 +223,14 @@ _KEYS: dict[str, Callable[[GlobalContext], Value | None]] = {
     "aws:sourceaccount": _source_account,
     "aws:sourcearn": lambda context: context.principal.source_arn or None,
     "aws:sourceidentity": lambda context: context._session().get("source_identity") or None,
-    "aws:sourceip": lambda context: context.source_ip or None,
+    "aws:sourceip": _source_ip,
+    "aws:sourcevpce": lambda context: context.vpce or None,
+    "aws:vpcsourceip": lambda context: (context.source_ip or None) if context.vpce else None,
+    "s3:authtype": _auth_type,
+    "s3:signatureage": _signature_age,
+    "s3:signatureversion": _signature_version,
+    "s3:tlsversion": lambda context: context.tls or None,
+    "s3:x-amz-content-sha256": _content_hash,
     "aws:tokenissuetime": _token_issue_time,
     "aws:useragent": lambda context: context.user_agent or None,
     "aws:userid": lambda context: context.principal.user_id or None,

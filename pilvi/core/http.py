@@ -23,6 +23,8 @@ class Request:
     scheme: str
     client: str
     """Address of the peer (aws:SourceIp)."""
+    tls: str
+    """The version of TLS it came with: "1.3"; '' for none."""
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class Request:
         body: ByteStream | None = None,
         scheme: str = "http",
         client: str = "127.0.0.1",
+        tls: str = "",
     ) -> None:
         # By hand: what dataclasses write stays Python where this module is compiled.
         self.method = method
@@ -42,6 +45,7 @@ class Request:
         self.body = body if body is not None else ByteStream(b"")
         self.scheme = scheme
         self.client = client
+        self.tls = tls
 
     def header(self, name: str, default: str = "") -> str:
         return self.headers.get(name, default)

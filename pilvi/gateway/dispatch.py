@@ -84,10 +84,13 @@ class Dispatcher:
             region=ctx.region,
             user_agent=ctx.user_agent,
             identity=ctx.identity,
+            claim=ctx.claim,
+            tls=ctx.tls,
+            vpce=ctx.vpce,
         )
         decision = decide(principal, ctx.account, policies, access, context)
         if decision.allowed:
-            return None
+            return None if access.also is None else self.check(ctx, access.also)
         model = self._models.service(ctx.service)
         return denied(principal, access, decision, model.protocol, model.signing_name)
 

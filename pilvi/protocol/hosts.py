@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from pilvi.core.arn import partition_of
+
 _SUFFIXES = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".on.aws")
 _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d\Z")
 _S3_LABEL = re.compile(r"s3(?:-fips|-accelerate|-external-1|-[a-z]{2,4}(?:-[a-z]+)+-\d)?\Z")
@@ -21,6 +23,10 @@ class HostFacts(NamedTuple):
     """Ends in localhost: what stands before may be a bucket, if S3 is meant."""
     leading: str = ""
     """For local hosts, what stands before."""
+    is_accelerated: bool = False
+    """S3's host for transfer acceleration."""
+    vpce: str = ""
+    """The VPC endpoint whose name this is."""
 
 
 NOTHING = HostFacts()
@@ -42,24 +48,46 @@ def _local(leading: str) -> HostFacts:
     labels = leading.split(".")
     for at in range(len(labels) - 1, -1, -1):
         if _S3_LABEL.match(labels[at]) and all(_is_region_or_stack(label) for label in labels[at + 1 :]):
-            return HostFacts("s3", ".".join(labels[:at]))
+            return _bucket_before(labels, at)
     return HostFacts(is_local=True, leading=leading)
+
+
+def _bucket_before(labels: list[str], at: int) -> HostFacts:
+    return HostFacts("s3", ".".join(labels[:at]), is_accelerated=labels[at] == "s3-accelerate")
 
 
 def _is_region_or_stack(label: str) -> bool:
     return label == "dualstack" or _REGION.match(label) is not None
 
 
+def _access_point(label: str, region: str) -> str:
+    """`NAME-ACCOUNT` as the ARN of an access point, which is how the rest of the server knows it from a bucket."""
+    name, dash, account = label.rpartition("-")
+    return f"arn:{partition_of(region)}:s3:{region}:{account}:accesspoint/{name}" if dash else label
+
+
+def _of_vpc_endpoint(labels: list[str]) -> HostFacts:
+    """`[BUCKET.]bucket.vpce-ID-SUFFIX.s3.REGION.vpce`, with `accesspoint` or `control` where it says `bucket`."""
+    region, name = labels[-2], labels[-4]
+    vpce = "-".join(name.split("-")[:2])
+    kind, leading = (labels[-5], ".".join(labels[:-5])) if len(labels) > 4 else ("bucket", "")
+    if kind == "control":
+        return HostFacts("s3-control", vpce=vpce)
+    return HostFacts("s3", _access_point(leading, region) if kind == "accesspoint" and leading else leading, vpce=vpce)
+
+
 def _of_aws(labels: list[str], by_endpoint: Mapping[str, object]) -> HostFacts:
+    if len(labels) > 3 and labels[-1] == "vpce" and labels[-3] == "s3":
+        return _of_vpc_endpoint(labels)
     for at in range(len(labels) - 1, -1, -1):
         if labels[at] in _S3_OTHERS:
             return HostFacts(labels[at].removesuffix("-fips"))
         if labels[at].startswith("s3express-"):
             return HostFacts("s3", ".".join(labels[:at]) if not labels[at].startswith("s3express-control") else "")
-        if labels[at] == "s3-accesspoint":
-            return HostFacts("s3", ".".join(labels[:at]))
+        if labels[at] in ("s3-accesspoint", "s3-accesspoint-fips"):
+            return HostFacts("s3", _access_point(".".join(labels[:at]), labels[-1]))
         if _S3_LABEL.match(labels[at]) and all(_is_region_or_stack(label) for label in labels[at + 1 :]):
-            return HostFacts("s3", ".".join(labels[:at]))
+            return _bucket_before(labels, at)
     return HostFacts(_endpoint_of([label for label in labels if not _is_region_or_stack(label)], by_endpoint))
 
 

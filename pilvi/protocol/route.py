@@ -47,6 +47,8 @@ class Match:
     router: Router | None = field(default=None, repr=False, compare=False)
     candidates: tuple[str, ...] = ()
     query: str = field(default="", repr=False)
+    vpce: str = ""
+    """The VPC endpoint whose name the host is."""
 
     @property
     def needs_body(self) -> bool:
@@ -256,9 +258,11 @@ class Router:
         if fit is None:
             return Match("s3", "rest-xml", error=quirks.unknown_operation("s3", "rest-xml", "", ""))
         name, labels = fit
+        if facts.is_accelerated:
+            labels[quirks.S3_ACCELERATED] = "true"
         if name == "ListBuckets" and signing_name == "s3express":
             name = "ListDirectoryBuckets"
-        return Match("s3", "rest-xml", model.operation(name), labels)
+        return Match("s3", "rest-xml", model.operation(name), labels, vpce=facts.vpce)
 
     def _s3_control(self, request: Request) -> Match:
         found = self._rest(request, "s3control")

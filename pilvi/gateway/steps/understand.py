@@ -37,4 +37,7 @@ async def understand(gateway: Gateway, call: Call) -> None:
         identity=call.identity,
         secure=call.request.scheme == "https",
         user_agent=call.request.headers.get("user-agent", ""),
+        claim=call.claim,
+        tls=call.request.tls,
+        vpce=match.vpce,
     )
