@@ -59,6 +59,12 @@ def lower_name(raw: bytes) -> str:
     return name
 
 
+def tls_version(transport: Any) -> str:
+    """`1.3`; only known once both sides have shaken hands."""
+    version: str | None = transport.get_extra_info("ssl_object").version()
+    return (version or "").removeprefix("TLSv")
+
+
 class HttpServer:
     """The connections of one listening socket."""
 
@@ -326,6 +332,8 @@ class Connection(asyncio.Protocol):
         if self.server.is_inner:
             client, _, scheme = headers.pop(CLIENT_HEADER, self._client).partition(" ")
         request = Request(parser.get_method().decode("latin-1"), path, query, headers, scheme=scheme or "http", client=client)
+        if self._scheme == "https":
+            request.tls = tls_version(self._transport)
         length = None if "transfer-encoding" in headers else int(headers.get("content-length") or 0)
         incoming = Incoming(
             self,
