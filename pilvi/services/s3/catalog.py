@@ -30,6 +30,9 @@ SERVICE = "s3"
 BUCKET_SERVICE = "s3bucket"
 BUCKETS = Table("", "", BUCKET_SERVICE, "Bucket")
 
+LISTENERS = {"Replication": "s3/replication"}
+"""Settings of a bucket, and the consumers of facts that listen because of them."""
+
 DELETING_S = 30.0
 """How long a bucket being deleted refuses writes; a mark older than this was left by a crash."""
 
@@ -61,6 +64,8 @@ class Bucket:
     """The policy document, decoded."""
     is_public: bool
     """Whether that policy grants the public something."""
+    listeners: tuple[str, ...]
+    """Consumers of facts (pilvi.events) that its settings name; mostly none."""
 
     @property
     def versioning(self) -> str:
@@ -111,7 +116,7 @@ def get_bucket(ctx: Context, name: str) -> Bucket:
 def writable_bucket(ctx: Context, name: str) -> Bucket:
     """A bucket to write into: OperationAborted while it is being deleted."""
     bucket = get_bucket(ctx, name)
-    if (since := bucket.value.get("_deleting")) is not None and ctx.clock.time_s() - since < DELETING_S:
+    if (since := bucket.value.get("_deleting")) is not None and ctx.clock.real_s() - since < DELETING_S:
         raise aborted()
     return bucket
 
@@ -132,6 +137,7 @@ def read_bucket(ctx: Context, name: str) -> Bucket | None:
         f"arn:{partition_of(region)}:s3:::{name}",
         policy,
         policy is not None and is_public_policy(policy),
+        tuple(consumer for setting, consumer in LISTENERS.items() if row.value.get(setting)),
     )
 
 

@@ -25,6 +25,7 @@ from pilvi.core.service import Context
 from pilvi.services.s3.catalog import Bucket, writable_bucket
 from pilvi.services.s3.content import Segment, forgetting, is_file, release, release_now
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_key, no_such_version
+from pilvi.services.s3.facts import CREATED, MARKED, REMOVED, Happened, happened, recordings, wake
 from pilvi.storage.records import Change, Delete, Expect, Insert, Put, Row, Table, Update
 
 ATTEMPTS = 100
@@ -51,6 +52,8 @@ class Plan:
     changes: list[Change] = field(default_factory=list)
     garbage: list[str] = field(default_factory=list)
     answer: Value = field(default_factory=dict)
+    facts: list[Happened] = field(default_factory=list)
+    """What it means to those who listen to the bucket; empty when nobody does."""
 
 
 # -- looking up -----------------------------------------------------------------------------------------------------------
@@ -169,7 +172,10 @@ def plan_delete(ctx: Context, bucket: Bucket, key: str) -> Plan:
         if current is None:
             return Plan()
         garbage = list(names_of(ctx, current.value))
-        return Plan([Delete(current.table, key, current.row.version), *forgetting(garbage)], garbage)
+        plan = Plan([Delete(current.table, key, current.row.version), *forgetting(garbage)], garbage)
+        if bucket.listeners:
+            happened(bucket, plan.facts, REMOVED, key, current.value)
+        return plan
     marker: Value = {"marker": True, "mtime": int(ctx.clock.time_s())}
     plan = plan_succession(ctx, bucket, key, current, marker, bucket.tables.markers)
     plan.answer = {"DeleteMarker": True, "VersionId": version_of(marker)}
@@ -188,6 +194,8 @@ def plan_succession(ctx: Context, bucket: Bucket, key: str, current: Found | Non
         value["seq"] = seq = now if current is None else max(now, seq_of(current.value) + 1)
         if versioning == "Enabled":
             value["ver"] = complement(seq) + ctx.ids.hex(16)
+    if bucket.listeners:
+        happened(bucket, plan.facts, MARKED if "marker" in value else CREATED, key, value)
     if current is None:
         plan.changes.append(Insert(table, key, value))
         if versioning:
@@ -215,6 +223,8 @@ def plan_delete_version(ctx: Context, bucket: Bucket, key: str, version_id: str)
     plan = Plan(answer={"VersionId": version_id})
     if is_marker(found.value):
         plan.answer["DeleteMarker"] = True
+    if bucket.listeners:
+        happened(bucket, plan.facts, REMOVED, key, found.value)
     drop(ctx, plan, found.value)
     if not found.is_current:
         plan.changes.append(Delete(found.table, found.row.id, found.row.version))
@@ -298,9 +308,11 @@ def carry_out_now(ctx: Context, name: str, make: Callable[[Bucket], Plan]) -> Pl
         try:
             plan = make(bucket)
             if plan.changes:
-                ctx.write(bucket.unchanged(), *plan.changes)
+                ctx.write(bucket.unchanged(), *plan.changes, *recordings(ctx, bucket, plan.facts))
         except (Conflict, AlreadyExists, NotFound):
             continue
+        if plan.facts:
+            wake(ctx, bucket)
         release_now(ctx, plan.garbage)
         return plan
     raise aborted()
@@ -312,9 +324,13 @@ async def attempt(ctx: Context, name: str, make: Callable[[Bucket], Plan]) -> Pl
     try:
         plan = make(bucket)
         if plan.changes:
+            if plan.facts:
+                plan.changes += recordings(ctx, bucket, plan.facts)
             await ctx.store.commit([bucket.unchanged(), *plan.changes])
     except (Conflict, AlreadyExists, NotFound):
         return None
+    if plan.facts:
+        wake(ctx, bucket)
     if any(map(is_file, plan.garbage)):
         await release(ctx, plan.garbage)
     return plan
