@@ -2,6 +2,9 @@
 
     ("", "", "s3bucket", "Bucket")             name               -> Bucket: owner, Region, and every setting in one row
     (account, "", "s3bucket", "OwnBucket")     name               -> the same bucket in its owner's list
+    (account, "", "s3bucket", "Account")       setting            -> what holds for all its buckets (pilvi.services.s3control)
+    ("", "", "s3bucket", "AccessPoint")        ARN                -> access points, and Alias: alias -> ARN (the same)
+    ("", "", "s3bucket", "VpcEndpoint")        id                 -> ways to S3 out of a VPC (pilvi.services.ec2)
     (account, region, "s3", "Object:NAME")     key                -> the current version of an object
     (account, region, "s3", "Marker:NAME")     key                -> the delete marker, where that is what is current
     (account, region, "s3", "Version:NAME")    key NUL sequence   -> older versions, newest first
@@ -24,11 +27,16 @@ from pilvi.core.arn import partition_of
 from pilvi.core.service import Context
 from pilvi.services.s3.errors import aborted, no_such_bucket
 from pilvi.services.s3.public import is_public_policy
-from pilvi.storage.records import Expect, Table
+from pilvi.storage.records import Expect, Row, Table
 
 SERVICE = "s3"
 BUCKET_SERVICE = "s3bucket"
 BUCKETS = Table("", "", BUCKET_SERVICE, "Bucket")
+POINTS = Table("", "", BUCKET_SERVICE, "AccessPoint")
+"""Access points by their ARN; S3 Control writes them."""
+ALIASES = Table("", "", BUCKET_SERVICE, "Alias")
+VPC_ENDPOINTS = Table("", "", BUCKET_SERVICE, "VpcEndpoint")
+"""Gateways and interfaces to S3 by their id; EC2 writes them."""
 
 LISTENERS = {"Replication": "s3/replication"}
 """Settings of a bucket, and the consumers of facts that listen because of them."""
@@ -46,6 +54,34 @@ class Tables(NamedTuple):
     nulls: Table
     uploads: Table
     parts: Table
+
+
+class Block(NamedTuple):
+    """The four switches of block public access."""
+
+    block_acls: bool = False
+    ignore_acls: bool = False
+    block_policy: bool = False
+    restrict: bool = False
+
+
+SWITCHES = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
+
+
+def block_of(*levels: dict[str, Any] | None) -> Block:
+    """The strictest of several settings."""
+    return Block(*(any(level is not None and level.get(name) for level in levels) for name in SWITCHES))
+
+
+class Point(NamedTuple):
+    """An access point, as far as requests through it need to know."""
+
+    arn: str
+    account: str
+    policy: dict[str, Any] | None
+    is_public: bool
+    vpc: str
+    """The VPC it may be used from; '' for anywhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +102,16 @@ class Bucket:
     """Whether that policy grants the public something."""
     listeners: tuple[str, ...]
     """Consumers of facts (pilvi.events) that its settings name; mostly none."""
+    ownership: str
+    """BucketOwnerEnforced, BucketOwnerPreferred or ObjectWriter; '' once its controls were deleted, which means the last."""
+    has_acls: bool
+    """Whether access control lists count."""
+    block: Block
+    """Block public access, as bucket, account and access point say together."""
+    denies: dict[str, Any] | None
+    """The statements of the policy that deny: all that binds what other accounts own in it."""
+    point: Point | None
+    """The access point that this look-up came through."""
 
     @property
     def versioning(self) -> str:
@@ -122,23 +168,76 @@ def writable_bucket(ctx: Context, name: str) -> Bucket:
 
 
 def read_bucket(ctx: Context, name: str) -> Bucket | None:
+    """The bucket of this name, or behind the access point of this ARN or alias."""
+    if name.startswith("arn:") or name.endswith("-s3alias"):
+        return read_point(ctx, name)
     row = ctx.store.get(BUCKETS, name)
-    if row is None:
-        return None
-    account, region = row.value["Account"], row.value["Region"]
-    policy = row.value.get("_policy")
+    return None if row is None else bucket_of(ctx, row, None, None)
+
+
+def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, Any] | None) -> Bucket:
+    """switches: those of the access point and its account, which count beside the bucket's."""
+    name, value = row.id, row.value
+    account, region = value["Account"], value["Region"]
+    policy = value.get("_policy")
+    ownership = value.get("ObjectOwnership", ENFORCED)
     return Bucket(
         name,
         account,
         region,
-        row.value,
+        value,
         row.version,
         Tables(*(Table(account, region, SERVICE, f"{noun}:{name}") for noun in NOUNS)),
         f"arn:{partition_of(region)}:s3:::{name}",
         policy,
         policy is not None and is_public_policy(policy),
-        tuple(consumer for setting, consumer in LISTENERS.items() if row.value.get(setting)),
+        tuple(consumer for setting, consumer in LISTENERS.items() if value.get(setting)),
+        ownership,
+        ownership != ENFORCED,
+        block_of(value.get("PublicAccessBlock"), account_switches(ctx, account), switches),
+        denials_of(policy),
+        point,
     )
+
+
+ENFORCED = "BucketOwnerEnforced"
+
+
+def account_switches(ctx: Context, account: str) -> dict[str, Any] | None:
+    """Block public access of a whole account, as S3 Control keeps it."""
+    row = ctx.store.get(Table(account, "", BUCKET_SERVICE, "Account"), "PublicAccessBlock")
+    return row.value if row is not None else None
+
+
+def denials_of(policy: dict[str, Any] | None) -> dict[str, Any] | None:
+    if policy is None:
+        return None
+    listed = policy["Statement"]
+    statements = listed if isinstance(listed, list) else [listed]
+    denies = [statement for statement in statements if statement.get("Effect") == "Deny"]
+    return {**policy, "Statement": denies} if denies else None
+
+
+def read_point(ctx: Context, name: str) -> Bucket | None:
+    """The bucket behind an access point; none when it is not there any more, or belongs to somebody else now."""
+    id = name
+    if not name.startswith("arn:"):
+        alias = ctx.store.get(ALIASES, name)
+        if alias is None:
+            return None
+        id = str(alias.value["Arn"])
+    found = ctx.store.get(POINTS, id)
+    if found is None:
+        return None
+    value = found.value
+    row = ctx.store.get(BUCKETS, value["Bucket"])
+    if row is None or row.value["Account"] != value["BucketAccountId"]:
+        return None
+    policy = value.get("_policy")
+    vpc = (value.get("VpcConfiguration") or {}).get("VpcId", "")
+    is_public = not vpc and policy is not None and is_public_policy(policy)
+    switches = block_of(value["PublicAccessBlockConfiguration"], account_switches(ctx, value["Account"]))
+    return bucket_of(ctx, row, Point(id, value["Account"], policy, is_public, vpc), dict(zip(SWITCHES, switches, strict=True)))
 
 
 NOUNS = ("Object", "Marker", "Version", "Null", "Upload", "Part")
@@ -149,12 +248,27 @@ def own_buckets(account: str) -> Table:
     return Table(account, "", BUCKET_SERVICE, "OwnBucket")
 
 
+ANONYMOUS_ID = "65a011a29cdf8ec533ec3d1ccaae921c"
+"""Who owns what nobody signed for. Source: S3 User Guide, "How Amazon S3 authorizes a request"."""
+
+
 @lru_cache(1024)
 def canonical_id(account: str) -> str:
     """The canonical user id of an account: 64 hexadecimal digits that always stand for it."""
+    if account == "anonymous":
+        return ANONYMOUS_ID
     return hashlib.sha256(f"canonical user {account}".encode()).hexdigest()
 
 
 def owner_of(bucket: Bucket) -> dict[str, str]:
-    """Every object belongs to the bucket's owner (BucketOwnerEnforced)."""
+    """The bucket's owner, to whom every object belongs while BucketOwnerEnforced holds."""
     return {"ID": canonical_id(bucket.account)}
+
+
+def account_of(bucket: Bucket, value: dict[str, Any]) -> str:
+    """The account that owns an object."""
+    return str(value.get("owner", bucket.account)) if bucket.has_acls else bucket.account
+
+
+def object_owner(bucket: Bucket, value: dict[str, Any]) -> dict[str, str]:
+    return {"ID": canonical_id(account_of(bucket, value))}
