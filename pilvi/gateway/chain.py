@@ -9,6 +9,7 @@ from pilvi.core.errors import PilviError
 from pilvi.core.http import Response
 from pilvi.core.streams import ClientGone
 from pilvi.gateway.call import Call
+from pilvi.gateway.steps.afterwards import complete, expects_more
 from pilvi.gateway.steps.authenticate import authenticate
 from pilvi.gateway.steps.authorize import authorize
 from pilvi.gateway.steps.forward import forward
@@ -33,13 +34,13 @@ async def answer(gateway: Gateway, call: Call) -> None:
             return
         if call.match is not None and call.match.site:
             await visit(gateway, call)
-            return
-        await receive(gateway, call)
-        authenticate(gateway, call)
-        await understand(gateway, call)
-        authorize(gateway, call)
-        await perform(gateway, call)
-        reply(gateway, call)
+        else:
+            await receive(gateway, call)
+            authenticate(gateway, call)
+            await understand(gateway, call)
+            authorize(gateway, call)
+            await perform(gateway, call)
+            reply(gateway, call)
     except PilviError as error:
         refuse(gateway, call, error)
     except ClientGone as error:
@@ -49,3 +50,5 @@ async def answer(gateway: Gateway, call: Call) -> None:
     except Exception:
         log.exception("request %s failed", call.request_id)
         refuse(gateway, call, internal_failure())
+    if expects_more(call):
+        await complete(gateway, call)

@@ -195,6 +195,8 @@ def common_status(code: str, protocol: str) -> int:
 # -- S3 -----------------------------------------------------------------------------------------------------------------
 
 S3_LIKE = frozenset({"s3"})
+S3_ACCELERATED = "_accelerated"
+"""The label, and the member, of requests that came by the host for transfer acceleration: only some buckets take them."""
 S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 # Root elements the model does not name. Source: S3 API reference, "Response Syntax" of each operation.
 S3_ROOTS: Mapping[str, str] = {
@@ -334,7 +336,10 @@ def s3_request(decode: RequestDecoder) -> RequestDecoder:
         headers = s3_request_headers(request) if request.query else request.headers
         if headers is not request.headers:
             request = replace(request, headers=headers)
-        return decode(request, body, params)
+        members = decode(request, body, params)
+        if S3_ACCELERATED in params:
+            members[S3_ACCELERATED] = True
+        return members
 
     return decode_s3
 

@@ -8,15 +8,19 @@
     ce          bill                                       /_aws/bill/<month> (signed)
     ecr         registry       <account>.dkr.ecr.*         /v2/...                     unsigned only: container clients sign nothing
     ecr-public  registry       public.ecr.aws              /v2/public.ecr.aws/...
+    s3          website        <bucket>.s3-website[-.]<region>.amazonaws.com, <bucket>.s3-website.localhost
     s3          preflight      OPTIONS on a bucket or object (CORS)
     s3          post-object    POST of a browser's form to a bucket
 
-The last two are found by the S3 part of route.py. path_params hold the id and `rest`, the raw path from the next slash on.
+The last two are found by the S3 part of route.py. path_params hold the id and `rest`, the raw path from the next slash on; those
+of S3's sites are Bucket, Key and, for websites, Region.
 """
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
+from urllib.parse import unquote
 
 
 class Site(NamedTuple):
@@ -35,6 +39,9 @@ _BY_PATH = (
     ("/_aws/bill/", "ce", "bill", "month"),
 )
 _USER_REQUEST = "/_user_request_"
+_WEBSITE = re.compile(
+    r"(?:(?P<bucket>[a-z0-9.-]+)\.)?s3-website(?:[.-](?P<region>[a-z]{2,4}(?:-[a-z]+)+-\d))?\.(?:localhost|amazonaws\.com(?:\.cn)?)(?::\d+)?\Z"
+)
 
 
 def find_site(host: str, raw_path: str) -> Site | None:
@@ -49,6 +56,9 @@ def find_site(host: str, raw_path: str) -> Site | None:
     for part, service, name, key in _BY_HOST:
         if part in host:
             return Site(service, name, {key: host.partition(".")[0], "rest": raw_path})
+    if "s3-website" in host and (page := _WEBSITE.match(host)) is not None:
+        labels = {"Bucket": page["bucket"] or "", "Key": unquote(raw_path[1:]), "Region": page["region"] or ""}
+        return Site("s3", "website", labels)
     return None
 
 

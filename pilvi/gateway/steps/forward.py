@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from pilvi.gateway.steps.afterwards import PAYER
 from pilvi.gateway.steps.receive import receive
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ async def forward(gateway: Gateway, call: Call) -> bool:
 
 def is_read(gateway: Gateway, call: Call) -> bool:
     match = call.match
-    if match is None or match.operation is None:
-        return False
+    if match is None or match.operation is None or PAYER in call.request.headers or PAYER in call.request.query:
+        return False  # who pays is written down
     service = gateway.registry.find(match.service)
     return service is not None and match.operation.function in service.anywhere

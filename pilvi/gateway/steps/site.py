@@ -18,6 +18,10 @@ _SIGNED = frozenset({"bill", "spot"})
 """Sites that are asked with a signature, as AWS's APIs are, and without a body."""
 
 
+_PLACED = frozenset({"preflight", "website"})
+"""Sites that are told which bucket and key the host and the path name."""
+
+
 async def visit(gateway: Gateway, call: Call) -> None:
     match = call.match
     assert match is not None
@@ -40,4 +44,7 @@ async def visit(gateway: Gateway, call: Call) -> None:
         secure=call.request.scheme == "https",
         user_agent=call.request.headers.get("user-agent", ""),
     )
-    call.response = await site(context, call.request)
+    if match.site in _PLACED:
+        call.response = await site(context, call.request, match.path_params)
+    else:
+        call.response = await site(context, call.request)

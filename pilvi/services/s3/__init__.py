@@ -2,21 +2,28 @@
 
 from pilvi.core.service import Service
 from pilvi.services.s3 import (
+    accelerate,
     bucket,
     bucket_policy,
     copy,
+    cors,
     encryption,
     listing,
     multipart,
     ownership,
     public_access_block,
+    request_payment,
     tagging,
     versioning,
+    website,
 )
 from pilvi.services.s3 import object as object_
 from pilvi.services.s3.access import access
+from pilvi.services.s3.afterwards import afterwards
+from pilvi.services.s3.cors import preflight
 from pilvi.services.s3.errors import CODES
 from pilvi.services.s3.post_object import post_object
+from pilvi.services.s3.website_site import website as serve_website
 
 service = Service(
     "s3",
@@ -31,7 +38,12 @@ service = Service(
     public_access_block.ops,
     encryption.ops,
     ownership.ops,
+    cors.ops,
+    website.ops,
+    request_payment.ops,
+    accelerate.ops,
     errors=CODES,
     access=access,
-    sites={"post-object": post_object},
+    sites={"post-object": post_object, "preflight": preflight, "website": serve_website},
+    afterwards=afterwards,
 )

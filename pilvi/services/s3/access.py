@@ -19,6 +19,7 @@ from pilvi.core.errors import ServiceError
 from pilvi.core.service import Access, Context
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
+from pilvi.services.s3.entry import ACCELERATED, REQUESTER_PAYS, check_entry
 from pilvi.services.s3.errors import access_denied
 from pilvi.services.s3.history import find_object
 
@@ -46,6 +47,11 @@ BUCKET_ACTIONS = {
     "GetBucketOwnershipControls": "s3:GetBucketOwnershipControls",
     "PutBucketOwnershipControls": "s3:PutBucketOwnershipControls",
     "DeleteBucketOwnershipControls": "s3:PutBucketOwnershipControls",
+    "GetBucketCors": "s3:GetBucketCORS",
+    "PutBucketCors": "s3:PutBucketCORS",
+    "DeleteBucketCors": "s3:PutBucketCORS",
+    "GetBucketAccelerateConfiguration": "s3:GetAccelerateConfiguration",
+    "PutBucketAccelerateConfiguration": "s3:PutAccelerateConfiguration",
     "GetBucketAcl": "s3:GetBucketAcl",
     "PutBucketAcl": "s3:PutBucketAcl",
 }
@@ -76,6 +82,8 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     expected = req.get("ExpectedBucketOwner")
     if expected is not None and expected != bucket.account:
         raise access_denied()
+    if REQUESTER_PAYS in bucket.value or ACCELERATED in req:
+        check_entry(ctx, operation, bucket, req)
     if operation == "DeleteObjects":
         return ()
     rule = RULES.get(operation)
@@ -246,6 +254,8 @@ def source_access(ctx: Context, source: CopySource, req: Mapping[str, Any]) -> S
     expected = req.get("ExpectedSourceBucketOwner")
     if expected is not None and expected != origin.account:
         raise access_denied()
+    if REQUESTER_PAYS in origin.value:
+        check_entry(ctx, "GetObject", origin, req)
     wanted: dict[str, Any] = {"Key": source.key}
     if source.version_id is not None:
         wanted["VersionId"] = source.version_id

@@ -84,8 +84,8 @@ def row_of(req: Mapping[str, Any]) -> dict[str, Any]:
         strip_chunked(head)
     if "StorageClass" in head:
         check_storage_class(head)
-    if "ServerSideEncryption" in head or "SSEKMSKeyId" in head:
-        check_encryption(head)
+    if "WebsiteRedirectLocation" in head:
+        check_redirect(head["WebsiteRedirectLocation"])
     if head:
         row["head"] = head
     if metadata := req.get("Metadata"):
@@ -103,6 +103,18 @@ def check_acl(acl: str) -> None:
 
 def acl_not_supported() -> ServiceError:
     return ServiceError("AccessControlListNotSupported", "The bucket does not allow ACLs", 400)
+
+
+def check_redirect(location: str) -> None:
+    """Where a website sends the browser instead. Source: S3 User Guide, "(Optional) Configuring a webpage redirect"."""
+    if not location.startswith(("/", "http://", "https://")):
+        raise ServiceError(
+            "InvalidRedirectLocation",
+            "The website redirect location must have a prefix of 'http://' or 'https://' or '/'.",
+            400,
+        )
+    if len(location) > METADATA_BYTES:
+        raise ServiceError("InvalidRedirectLocation", "The length of website redirect location cannot exceed 2,048 characters.", 400)
 
 
 def strip_chunked(head: dict[str, Any]) -> None:

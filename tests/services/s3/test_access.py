@@ -206,7 +206,7 @@ def test_get_bucket_encryption_says_sse_s3(s3: Any, bucket: str) -> None:
 
 
 def test_what_is_not_built_says_so(s3: Any, bucket: str) -> None:
-    error = refused(s3.get_bucket_request_payment, Bucket=bucket)
+    error = refused(s3.get_bucket_metadata_configuration, Bucket=bucket)
     assert (error["Code"], error["Status"]) == ("NotImplemented", 501)
 
 
