@@ -14,7 +14,7 @@ from pilvi.app.registry import Registry
 from pilvi.auth.identity import Identities as IdentitiesPort
 from pilvi.compute import Compute
 from pilvi.compute.process import ProcessCompute
-from pilvi.core.clock import Clock, SystemClock
+from pilvi.core.clock import Clock, ProductClock, SystemClock
 from pilvi.core.config import Config
 from pilvi.core.errors import PilviError
 from pilvi.core.ids import Ids
@@ -26,6 +26,8 @@ from pilvi.events.embedded import EmbeddedLog
 from pilvi.gateway.dispatch import Dispatcher
 from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
+from pilvi.schedules import Ran, Schedules
+from pilvi.schedules.offset import Follower, move, read_offset
 from pilvi.services.iam.identities import Identities
 from pilvi.storage.blobs.files import FileBlobs
 from pilvi.storage.lock import lock_data_dir
@@ -45,13 +47,16 @@ class Cloud:
     def __init__(self, config: Config, clock: Clock | None = None, *, is_first: bool = True) -> None:
         """is_first: the process that does everything and holds the directory; the others only read (pilvi.app.workers)."""
         self.config = config
-        self.clock: Clock = clock or SystemClock()
         self.ids = Ids()
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.endpoint = f"http://{url_host(config.host)}:{config.port}"
         self._lock = lock_data_dir(config.data_dir, self.endpoint) if is_first else None
         self.keyring: Keyring = Keyring(config.data_dir / "keys" / "master.key")
         self.store: Records = SqliteRecords(config.data_dir / "records.sqlite", shared=config.workers > 1)
+        self.product_clock = ProductClock(clock or SystemClock(), None if is_first else Follower(self.store))
+        self.clock: Clock = self.product_clock
+        if is_first:
+            self.product_clock.offset_s = read_offset(self.store)
         files = FileBlobs(config.data_dir / "blobs")
         self.blobs: AtRest = PlainBlobs(files, self.keyring) if config.at_rest == "disk" else SealedBlobs(files, self.keyring)
         self.identities: IdentitiesPort = Identities(self.store, self.keyring, self.clock, self.ids)
@@ -66,6 +71,7 @@ class Cloud:
         self.delivery = Delivery(EmbeddedLog(self.store, self.clock, self.ids), self.clock, self.registry.consumers)
         self.events: Events = self.delivery
         self.jobs = Jobs(self)
+        self.schedules = Schedules(self, self.store, self.clock, self.ids.hex(16), self.registry.tasks)
 
     def prepare(self) -> None:
         """What a first start makes, and what a start after a crash puts in order."""
@@ -85,6 +91,7 @@ class Cloud:
         """After a start: what clients need to trust is there, and services go on where an earlier server stopped."""
         if not (self.config.data_dir / CERTIFICATE).exists():
             await asyncio.to_thread(lambda: self.authority.prepare())
+        self.schedules.start()
         for name in sorted({table.service for table in await asyncio.to_thread(self.store.tables)}):
             if (resume := await asyncio.to_thread(self.registry.resumption, name)) is not None:
                 try:
@@ -125,9 +132,17 @@ class Cloud:
         self.store.clear()
         self.blobs.clear()
         self.memory.clear()
+        self.product_clock.offset_s = 0.0
+        self.schedules.forget()
         self.identities.create_account(self.config.account)
 
+    def advance_clock(self, by_s: float) -> Ran:
+        """Move the product's time forward, and run all that becomes due by it. For threads; Invalid when it goes back."""
+        self.product_clock.offset_s = move(self.store, by_s)
+        return self.schedules.run_all_due()
+
     def close(self) -> None:
+        self.schedules.close()
         self.stop_services()
         self.jobs.close()
         if self.job_compute is not self.compute:

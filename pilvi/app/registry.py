@@ -8,10 +8,12 @@ import keyword
 import pkgutil
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 
 import pilvi.services
 from pilvi.core.service import Cloud, Service
 from pilvi.events import Consumer
+from pilvi.schedules import Periodic
 
 
 def module_of(service: str) -> str:
@@ -61,6 +63,17 @@ class Registry:
         if module_of(service) not in self._modules or importlib.util.find_spec(f"{name}.consumers") is None:
             return ()
         found: Sequence[Consumer] = importlib.import_module(f"{name}.consumers").CONSUMERS
+        return found
+
+    def tasks(self) -> dict[str, Periodic]:
+        """What services do again and again, by `service/name`: the TASKS of every module `schedule.py`."""
+        found: dict[str, Periodic] = {}
+        for folder in map(Path, pilvi.services.__path__):
+            for path in sorted(folder.glob("*/schedule.*")):
+                service = path.parent.name
+                if service in self._modules:
+                    tasks = importlib.import_module(f"pilvi.services.{service}.schedule").TASKS
+                    found |= {f"{service}/{task.name}": task for task in tasks}
         return found
 
     def _load(self, service: str) -> Service | None:

@@ -81,6 +81,8 @@ def parser() -> argparse.ArgumentParser:
     status.add_argument("--json", action="store_true")
     status.set_defaults(run=run_status)
 
+    add_clock(commands)
+
     coverage = commands.add_parser("coverage", help="list every operation as executes, records or absent")
     coverage.add_argument("service", nargs="*", help="services to list (default: a summary of all, then the built ones)")
     coverage.add_argument("--json", action="store_true", help="everything, for programs")
@@ -136,6 +138,18 @@ def add_images(commands: Any) -> None:
     listed.set_defaults(run=run_images_list)
     for sub in actions.choices.values():
         add_data_dir(sub)
+
+
+def add_clock(commands: Any) -> None:
+    clock = commands.add_parser("clock", help="the cloud's own time; 'clock advance 31d' moves it and runs what becomes due")
+    clock.add_argument("--json", action="store_true")
+    add_data_dir(clock)
+    clock.set_defaults(run=run_clock)
+    advance = clock.add_subparsers(metavar="ACTION").add_parser("advance", help="move it forward: by 31d, 12h, 1d12h, or to a date")
+    advance.add_argument("by", help="90s, 15m, 6h, 31d, 2w, 1d12h, or a date: 2027-01-01, 2027-01-01T08:00:00Z")
+    advance.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    advance.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS)
+    advance.set_defaults(run=run_clock_advance)
 
 
 def add_data_dir(command: argparse.ArgumentParser) -> None:
@@ -194,6 +208,20 @@ def run_status(arguments: argparse.Namespace) -> int:
     from pilvi.cli.status import report
 
     return report(arguments.data_dir.absolute(), as_json=arguments.json)
+
+
+def run_clock(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.clock import show
+
+    print(show(arguments.data_dir.absolute(), as_json=arguments.json))
+    return 0
+
+
+def run_clock_advance(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.clock import advance
+
+    print(advance(arguments.data_dir.absolute(), arguments.by, as_json=arguments.json))
+    return 0
 
 
 def run_spot_interrupt(arguments: argparse.Namespace) -> int:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from pilvi.app.server import read_state
+from pilvi.cli.clock import line
 from pilvi.cli.env import health
 
 
@@ -15,12 +16,25 @@ def report(data_dir: Path, *, as_json: bool) -> int:
     told = health(str(state["endpoint"])) if state is not None else None
     word = "ready" if told is not None else "stopped" if state is None else "not answering"
     jobs = told.get("jobs") if told is not None else None
+    clock = told.get("clock") if told is not None else None
     if as_json:
-        print(json.dumps({"status": word, "data_dir": str(data_dir), **(state or {}), **({"jobs": jobs} if jobs else {})}))
+        print(
+            json.dumps(
+                {
+                    "status": word,
+                    "data_dir": str(data_dir),
+                    **(state or {}),
+                    **({"jobs": jobs} if jobs else {}),
+                    **({"clock": clock} if clock else {}),
+                }
+            )
+        )
     elif state is None:
         print(f"stopped  data {data_dir}")
     else:
         print(f"{word}  endpoint {state['endpoint']}  pid {state['pid']}  auth {state['auth']}  data {data_dir}")
+        if isinstance(clock, dict):
+            print(f"clock  {line(clock)}")
         if isinstance(jobs, dict):
             print(f"jobs  {jobs['running']} running  {jobs['waiting']} waiting")
             if reason := jobs.get("reason"):

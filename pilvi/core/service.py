@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pilvi.core.ids import Ids
     from pilvi.events import Events
     from pilvi.jobs import Jobs
+    from pilvi.schedules import Schedules
     from pilvi.storage.records import Change, Records, Rows
     from pilvi.storage.sealed import AtRest, Keyring
 
@@ -177,6 +178,8 @@ class Cloud(Protocol):
     job_compute: Compute
     """Where jobs run: this machine too, or a cluster."""
     jobs: Jobs
+    schedules: Schedules
+    """What runs periodically, on the product's clock."""
     events: Events
     identities: Identities
     endpoint: str

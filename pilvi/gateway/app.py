@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from pilvi.core.http import Request, Response
 from pilvi.gateway.call import Call
 from pilvi.gateway.chain import answer
+from pilvi.gateway.clock import PATH as CLOCK
+from pilvi.gateway.clock import clock, clock_facts
 from pilvi.gateway.steps.reply import plain
 from pilvi.protocol.route import Router
 
@@ -36,7 +38,7 @@ class Gateway:
     async def answer(self, request: Request) -> Response:
         if request.raw_path.startswith("/_pilvi/") and not request.raw_path.startswith("/_pilvi/lambda/"):
             return await (self._own(request) if self.elsewhere is None else self.elsewhere.send(request, None))
-        call = Call(request, self.cloud.ids.request(), self.clock.time_s())
+        call = Call(request, self.cloud.ids.request(), self.clock.real_s())
         await answer(self, call)
         if not call.is_forwarded:
             self.audit.add(call)
@@ -54,12 +56,14 @@ class Gateway:
             case "GET", "/_pilvi/health":
                 if not self.is_ready:
                     return json_response(503, {"status": "starting"})
-                return json_response(200, {"status": "ready", "jobs": self.cloud.jobs.queue_facts()})
+                return json_response(200, {"status": "ready", "jobs": self.cloud.jobs.queue_facts(), "clock": clock_facts(self.cloud)})
             case "POST", "/_pilvi/reset":
                 if self.config.auth != "open":
                     return json_response(403, {"message": "reset is refused: this server runs with --auth strict"})
                 await asyncio.to_thread(self.cloud.reset)
                 return json_response(200, {"status": "empty"})
+        if request.raw_path == CLOCK:
+            return json_response(*await clock(self.cloud, request))
         return json_response(404, {"message": f"{request.method} {request.raw_path} is not an address of this server"})
 
 

@@ -53,7 +53,7 @@ class Audit:
 
     def start(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._pack_and_drop(self._day(self._clock.time_s()))
+        self._pack_and_drop(self._day(self._clock.real_s()))
         self._writing = threading.Thread(target=self._run, name="audit", daemon=True)
         self._writing.start()
 
@@ -94,14 +94,14 @@ class Audit:
             return
         lines = self._lines[:count]
         del self._lines[:count]  # whatever was appended meanwhile stays
-        day = self._day(self._clock.time_s())
+        day = self._day(self._clock.real_s())
         path = self._folder / f"{day}.jsonl"
         with path.open("ab") as file:
             fresh = file.tell() == 0
             file.write("".join(lines).encode())
             full = file.tell() > FILE_BYTES
         if full:
-            path.rename(self._folder / f"{day}.{self._clock.now():%H%M%S%f}.jsonl")
+            path.rename(self._folder / f"{day}.{self._clock.real_now():%H%M%S%f}.jsonl")
         if fresh or full:
             self._pack_and_drop(day)
 
@@ -114,7 +114,7 @@ class Audit:
                     while piece := source.read(1 << 20):
                         target.write(piece)
                 path.unlink()
-        oldest = self._day(self._clock.time_s() - KEEP_DAYS * 86400)
+        oldest = self._day(self._clock.real_s() - KEEP_DAYS * 86400)
         for path in self._folder.glob("*.jsonl.gz"):
             if path.name[:10] < oldest:
                 path.unlink()

@@ -26,7 +26,7 @@ _SEAL = b"registry-password"
 
 def issue(ctx: Context) -> tuple[str, datetime]:
     """A password for this context's caller, and when it ends."""
-    until = ctx.clock.now() + LIFE
+    until = ctx.clock.real_now() + LIFE
     if ctx.identity is not None and ctx.identity.expires is not None:
         until = min(until, ctx.identity.expires)
     facts = {
@@ -41,7 +41,7 @@ def issue(ctx: Context) -> tuple[str, datetime]:
 
 def anonymous(ctx: Context) -> str:
     """A password of nobody, for whoever may come in without one."""
-    until = int((ctx.clock.now() + LIFE).timestamp())
+    until = int((ctx.clock.real_now() + LIFE).timestamp())
     return sealed(ctx, {"key": "", "session": "", "account": ctx.account, "region": ctx.region, "until": until})
 
 
@@ -55,7 +55,7 @@ def unsealed(ctx: Context, text: str) -> dict[str, Any] | None:
         facts: dict[str, Any] = json.loads(ctx.keyring.unseal(base64.urlsafe_b64decode(text), _SEAL))
     except (Invalid, ValueError, binascii.Error):
         return None
-    if datetime.fromtimestamp(facts["until"], UTC) <= ctx.clock.now():
+    if datetime.fromtimestamp(facts["until"], UTC) <= ctx.clock.real_now():
         raise Refused(403, "DENIED", "Your authorization token has expired. Reauthenticate and try again.")
     return facts
 
@@ -85,7 +85,7 @@ def caller(ctx: Context, password: str) -> Context | None:
         return _context(ctx, facts, ANONYMOUS, None)
     identity = ctx.cloud.identities.find(facts["key"], facts["session"])
     if identity is not None:
-        if identity.expires is not None and identity.expires <= ctx.clock.now():
+        if identity.expires is not None and identity.expires <= ctx.clock.real_now():
             raise Refused(403, "DENIED", "Your authorization token has expired. Reauthenticate and try again.")
         return _context(ctx, facts, replace(identity.principal, access_key_id=identity.access_key_id), identity)
     if ctx.config.auth != "open":

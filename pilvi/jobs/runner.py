@@ -47,7 +47,7 @@ class Jobs:
         self._working: dict[str, Work] = {}
         self._changes = Changes()
         self._queue = Queue(
-            cloud.job_compute.nodes, self._drive, self._refuse, self._give_up_waiting, cloud.clock.time_s, parallel, self._end_pool
+            cloud.job_compute.nodes, self._drive, self._refuse, self._give_up_waiting, cloud.clock.real_s, parallel, self._end_pool
         )
         self._pools = Pools(cloud.config.data_dir / "pools", cloud.clock, self._note_pool, self._queue.let_go)
         self._inherited: dict[str, str] = {}

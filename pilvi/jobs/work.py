@@ -182,7 +182,7 @@ class Work:
             return (Event.SERVER_LOST, SERVER_LOST, None) if self._jobs.is_closed else (Event.EXITED_BADLY, "", None)
         until = None
         if self._spec.max_runtime_s is not None:
-            until = ctx.clock.time_s() + self._spec.max_runtime_s - self._ran_s
+            until = ctx.clock.real_s() + self._spec.max_runtime_s - self._ran_s
         failed: Host | None = None
         while not self._have_ended():
             self._flush(ctx)
@@ -300,11 +300,10 @@ class Work:
 
     def _look_at_clock(self, ctx: Context, until: float | None) -> float | None:
         """Tell a deadline that is over, once."""
-        now = ctx.clock.time_s()
-        if self._wait_until is not None and now >= self._wait_until:
+        if self._wait_until is not None and ctx.clock.time_s() >= self._wait_until:
             self._wait_until = None
             self._tell(Event.WAITED)
-        if until is not None and now >= until:
+        if until is not None and ctx.clock.real_s() >= until:
             self._tell(Event.DEADLINE)
             return None
         return until
@@ -321,7 +320,7 @@ class Work:
                 self._kill()
 
     def _is_disk_over(self) -> bool:
-        return self._disk.is_over([host.folder for host in self._hosts], self._cloud.clock.time_s())
+        return self._disk.is_over([host.folder for host in self._hosts], self._cloud.clock.real_s())
 
     def _look_at_pipes(self) -> None:
         """Whoever reads a pipe that gets nothing more would wait for ever."""

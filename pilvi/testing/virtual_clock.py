@@ -19,6 +19,12 @@ class VirtualClock:
     def time_s(self) -> float:
         return self._now.timestamp()
 
+    def real_now(self) -> datetime:
+        return self._now
+
+    def real_s(self) -> float:
+        return self._now.timestamp()
+
     def sleep_s(self, seconds: float) -> None:
         self.advance(seconds)
 

@@ -37,7 +37,7 @@ def authenticate(gateway: Gateway, call: Call) -> None:
         if call.body is None and claim.streaming:
             call.request.body = decoded(call.request.body, call.request, claim, None)
         return
-    now = gateway.clock.now()
+    now = gateway.clock.real_now()
     body_hash = None if call.body is None else hashlib.sha256(call.body).hexdigest()
     host_bucket = match.path_params.get("Bucket", "") if not claim.region else ""
     verify(claim, call.request, identity.secret, now=now, body_hash=body_hash, host_bucket=host_bucket)

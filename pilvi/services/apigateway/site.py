@@ -165,7 +165,7 @@ def arranged(home: Context, api: str, stage: Mapping[str, Any]) -> Served | None
 
 def call_of(ctx: Context, request: Request, address: Address, served: Served, extended_id: str) -> Call:
     """Everything about the request but its body and its route."""
-    trace_id = request.header("x-amzn-trace-id") or f"Root=1-{int(ctx.clock.time_s()):08x}-{ctx.ids.hex(24)}"
+    trace_id = request.header("x-amzn-trace-id") or f"Root=1-{int(ctx.clock.real_s()):08x}-{ctx.ids.hex(24)}"
     return Call(
         api_id=address.api,
         account=served.account,

@@ -60,7 +60,7 @@ def get_download_url_for_layer(ctx: Context, req: Mapping[str, Any]) -> Mapping[
             f"The layer with digest '{digest}' does not exist in the repository with name '{name}' in the registry with id "
             f"'{ctx.account}'",
         )
-    until = int((ctx.clock.now() + URL_LIFE).timestamp())
+    until = int((ctx.clock.real_now() + URL_LIFE).timestamp())
     place = {"account": ctx.account, "region": ctx.region, "repository": name, "layer": digest, "until": until}
     return {"downloadUrl": f"{ctx.cloud.endpoint}/v2/_layers/{sealed(ctx, place)}", "layerDigest": digest}
 

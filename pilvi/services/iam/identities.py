@@ -339,7 +339,7 @@ class Identities:
         transitive: Sequence[str] = (),
         source_identity: str = "",
     ) -> Identity:
-        issued = int(self._clock.time_s())
+        issued = int(self._clock.real_s())
         session = Session(
             access_key_id("ASIA", principal[1], self._ids),
             self._ids.secret(),

@@ -26,7 +26,7 @@ _CHUNK_BYTES = 1 << 20
 
 def location_of(ctx: Context, blob: str) -> str:
     """Where the zip can be fetched for the next ten minutes, by whoever holds the link."""
-    ticket = json.dumps([blob, ctx.clock.time_s() + _VALID_S]).encode()
+    ticket = json.dumps([blob, ctx.clock.real_s() + _VALID_S]).encode()
     token = base64.urlsafe_b64encode(ctx.keyring.seal(ticket, _CONTEXT)).decode().rstrip("=")
     return f"{ctx.cloud.endpoint}{PATH}{_PREFIX}{token}/package.zip"
 
@@ -53,7 +53,7 @@ def _blob_of(ctx: Context, token: str) -> str | None:
         ctx.blobs.size(blob)
     except (PilviError, ValueError, binascii.Error):
         return None
-    return str(blob) if ctx.clock.time_s() < expires_s else None
+    return str(blob) if ctx.clock.real_s() < expires_s else None
 
 
 def _chunks(blobs: Blobs, name: str, size: int) -> Iterator[bytes]:

@@ -62,7 +62,7 @@ class Engine:
                 if self.is_closed:
                     raise ServiceError("ServiceException", "The server is stopping.", 503)
                 invocation = Invocation(self.loop, target, request_id, ref.qualified_arn, payload, client_context, wants_tail)
-                invocation.trace = trace_header(self.cloud.clock.time_s(), self.cloud.ids.hex(40))
+                invocation.trace = trace_header(self.cloud.clock.real_s(), self.cloud.ids.hex(40))
                 try:
                     worker = await self.pool.obtain(target)
                 except NotFound:

@@ -38,7 +38,7 @@ async def runtime_api(ctx: Context, request: Request) -> Response:
     parts = rest.removeprefix(_API).split("/")
     if request.method == "GET" and parts == ["invocation", "next"]:
         invocation = await worker.next()
-        return event(invocation, ctx.clock.time_s()) if invocation is not None else refusal(410, "Ended", "The worker shall end.")
+        return event(invocation, ctx.clock.real_s()) if invocation is not None else refusal(410, "Ended", "The worker shall end.")
     if request.method == "POST" and parts == ["init", "error"]:
         worker.failed_to_start(await request.body.read())
         return accepted()

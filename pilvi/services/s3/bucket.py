@@ -261,7 +261,7 @@ def uploads_of(ctx: Context, bucket: Bucket) -> tuple[list[Change], list[str]]:
 def begin_deletion(ctx: Context, name: str) -> tuple[Bucket, int]:
     """Mark the bucket so that no write can pass unseen between the look whether it is empty and its end."""
     bucket = get_bucket(ctx, name)
-    now = ctx.clock.time_s()
+    now = ctx.clock.real_s()
     since = bucket.value.get("_deleting")
     if since is not None and now - since < DELETING_S:
         raise aborted()

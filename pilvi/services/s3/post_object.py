@@ -96,7 +96,7 @@ def identify(ctx: Context, fields: Mapping[str, str]) -> Context:
             AWSAccessKeyId=claim.access_key_id,
         )
     verify_post_policy(claim, fields.get("policy", ""), identity.secret)
-    if identity.expires is not None and identity.expires <= ctx.clock.now():
+    if identity.expires is not None and identity.expires <= ctx.clock.real_now():
         raise ServiceError("ExpiredToken", "The provided token has expired.", 400)
     if "policy" not in fields:
         raise access_denied()
@@ -124,7 +124,7 @@ def context_for(ctx: Context, fields: Mapping[str, str], principal: Any, identit
 def check_policy(ctx: Context, fields: Mapping[str, str]) -> tuple[int, int | None]:
     """The sizes the file may have, once every condition holds and every field is spoken of."""
     policy = read_policy(fields["policy"])
-    if ctx.clock.now() >= policy["expiration"]:
+    if ctx.clock.real_now() >= policy["expiration"]:
         raise access_denied("Invalid according to Policy: Policy expired.")
     smallest, largest = 0, None
     spoken = set(UNCONDITIONAL)

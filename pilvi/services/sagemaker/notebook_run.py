@@ -126,8 +126,8 @@ class Run:
         process = self._launch(
             self._spec((inside,) if script.startswith("#!") else ("/bin/bash", inside), cwd=self.seat.home), on_line
         )
-        deadline = self.ctx.clock.time_s() + longest_s
-        while (how := process.wait(_ASK_S)) is None and self.ctx.clock.time_s() < deadline:
+        deadline = self.ctx.clock.real_s() + longest_s
+        while (how := process.wait(_ASK_S)) is None and self.ctx.clock.real_s() < deadline:
             if output is not None:
                 output.flush()
         process.kill()
@@ -197,19 +197,19 @@ class Run:
 
     def _until_answering(self, process: Process) -> Exit | None:
         """None as soon as Jupyter answers us; how it ended when it ends before."""
-        deadline = self.ctx.clock.time_s() + START_S
+        deadline = self.ctx.clock.real_s() + START_S
         while (how := process.wait(_ASK_S)) is None:
             self._log.flush()
             if self._answers():
                 return None
-            if self.ctx.clock.time_s() > deadline:
+            if self.ctx.clock.real_s() > deadline:
                 raise Unavailable(f"Jupyter did not answer within {START_S:.0f} seconds: {' '.join(self._last)}")
         self._log.flush()
         return how
 
     def _answers(self) -> bool:
         """Whether it is our Jupyter that listens there: only it knows the key."""
-        token = entry(self.key, self.ctx.clock.time_s() + 60)
+        token = entry(self.key, self.ctx.clock.real_s() + 60)
         request = urllib.request.Request(f"http://{self.address}/api/status", headers={"Authorization": f"token {token}"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:

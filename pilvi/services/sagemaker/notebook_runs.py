@@ -58,7 +58,7 @@ class Runs:
     def entrance(self, place: Place, session_s: int, path: str = "", user: str = "") -> str | None:
         """A URL of Jupyter's own; None when nothing runs there."""
         run = self.here.get(place)
-        return run.entrance(self._cloud.clock.time_s() + session_s, path, user) if run is not None and run.address else None
+        return run.entrance(self._cloud.clock.real_s() + session_s, path, user) if run is not None and run.address else None
 
     def credentials(self, id: str, secret: str) -> dict[str, str] | None:
         """Fresh keys of a run's role, as the container credential contract has them; None for whoever is no run of ours.
@@ -85,9 +85,9 @@ class Runs:
             threads = list(self._threads)
         for run in list(self.here.values()):
             run.kill()
-        deadline = self._cloud.clock.time_s() + _CLOSE_S
+        deadline = self._cloud.clock.real_s() + _CLOSE_S
         for thread in threads:
-            thread.join(max(0.0, deadline - self._cloud.clock.time_s()))
+            thread.join(max(0.0, deadline - self._cloud.clock.real_s()))
 
 
 def runs_of(cloud: Cloud) -> Runs:

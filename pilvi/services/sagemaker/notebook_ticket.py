@@ -60,7 +60,7 @@ class Tickets:
 
     def issue(self, place: Place, session_s: int, path: str = "", url_s: int = URL_S, user: str = "") -> str:
         """A token that opens the place once, within `url_s` seconds."""
-        now = self._clock.time_s()
+        now = self._clock.real_s()
         token = self._ids.pick(_LETTERS, _TOKEN_LENGTH)
         with self._lock:
             self._open = {known: ticket for known, ticket in self._open.items() if ticket.expires_s > now}
@@ -71,7 +71,7 @@ class Tickets:
         """What the token opens; None when it is unknown, used, or too old."""
         with self._lock:
             ticket = self._open.pop(token, None)
-        return ticket if ticket is not None and ticket.expires_s > self._clock.time_s() else None
+        return ticket if ticket is not None and ticket.expires_s > self._clock.real_s() else None
 
 
 def entry(key: str, end_s: float, user: str = "") -> str:

@@ -30,8 +30,8 @@ def settled(ctx: Context, record: Mapping[str, Any], job: Job) -> Job:
     if not _places.acquire(blocking=False):
         return job
     try:
-        until, seen = ctx.clock.time_s() + HOLD_S, 0
-        while _is_coming(job) and not ctx.jobs.is_closed and (left := until - ctx.clock.time_s()) > 0:
+        until, seen = ctx.clock.real_s() + HOLD_S, 0
+        while _is_coming(job) and not ctx.jobs.is_closed and (left := until - ctx.clock.real_s()) > 0:
             seen = ctx.jobs.wait_changes((record["_job"],), left, seen)
             job = ctx.jobs.get(record["_job"])
         return job

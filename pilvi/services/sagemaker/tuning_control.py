@@ -97,9 +97,9 @@ class Control:
             threads = list(self._threads.values())
         for tuner in list(self._tuners.values()):
             tuner.wake()
-        deadline = self._cloud.clock.time_s() + _CLOSE_S
+        deadline = self._cloud.clock.real_s() + _CLOSE_S
         for thread in threads:
-            thread.join(max(0.0, deadline - self._cloud.clock.time_s()))
+            thread.join(max(0.0, deadline - self._cloud.clock.real_s()))
 
     def _drive(self, place: Place) -> None:
         try:

@@ -1,0 +1,187 @@
+"""What services do again and again: `Periodic` tasks, run when they are due on the product's clock.
+
+    pilvi/services/s3/schedule.py     TASKS = (Periodic("lifecycle", 86_400, run_lifecycle),)
+
+A task is due once in each period, counted from 1970 (a daily one at midnight UTC): when it last ended in an earlier period than
+now's. What was due several times, while the server was down or because the clock was moved, runs once. When it last ended is
+kept, so a run that was cut off by a crash is done again: tasks must be able to run twice. It runs in one server at a time
+(leader.py), in one thread. A task that fails is told in the log and tried again after RETRY_S.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pilvi.core.clock import Clock
+from pilvi.core.errors import Unavailable
+from pilvi.schedules.leader import Leader
+from pilvi.storage.records import Put, Records, Table
+
+if TYPE_CHECKING:
+    from pilvi.core.service import Cloud
+
+__all__ = ["Periodic", "Ran", "Schedules"]
+
+log = logging.getLogger("pilvi.schedules")
+
+RUNS = Table("", "", "schedules", "Run")
+
+LONGEST_WAIT_S = 60.0
+"""How long the thread sleeps at most: another server may have moved the clock, and a laptop may have slept."""
+RETRY_S = 60.0
+ROUNDS = 20
+"""What ran may make other things due; after so many rounds of one call the rest is left to the thread."""
+ASK_S = 0.05
+
+
+class Periodic(NamedTuple):
+    """A task of a service."""
+
+    name: str
+    period_s: float
+    run: Callable[[Cloud], None]
+    """In a thread. Long ones ask `cloud.schedules.is_closing` between pages and return when it is true."""
+
+
+class Ran(NamedTuple):
+    """What one call of `run_due` did."""
+
+    done: tuple[str, ...]
+    failed: tuple[str, ...]
+    is_leader: bool
+
+
+class Schedules:
+    """Runs the tasks of one server."""
+
+    def __init__(
+        self, cloud: Cloud, store: Records, clock: Clock, name: str, find_tasks: Callable[[], Mapping[str, Periodic]]
+    ) -> None:
+        """name: of this server, unlike any other's. find_tasks: by `service/name`; asked once, in a thread."""
+        self._cloud = cloud
+        self._store = store
+        self._clock = clock
+        self._leader = Leader(store, clock, name)
+        self._find_tasks = find_tasks
+        self._tasks: Mapping[str, Periodic] | None = None
+        self._running = threading.Lock()
+        self._changed = threading.Event()
+        self._closing = threading.Event()
+        self._retry: dict[str, float] = {}
+        self._thread: threading.Thread | None = None
+
+    @property
+    def is_closing(self) -> bool:
+        return self._closing.is_set()
+
+    def start(self) -> None:
+        """Look for what is due from now on."""
+        self._thread = threading.Thread(target=self._watch, name="pilvi-schedules", daemon=True)
+        self._thread.start()
+
+    def wake(self) -> None:
+        """The clock was moved, or something may be due earlier than thought."""
+        self._changed.set()
+
+    def close(self) -> None:
+        """End; waits for the task that runs. What it had left is done after the next start."""
+        self._closing.set()
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join()
+        with self._running:
+            pass
+
+    def run_due(self) -> Ran:
+        """Run all that is due now, and what becomes due by that; nothing when another server leads."""
+        done: dict[str, None] = {}
+        failed: dict[str, None] = {}
+        with self._running:
+            for _ in range(ROUNDS):
+                due = [] if self.is_closing else [name for name in self._due(retry=True) if name not in failed]
+                if not due:
+                    break
+                with self._leader.leading() as is_leader:
+                    if not is_leader:
+                        return Ran(tuple(done), tuple(failed), False)
+                    # Asked again: another leader may have run them in between.
+                    for name in self._due(retry=True):
+                        if name in due and not self.is_closing:
+                            (done if self._run(name) else failed)[name] = None
+        return Ran(tuple(done), tuple(failed), True)
+
+    def run_all_due(self) -> Ran:
+        """The same, but waits for another leader until nothing is due any more: for whoever moved the clock."""
+        self._retry.clear()
+        done: dict[str, None] = {}
+        while True:
+            ran = self.run_due()
+            done |= dict.fromkeys(ran.done)
+            if ran.is_leader or self.is_closing:
+                return Ran(tuple(done), ran.failed, ran.is_leader)
+            self._closing.wait(ASK_S)
+
+    def facts(self) -> dict[str, Any]:
+        """When each task last ended, for people."""
+        return {name: row.value["ended_s"] for name in self._known() if (row := self._store.get(RUNS, name)) is not None}
+
+    def forget(self) -> None:
+        """The store was emptied: begin anew."""
+        self._retry.clear()
+
+    # -- inside -----------------------------------------------------------------------------------------------------
+
+    def _known(self) -> Mapping[str, Periodic]:
+        if self._tasks is None:
+            self._tasks = self._find_tasks()
+        return self._tasks
+
+    def _due(self, *, retry: bool) -> list[str]:
+        now, real = self._clock.time_s(), self._clock.real_s()
+        found = []
+        for name, task in self._known().items():
+            row = self._store.get(RUNS, name)
+            if row is None:
+                # Nothing can have waited for a task that this store has never seen.
+                self._store.write(Put(RUNS, name, {"ended_s": now}))
+            elif now // task.period_s > row.value["ended_s"] // task.period_s and (not retry or self._retry.get(name, 0.0) <= real):
+                found.append(name)
+        return found
+
+    def _run(self, name: str) -> bool:
+        """Whether it ran to its end."""
+        began = self._clock.time_s()
+        try:
+            self._known()[name].run(self._cloud)
+        except Exception:  # whatever a task does, the others must go on
+            if self.is_closing:
+                return False
+            log.exception("the task %s failed; it is tried again", name)
+            self._retry[name] = self._clock.real_s() + RETRY_S
+            return False
+        if self.is_closing:
+            return False
+        self._retry.pop(name, None)
+        # The instant it began with: what happened while it ran belongs to its next period.
+        self._store.write(Put(RUNS, name, {"ended_s": began}))
+        return True
+
+    def _watch(self) -> None:
+        while not self.is_closing:
+            self._changed.clear()
+            try:
+                self.run_due()
+                pause = self._pause_s()
+            except Unavailable:  # the store is closed or away
+                pause = LONGEST_WAIT_S
+            except Exception:
+                log.exception("schedules could not be looked at")
+                pause = LONGEST_WAIT_S
+            self._changed.wait(pause)
+
+    def _pause_s(self) -> float:
+        now = self._clock.time_s()
+        return min([LONGEST_WAIT_S, *(task.period_s - now % task.period_s + 0.01 for task in self._known().values())])
