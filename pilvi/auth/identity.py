@@ -80,6 +80,9 @@ class Identities(Protocol):
     ) -> Identity:
         """Temporary credentials that may do what both `caller` and the session policies allow (GetFederationToken)."""
 
+    def is_mfa_code(self, caller: Principal, serial: str, code: str) -> bool:
+        """Whether the MFA device of this user or root shows this code now. A code is good once. For threads: it is written down."""
+
     def trust_policy(self, role_arn: str) -> Mapping[str, Any] | None:
         """The trust policy of a role in any account; None when there is no such role."""
 

@@ -34,7 +34,7 @@ def assume_role(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     Errors: AccessDenied - the role is missing, does not trust the caller, or the caller is the root user or may not call this;
         ValidationError - the duration is too long; MalformedPolicyDocument; PackedPolicyTooLarge.
     Source: STS API reference, AssumeRole; IAM User Guide, "Methods to assume a role".
-    Differs: the packed size is that of deflate, which AWS does not disclose. A SerialNumber is refused: there are no MFA devices yet.
+    Differs: the packed size is that of deflate, which AWS does not disclose. A SerialNumber is refused: sessions carry no MFA yet.
     """
     if ctx.principal.kind == "root":
         raise Denied("Roles may not be assumed by root accounts.")

@@ -27,6 +27,7 @@ CREATIONS = {
     "CreateRole": ("role", "RoleName"),
     "CreatePolicy": ("policy", "PolicyName"),
     "CreateInstanceProfile": ("instance-profile", "InstanceProfileName"),
+    "CreateVirtualMFADevice": ("mfa", "VirtualMFADeviceName"),
 }
 NAMED = (
     ("InstanceProfileName", "InstanceProfile", "instance-profile"),
@@ -35,8 +36,10 @@ NAMED = (
     ("UserName", "User", "user"),
 )
 """Request member, noun and ARN kind of what a call is about; the first that is there counts."""
-OWN = frozenset({"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey"})
+OWN = frozenset({"GetUser", "CreateAccessKey", "ListAccessKeys", "UpdateAccessKey", "DeleteAccessKey", "ListMFADevices"})
 """About the caller where no user is named."""
+BY_USER = frozenset({"EnableMFADevice", "ResyncMFADevice", "DeactivateMFADevice", "GetMFADevice"})
+"""About the user who holds the MFA device, not about the device."""
 RENAMINGS = {"UpdateUser": ("user", "UserName", "NewUserName"), "UpdateGroup": ("group", "GroupName", "NewGroupName")}
 """Both the entity as it is and as it is to be must be allowed. Source: IAM User Guide, "Rename an IAM user"."""
 ATTACHING = frozenset(f"{verb}{noun}Policy" for verb in ("Attach", "Detach") for noun in ("User", "Group", "Role"))
@@ -68,6 +71,8 @@ def about(ctx: Context, operation: str, req: Mapping[str, Any]) -> tuple[str, Ma
         service = req["AWSServiceName"]
         name = LINKED[service].role_name if service in LINKED else "*"
         return arn_of(ctx.account, "role", f"{SERVICE_ROLE_PATH}{service}/", name), {}
+    if "SerialNumber" in req and operation not in BY_USER:
+        return req["SerialNumber"], entities(ctx, "MFADevice").find(req["SerialNumber"]) or {}
     for member, noun, kind in NAMED:
         if member in req:
             entity = entities(ctx, noun).find(req[member].lower()) or {}

@@ -90,10 +90,11 @@ def delete_account_alias(ctx: Context, req: Mapping[str, Any]) -> None:
 def get_account_summary(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG001
     """How many of everything there are, and how many there may be.
 
-    Differs: names no MFA devices, certificates and identity providers: there are none yet.
+    Differs: names no certificates and identity providers: there are none yet.
     """
     counts = {noun: list(rows_after(entities(ctx, noun), "")) for noun in ("User", "Group", "Role", "Policy", "InstanceProfile")}
-    root_keys = (worldwide(ctx, "Account").find(ctx.account) or {"_keys": []})["_keys"]
+    root = worldwide(ctx, "Account").find(ctx.account) or {"_keys": []}
+    devices = [device for _, device in rows_after(entities(ctx, "MFADevice"), "")]
     return {
         "SummaryMap": {
             "Users": len(counts["User"]),
@@ -102,7 +103,10 @@ def get_account_summary(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
             "Policies": len(counts["Policy"]),
             "InstanceProfiles": len(counts["InstanceProfile"]),
             "PolicyVersionsInUse": sum(len(found["_versions"]) for _, found in counts["Policy"]),
-            "AccountAccessKeysPresent": int(bool(root_keys)),
+            "AccountAccessKeysPresent": int(bool(root["_keys"])),
+            "AccountMFAEnabled": int(bool(root.get("_mfa"))),
+            "MFADevices": len(devices),
+            "MFADevicesInUse": sum("EnableDate" in device for device in devices),
             **QUOTAS,
         }
     }

@@ -28,6 +28,7 @@ from pilvi.core.ids import Ids
 from pilvi.core.principal import Principal
 from pilvi.services.iam import managed
 from pilvi.services.iam.key_id import access_key_id, account_of_key, secret_context
+from pilvi.services.iam.mfa_code import is_right
 from pilvi.services.iam.tables import ACCESS_KEYS, ACCOUNTS, table
 from pilvi.services.iam.trust import is_trusted
 from pilvi.storage.records import Insert, Records
@@ -313,6 +314,12 @@ class Identities:
             restricted=True,
             tags=tags,
         )
+
+    def is_mfa_code(self, caller: Principal, serial: str, code: str) -> bool:
+        if caller.kind not in ("root", "user"):
+            return False
+        user = "" if caller.kind == "root" else caller.name.lower()
+        return is_right(self._store, self._keyring, self._clock, caller.account, user, serial, code)
 
     def trust_policy(self, role_arn: str) -> Mapping[str, Any] | None:
         """The trust policy of a role in any account; None when there is no such role."""

@@ -110,6 +110,10 @@ def moves(ctx: Context, row: Row, moved: Mapping[str, Any]) -> list[Change]:
         if key is not None:
             value = {**key.value, "_user": new, "UserName": moved["UserName"]}
             changes.append(keys.revision(key_id, value, key.version))
+    devices = entities(ctx, "MFADevice")
+    for serial in row.value.get("_mfa", ()):
+        if (device := devices.row(serial)) is not None:
+            changes.append(devices.revision(serial, {**device.value, "_user": new, "UserName": moved["UserName"]}, device.version))
     return changes + usage.renames(ctx, "User", row.value, moved)
 
 
@@ -131,11 +135,12 @@ def delete_user(ctx: Context, req: Mapping[str, Any]) -> None:
 def refuse_while_needed(user: Mapping[str, Any]) -> None:
     for held, what in (
         ("_keys", "delete access keys"),
+        ("_mfa", "delete MFA device"),
         ("_attached", "detach all policies"),
         ("_inline", "delete policies"),
         ("_groups", "remove users from group"),
     ):
-        if user[held]:
+        if user.get(held):
             raise InUse(f"Cannot delete entity, must {what} first.")
 
 
