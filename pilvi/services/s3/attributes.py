@@ -24,9 +24,6 @@ HEADERS = frozenset(
         "Expires",
         "WebsiteRedirectLocation",
         "StorageClass",
-        "ServerSideEncryption",
-        "SSEKMSKeyId",
-        "BucketKeyEnabled",
     }
 )
 """Members kept as they come and given back as they are."""
@@ -35,9 +32,6 @@ DEFAULT_TYPE = "binary/octet-stream"
 DEFAULT_SSE = "AES256"
 
 NOT_BUILT = {
-    "SSECustomerAlgorithm": "x-amz-server-side-encryption-customer-algorithm",
-    "SSECustomerKey": "x-amz-server-side-encryption-customer-key",
-    "CopySourceSSECustomerKey": "x-amz-copy-source-server-side-encryption-customer-key",
     "ObjectLockMode": "x-amz-object-lock-mode",
     "ObjectLockRetainUntilDate": "x-amz-object-lock-retain-until-date",
     "ObjectLockLegalHoldStatus": "x-amz-object-lock-legal-hold",
@@ -67,7 +61,7 @@ def check_key(key: str) -> None:
 
 
 def row_of(req: Mapping[str, Any]) -> dict[str, Any]:
-    """The members of a new object's row that the request decides.
+    """The members of a new object's row that the request decides, but for encryption (sealing.seal_row).
 
     Errors: NotImplemented; InvalidStorageClass; MetadataTooLarge; AccessControlListNotSupported; InvalidTag, BadRequest.
     """
@@ -136,22 +130,6 @@ def check_storage_class(head: dict[str, Any]) -> None:
         del head["StorageClass"]
 
 
-def check_encryption(head: dict[str, Any]) -> None:
-    chosen = head.get("ServerSideEncryption", "")
-    if chosen in ("aws:kms:dsse", "aws:fsx", "aws:backup"):
-        raise not_implemented("x-amz-server-side-encryption")
-    if chosen not in ("", DEFAULT_SSE, "aws:kms"):
-        raise invalid_argument("The encryption method specified is not supported", "x-amz-server-side-encryption", chosen)
-    if "SSEKMSKeyId" in head and chosen != "aws:kms":
-        raise invalid_argument(
-            "Server Side Encryption with AWS KMS managed key requires HTTP header x-amz-server-side-encryption : aws:kms",
-            "x-amz-server-side-encryption",
-            chosen or "null",
-        )
-    if chosen == DEFAULT_SSE:
-        del head["ServerSideEncryption"]
-
-
 def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
     kept = {name.lower(): value for name, value in metadata.items()}
     size = sum(len(name.encode()) + len(value.encode()) for name, value in kept.items())
@@ -218,6 +196,8 @@ def answer_of(value: Mapping[str, Any], is_versioned: bool) -> dict[str, Any]:
     }
     if (head := value.get("head")) is not None:
         answer |= head
+    if "c" in value.get("enc", ()):
+        del answer["ServerSideEncryption"]
     if (meta := value.get("meta")) is not None:
         answer["Metadata"] = meta
     if (tags := value.get("tags")) is not None:
@@ -233,11 +213,20 @@ def checksum_of(value: Mapping[str, Any]) -> dict[str, str]:
     return {f"Checksum{algorithm}": sum_, "ChecksumType": COMPOSITE if "-" in sum_ else FULL_OBJECT}
 
 
-def encryption_of(value: Mapping[str, Any]) -> dict[str, Any]:
-    """What writes answer about encryption."""
-    head = value.get("head") or {}
-    answer: dict[str, Any] = {"ServerSideEncryption": head.get("ServerSideEncryption", DEFAULT_SSE)}
-    for name in ("SSEKMSKeyId", "BucketKeyEnabled"):
-        if name in head:
-            answer[name] = head[name]
+def encryption_of(value: Mapping[str, Any], req: Mapping[str, Any]) -> dict[str, Any]:
+    """What writes answer about encryption: the customer's own key is spoken of as the request spoke of it."""
+    enc = value.get("enc")
+    if enc is None:
+        return {"ServerSideEncryption": DEFAULT_SSE}
+    if "c" in enc:
+        return customer_answer(req)
+    head = value["head"]
+    answer = {name: head[name] for name in ("ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled") if name in head}
+    if "SSEKMSEncryptionContext" in req:
+        answer["SSEKMSEncryptionContext"] = req["SSEKMSEncryptionContext"]
     return answer
+
+
+def customer_answer(req: Mapping[str, Any]) -> dict[str, Any]:
+    """What every answer about an SSE-C object says; the MD5 of its key is not kept."""
+    return {name: req[name] for name in ("SSECustomerAlgorithm", "SSECustomerKeyMD5") if name in req}

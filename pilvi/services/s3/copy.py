@@ -19,6 +19,7 @@ from pilvi.services.s3.digest import ALGORITHMS, Declared, algorithm_of
 from pilvi.services.s3.errors import aborted, invalid_argument, invalid_request
 from pilvi.services.s3.history import Found, Value, find_object, segments_of, version_of
 from pilvi.services.s3.object import OPENINGS, PAUSE_S, SINGLE_PUT_BYTES, is_still_there, store
+from pilvi.services.s3.sealing import ASKING, check_customer_key, is_asked, open_row, seal_row
 
 ops = Operations()
 
@@ -35,7 +36,7 @@ async def copy_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     name, key = req["Bucket"], req["Key"]
     check_key(key)
     check_directives(req)
-    writable_bucket(ctx, name)
+    bucket = writable_bucket(ctx, name)
     found = find_source(ctx, source)
     if found.value["size"] > SINGLE_PUT_BYTES:
         raise too_large_source()
@@ -46,8 +47,9 @@ async def copy_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
         )
     found, body = await open_source(ctx, source, found, None, req)
     value = copied_row(req, found.value)
+    keys = await seal_row(ctx, bucket, key, req, value) if is_asked(bucket, req) else None
     algorithm = algorithm_of(req) or ALGORITHMS[found.value["sum"][0]]
-    stored = await take(ctx, body, Declared(algorithm, "", "", ""))
+    stored = await take(ctx, body, Declared(algorithm, "", "", ""), keys)
     conditional = "IfMatch" in req or "IfNoneMatch" in req
     try:
         await store(ctx, name, key, value, stored, req if conditional else None)
@@ -55,7 +57,7 @@ async def copy_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
         await undo(ctx, stored)
         raise
     result = {"ETag": f'"{value["etag"]}"', "LastModified": instant_of(value["mtime"]), **checksum_of(value)}
-    answer = {"CopyObjectResult": result, **encryption_of(value), **source_version(ctx, source, found)}
+    answer = {"CopyObjectResult": result, **encryption_of(value, req), **source_version(ctx, source, found)}
     if "ver" in value:
         answer["VersionId"] = value["ver"]
     return answer
@@ -73,7 +75,7 @@ def is_same_place(source: CopySource, name: str, key: str) -> bool:
 
 def changes_something(req: Mapping[str, Any]) -> bool:
     return req.get("MetadataDirective") == "REPLACE" or any(
-        member in req for member in ("StorageClass", "WebsiteRedirectLocation", "ServerSideEncryption", "ChecksumAlgorithm")
+        member in req for member in ("StorageClass", "WebsiteRedirectLocation", "ChecksumAlgorithm", *ASKING)
     )
 
 
@@ -85,11 +87,9 @@ def copied_row(req: Mapping[str, Any], origin: Value) -> Value:
         own = {name: req[name] for name in req if name not in HEADERS and name != "Metadata"}
         row = row_of(own)
         head = {name: value for name, value in (origin.get("head") or {}).items() if name not in NOT_COPIED}
-        head |= {name: req[name] for name in NOT_COPIED if name in req}
+        head |= {name: req[name] for name in PLACED if name in req}
         if "StorageClass" in head:
             check_storage_class(head)
-        if head.get("ServerSideEncryption") == "AES256":
-            del head["ServerSideEncryption"]
         if head:
             row["head"] = head
         if "meta" in origin:
@@ -101,7 +101,8 @@ def copied_row(req: Mapping[str, Any], origin: Value) -> Value:
     return row
 
 
-NOT_COPIED = ("StorageClass", "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled", "WebsiteRedirectLocation")
+PLACED = ("StorageClass", "WebsiteRedirectLocation")
+NOT_COPIED = (*PLACED, "ServerSideEncryption", "SSEKMSKeyId", "BucketKeyEnabled")
 """What belongs to the place an object lies in, not to the object."""
 
 
@@ -123,11 +124,14 @@ async def open_source(
 ) -> tuple[Found, ByteStream]:
     """The source's bytes, or a range of them (`bytes=0-99`), once the conditions hold."""
     for _ in range(OPENINGS):
+        bucket = get_bucket(ctx, source.bucket)
+        check_customer_key(ctx, req, found.value.get("enc"), "CopySource")
         check_read(req, found.value["etag"], found.value["mtime"], prefix="CopySource")
         size = found.value["size"]
         start, end = (0, size) if chosen is None else copy_range_of(chosen, size)
+        keys = await open_row(ctx, bucket, source.key, req, found.value, "CopySource")
         try:
-            body = open_range(ctx, segments_of(ctx, found.value), start, end)
+            body = open_range(ctx, segments_of(ctx, found.value), start, end, keys)
             if body.data is not None or is_still_there(ctx, found):
                 return found, body
             await body.close()

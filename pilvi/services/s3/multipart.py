@@ -36,6 +36,8 @@ from pilvi.services.s3.digest import (
 from pilvi.services.s3.errors import bad_digest, invalid_argument, invalid_request, malformed_xml, no_such_upload
 from pilvi.services.s3.history import Plan, Value, carry_out, carry_out_now, find_current, is_marker, plan_succession
 from pilvi.services.s3.object import check_size
+from pilvi.services.s3.sealing import check_customer_key, is_asked, open_part, seal_row
+from pilvi.storage.layers import Keys
 from pilvi.storage.records import Change, Delete, Expect, Insert, PutBody, Row, Update, new_body_name
 
 ops = Operations()
@@ -45,7 +47,7 @@ MAX_PARTS = 10_000
 
 
 @ops
-def create_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+async def create_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Begin an upload; its headers, metadata and tags become the object's.
 
     req: Bucket, Key, content headers, Metadata, Tagging, ChecksumAlgorithm, ChecksumType.
@@ -54,8 +56,12 @@ def create_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
     """
     name, key = req["Bucket"], req["Key"]
     check_key(key)
-    upload: Value = {"at": int(ctx.clock.time_s()), "row": row_of(req), "initiator": ctx.principal.arn}
-    answer: dict[str, Any] = {"Bucket": name, "Key": key, **encryption_of(upload["row"])}
+    in_bucket = writable_bucket(ctx, name)
+    row = row_of(req)
+    if is_asked(in_bucket, req):
+        await seal_row(ctx, in_bucket, key, req, row)
+    upload: Value = {"at": int(ctx.clock.time_s()), "row": row, "initiator": ctx.principal.arn}
+    answer: dict[str, Any] = {"Bucket": name, "Key": key, **encryption_of(row, req)}
     algorithm = algorithm_of(req)
     if algorithm is not None:
         upload["algorithm"], upload["type"] = algorithm.name, checksum_type(algorithm, req.get("ChecksumType"))
@@ -67,7 +73,7 @@ def create_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
     def make(bucket: Bucket) -> Plan:
         return Plan([Insert(bucket.tables.uploads, upload_row_id(key, upload_id), upload)])
 
-    carry_out_now(ctx, name, make)
+    await carry_out(ctx, name, key, make)
     return answer | {"UploadId": upload_id}
 
 
@@ -109,10 +115,11 @@ async def upload_part(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     check_size(body.length)
     upload = begin_part(ctx, req)
     declared = part_digest(upload.value, req, body)
-    stored = await take(ctx, body, declared)
+    keys = await part_keys(ctx, req, upload.value["row"])
+    stored = await take(ctx, body, declared, keys)
     await keep_part(ctx, req, stored)
     algorithm, sum_ = stored.verified
-    return {"ETag": f'"{stored.md5}"', f"Checksum{algorithm}": sum_, **encryption_of(upload.value["row"])}
+    return {"ETag": f'"{stored.md5}"', f"Checksum{algorithm}": sum_, **part_encryption(upload.value["row"], req)}
 
 
 @ops
@@ -125,14 +132,15 @@ async def upload_part_copy(ctx: Context, req: Mapping[str, Any]) -> Mapping[str,
     """
     upload = begin_part(ctx, req)
     source = copy_source_of(req)
+    keys = await part_keys(ctx, req, upload.value["row"])
     found, body = await open_source(ctx, source, find_source(ctx, source), req.get("CopySourceRange"), req)
     check_size(body.length)
-    stored = await take(ctx, body, Declared(ALGORITHMS[upload.value.get("algorithm", DEFAULT)], "", "", ""))
+    stored = await take(ctx, body, Declared(ALGORITHMS[upload.value.get("algorithm", DEFAULT)], "", "", ""), keys)
     mtime = await keep_part(ctx, req, stored)
     result = {"ETag": f'"{stored.md5}"', "LastModified": instant_of(mtime)}
     if "algorithm" in upload.value:
         result[f"Checksum{stored.algorithm}"] = stored.sum
-    return {"CopyPartResult": result, **encryption_of(upload.value["row"]), **source_version(ctx, source, found)}
+    return {"CopyPartResult": result, **part_encryption(upload.value["row"], req), **source_version(ctx, source, found)}
 
 
 def begin_part(ctx: Context, req: Mapping[str, Any]) -> Row:
@@ -140,6 +148,18 @@ def begin_part(ctx: Context, req: Mapping[str, Any]) -> Row:
     if not 1 <= number <= MAX_PARTS:
         raise invalid_argument("Part number must be an integer between 1 and 10000, inclusive", "partNumber", number)
     return find_upload(ctx, writable_bucket(ctx, req["Bucket"]), req["Key"], req["UploadId"])
+
+
+async def part_keys(ctx: Context, req: Mapping[str, Any], row: Value) -> Keys | None:
+    """The upload's own keys, for one more part."""
+    if "enc" not in row and "SSECustomerAlgorithm" not in req:
+        return None
+    return await open_part(ctx, get_bucket(ctx, req["Bucket"]), req["Key"], req, row)
+
+
+def part_encryption(row: Value, req: Mapping[str, Any]) -> dict[str, Any]:
+    """What answers about parts say; the encryption context is the upload's alone."""
+    return encryption_of(row, {name: req[name] for name in ("SSECustomerAlgorithm", "SSECustomerKeyMD5") if name in req})
 
 
 def part_digest(upload: Value, req: Mapping[str, Any], body: ByteStream) -> Declared:
@@ -265,7 +285,7 @@ def complete_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mapping[s
         "ETag": f'"{value["etag"]}"',
         f"Checksum{algorithm}": sum_,
         "ChecksumType": COMPOSITE if "-" in sum_ else FULL_OBJECT,
-        **encryption_of(value),
+        **encryption_of(value, {}),
     }
     if "ver" in value:
         answer["VersionId"] = value["ver"]
@@ -294,6 +314,8 @@ def completion(ctx: Context, bucket: Bucket, req: Mapping[str, Any], wanted: Seq
     if "IfMatch" in req or "IfNoneMatch" in req:
         there = current is not None and not is_marker(current.value)
         check_write(req, key, current.value["etag"] if current is not None and there else None)
+    if "SSECustomerAlgorithm" in req:
+        check_customer_key(ctx, req, row.value["row"].get("enc"))
     uploaded = {part.value["number"]: part for part in parts_of(ctx, bucket, upload_id)}
     parts = chosen_parts(upload_id, wanted, uploaded, row.value.get("algorithm"))
     value = completed_row(req, row.value, parts)

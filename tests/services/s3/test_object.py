@@ -81,21 +81,11 @@ def test_put_object_limits(s3: Any, bucket: str) -> None:
 
 def test_put_object_refuses_what_is_not_built(s3: Any, bucket: str) -> None:
     put = {"Bucket": bucket, "Key": "k", "Body": b"1"}
-    assert refused(s3.put_object, **put, SSECustomerAlgorithm="AES256", SSECustomerKey="k" * 32)["Code"] == "NotImplemented"
     assert refused(s3.put_object, **put, ObjectLockLegalHoldStatus="ON")["Code"] == "NotImplemented"
     assert refused(s3.put_object, **put, ACL="public-read")["Code"] == "AccessControlListNotSupported"
     assert refused(s3.put_object, **put, StorageClass="GLACIER")["Code"] == "NotImplemented"
     assert refused(s3.put_object, **put, StorageClass="WARM")["Code"] == "InvalidStorageClass"
     s3.put_object(**put, ACL="bucket-owner-full-control")
-
-
-def test_put_object_echoes_kms(s3: Any, bucket: str) -> None:
-    assert s3.put_object(Bucket=bucket, Key="k", Body=b"1", ServerSideEncryption="aws:kms")["ServerSideEncryption"] == "aws:kms"
-    assert s3.head_object(Bucket=bucket, Key="k")["ServerSideEncryption"] == "aws:kms"
-    key_id = "arn:aws:kms:us-east-1:111122223333:key/k"
-    put = s3.put_object(Bucket=bucket, Key="k", Body=b"1", ServerSideEncryption="aws:kms", SSEKMSKeyId=key_id)
-    assert put["SSEKMSKeyId"] == key_id
-    assert refused(s3.put_object, Bucket=bucket, Key="k", SSEKMSKeyId=key_id)["Code"] == "InvalidArgument"
 
 
 # -- checksums ------------------------------------------------------------------------------------------------------------
