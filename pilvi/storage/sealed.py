@@ -1,7 +1,8 @@
 """Encryption at rest, the blobs: sealed chunk by chunk around any Blobs adapter, so that a range opens only what it needs.
 
     header (256 bytes)   magic, chunk size, the blob's own random key wrapped by the keyring for this blob's name;
-                         or another magic and the number of layers, where keys that the server does not keep seal it (`under`)
+                         or another magic and the number of layers, where keys that the server does not keep seal it (`under`);
+                         then a CRC-64/NVME ends each chunk, so that whoever lacks the keys can still look for damage (`check`)
     chunk 0 .. n-1       `chunk size` bytes of AES-256-GCM ciphertext and a tag of 16 for each layer; nonce: the chunk's number;
                          the last one (which may be shorter) is sealed as the last, so a blob cut at a chunk's end does not pass
 
@@ -17,6 +18,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from awscrt.checksums import crc64nvme
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -32,6 +34,7 @@ __all__ = ["AtRest", "Keyring", "PlainBlobs", "SealedBlobs"]
 CHUNK_BYTES = 128 << 10
 """Plaintext in a chunk: a small range decrypts little (some 15 us), a large one runs at many GB/s."""
 HEADER_BYTES = 256
+SUM_BYTES = 8
 OPENED = 4096
 """Blobs whose unwrapped keys are remembered."""
 
@@ -47,6 +50,12 @@ class AtRest(Blobs, Protocol):
     def under(self, keys: Keys) -> Blobs:
         """The same blobs for what is sealed under keys of its own, one for each layer: create, read and stream."""
 
+    def single(self) -> AtRest:
+        """The same blobs for what is to be kept in one place only, where others are kept in several (blobs.mirrored)."""
+
+    def check(self, name: str) -> None:
+        """Read a blob from end to end: Unavailable when it is not what was written, NotFound when it is not there."""
+
 
 class _Opened(NamedTuple):
     """What is known of a sealed blob once its header was read. A blob never changes, so neither does this."""
@@ -54,7 +63,7 @@ class _Opened(NamedTuple):
     decrypt_into: Callable[[bytes, memoryview, bytes, memoryview], int]
     chunk_bytes: int
     tag_bytes: int
-    """Of all layers together."""
+    """Of all layers together, and of the sum behind them."""
     size: int
     last: int
     """The number of the last chunk."""
@@ -143,11 +152,23 @@ class _Stored:
 
     _inner: Blobs
 
+    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
+        raise NotImplementedError
+
     def size(self, name: str) -> int:
         return PlainFiles(self._inner).size(name) if is_plain(name) else _layout(self._inner, name).size
 
     def path(self, name: str) -> Path | None:
         return PlainFiles(self._inner).path(name) if is_plain(name) else None
+
+    def check(self, name: str) -> None:
+        if is_plain(name):
+            pieces = PlainFiles(self._inner).stream(name)
+        else:
+            layout = _layout(self._inner, name)
+            pieces = _summed(self._inner, name, layout) if layout.layers else self.stream(name)
+        for _ in pieces:
+            pass
 
     def delete(self, name: str) -> None:
         self._inner.delete(stored_name(name))
@@ -182,6 +203,9 @@ class SealedBlobs(_Stored):
 
     def under(self, keys: Keys) -> Blobs:
         return OwnBlobs(self._inner, keys)
+
+    def single(self) -> AtRest:
+        return self
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         if is_plain(name):
@@ -237,7 +261,7 @@ class OwnBlobs(_Stored):
         return _opened_by(self._cipher_of(name), layout)
 
     def _cipher_of(self, name: str) -> Cipher:
-        return cipher_for(self._keys, b"blob:" + name.encode())
+        return _Summed(cipher_for(self._keys, b"blob:" + name.encode()))
 
 
 class PlainBlobs(_Stored):
@@ -254,6 +278,9 @@ class PlainBlobs(_Stored):
     def under(self, keys: Keys) -> Blobs:
         return OwnBlobs(self._inner, keys)
 
+    def single(self) -> AtRest:
+        return self
+
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         return self._plain.read(name, start, end) if is_plain(name) else self._before(name).read(name, start, end)
 
@@ -266,6 +293,22 @@ class PlainBlobs(_Stored):
         if self._sealed is None:
             raise Unavailable(f"Blob {name} was encrypted by an earlier start; it cannot be read without the keyring.")
         return self._sealed
+
+
+class _Summed:
+    """A cipher whose chunks end with a sum over what was sealed."""
+
+    def __init__(self, cipher: Cipher) -> None:
+        self._cipher = cipher
+
+    def encrypt(self, nonce: bytes, data: bytes | bytearray | memoryview, associated_data: bytes | None, /) -> bytes:
+        sealed = self._cipher.encrypt(nonce, data, associated_data)
+        return sealed + _sum_of(sealed)
+
+    def decrypt_into(
+        self, nonce: bytes, data: bytes | bytearray | memoryview, associated_data: bytes | None, buf: bytearray | memoryview, /
+    ) -> int:
+        return self._cipher.decrypt_into(nonce, data[:-SUM_BYTES], associated_data, buf)
 
 
 # -- the format -----------------------------------------------------------------------------------------------------------
@@ -292,13 +335,13 @@ def _layout(inner: Blobs, name: str) -> _Layout:
     if not chunk_bytes or (magic == _OWN_MAGIC and not count):
         raise damaged(name)
     if magic == _OWN_MAGIC:
-        return _Layout(chunk_bytes, count, b"", _plain_size(stored, chunk_bytes, count * TAG_BYTES))
+        return _Layout(chunk_bytes, count, b"", _plain_size(stored, chunk_bytes, count * TAG_BYTES + SUM_BYTES))
     wrapped = header[_HEADER.size : _HEADER.size + count]
     return _Layout(chunk_bytes, 0, wrapped, _plain_size(stored, chunk_bytes, TAG_BYTES))
 
 
 def _opened_by(cipher: Cipher, layout: _Layout) -> _Opened:
-    tag_bytes = max(1, layout.layers) * TAG_BYTES
+    tag_bytes = layout.layers * TAG_BYTES + SUM_BYTES if layout.layers else TAG_BYTES
     return _Opened(cipher.decrypt_into, layout.chunk_bytes, tag_bytes, layout.size, max(0, layout.size - 1) // layout.chunk_bytes)
 
 
@@ -315,9 +358,7 @@ def _read(inner: Blobs, name: str, opened: _Opened, start: int, end: int | None)
 def _stream(inner: Blobs, name: str, opened: _Opened, start: int, end: int | None, piece_bytes: int) -> SealedStream:
     end = opened.size if end is None else min(end, opened.size)
     chunks = max(1, piece_bytes // opened.chunk_bytes)
-    source = inner.stream(
-        name, *_stored_range(opened, start, max(start, end)), chunks * (opened.chunk_bytes + opened.tag_bytes)
-    )
+    source = inner.stream(name, *_stored_range(opened, start, max(start, end)), chunks * (opened.chunk_bytes + opened.tag_bytes))
     return SealedStream(name, opened, source, start, end)
 
 
@@ -341,6 +382,27 @@ def _open_chunks(name: str, opened: _Opened, first: int, sealed: Piece) -> bytea
     except (InvalidTag, ValueError):
         raise damaged(name) from None
     return plain
+
+
+def _sum_of(sealed: bytes | memoryview) -> bytes:
+    number: int = crc64nvme(sealed, 0)
+    return number.to_bytes(SUM_BYTES, "big")
+
+
+def _summed(inner: Blobs, name: str, layout: _Layout) -> Iterator[Piece]:
+    """The sealed chunks of a blob, each seen to fit its sum."""
+    step = layout.chunk_bytes + layout.layers * TAG_BYTES + SUM_BYTES
+    expected = max(1, -(-layout.size // layout.chunk_bytes))
+    for piece in _whole_chunks(inner.stream(name, HEADER_BYTES), step):
+        view = memoryview(piece)
+        for at in range(0, len(piece), step):
+            chunk = view[at : at + step]
+            if _sum_of(chunk[:-SUM_BYTES]) != chunk[-SUM_BYTES:]:
+                raise damaged(name)
+            expected -= 1
+        yield piece
+    if expected:
+        raise damaged(name)
 
 
 def _chunks_in(opened: _Opened, sealed: Piece) -> int:

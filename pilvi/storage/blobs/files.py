@@ -21,8 +21,8 @@ from pilvi.storage.malloc import keep_large_pieces
 
 
 class FileBlobWriter:
-    def __init__(self, blobs: FileBlobs) -> None:
-        self.name = new_name()
+    def __init__(self, blobs: FileBlobs, name: str = "") -> None:
+        self.name = name or new_name()
         self._path = blobs.place(self.name)
         self._fd = blobs.open_new(self._path)
         self._size = 0
@@ -101,8 +101,9 @@ class FileBlobs:
             os.makedirs(self._folder, mode=0o700, exist_ok=True)
             sync_folder(os.path.dirname(self._folder) or ".")
 
-    def create(self) -> FileBlobWriter:
-        return FileBlobWriter(self)
+    def create(self, name: str = "") -> FileBlobWriter:
+        """name: one from `new_name` that this folder does not have, for copies of one blob in several folders."""
+        return FileBlobWriter(self, name)
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         fd = self.open(name)
@@ -144,6 +145,33 @@ class FileBlobs:
     def clear(self) -> None:
         for shard in os.listdir(self._folder):
             shutil.rmtree(os.path.join(self._folder, shard))
+
+    def replace(self, name: str, pieces: Iterable[Piece]) -> None:
+        """Put other bytes in the place of a damaged or missing file, whole or not at all, and synced."""
+        path = self.place(name)
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        draft = f"{self._folder}.{name}.{os.urandom(4).hex()}"
+        try:
+            fd = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            with open(fd, "wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+                file.flush()
+                os.fsync(fd)
+            os.rename(draft, path)
+            sync_folder(os.path.dirname(path))
+            sync_folder(self._folder)
+        except OSError as error:
+            raise Unavailable(f"The disk does not take the data: {error.strerror}.") from error
+        finally:
+            _remove(draft)
+
+    def clear_drafts(self) -> None:
+        """What `replace` left when it was cut off. Only at start."""
+        folder, own = os.path.split(self._folder)
+        for entry in os.listdir(folder or "."):
+            if entry.startswith(f"{own}.") and entry[len(own) + 1 :].partition(".")[0].isalnum() and entry.count(".") == 2:
+                _remove(os.path.join(folder, entry))
 
     # -- for the files' own readers and writers, and for the sealing around them ----------------------------------------
 
