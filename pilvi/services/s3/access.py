@@ -14,14 +14,16 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
+from pilvi.auth.principals import ACCOUNT, NOBODY
 from pilvi.core.arn import partition_of
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Access, Context
-from pilvi.services.s3.catalog import Bucket, get_bucket
+from pilvi.services.s3.acl import BUCKET_GRANTS, OBJECT_GRANTS, closeness
+from pilvi.services.s3.catalog import VPC_ENDPOINTS, Bucket, Point, denials_of, get_bucket
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.entry import ACCELERATED, REQUESTER_PAYS, check_entry
-from pilvi.services.s3.errors import access_denied
-from pilvi.services.s3.history import find_object
+from pilvi.services.s3.errors import access_denied, invalid_request
+from pilvi.services.s3.history import Found, find_object
 
 Rule = Callable[[Context, Bucket, Mapping[str, Any]], Sequence[Access]]
 
@@ -77,8 +79,13 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     if name is None or operation == "CreateBucket":
         return account_access(ctx, operation, req)
     bucket = get_bucket(ctx, name)
-    if bucket.region != ctx.region and ctx.principal.kind != "anonymous" and operation != "GetBucketLocation":
+    claim = ctx.claim
+    if claim is not None and claim.kind[0] == "v":
+        check_old_signature(bucket)
+    elif bucket.region != ctx.region and ctx.principal.kind != "anonymous" and operation != "GetBucketLocation":
         raise wrong_region(ctx, bucket)
+    if bucket.point is not None:
+        check_point(ctx, bucket.point, operation)
     expected = req.get("ExpectedBucketOwner")
     if expected is not None and expected != bucket.account:
         raise access_denied()
@@ -91,26 +98,175 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
         return rule(ctx, bucket, req)
     if (action := OBJECT_ACTIONS.get(operation)) is not None:
         return object_access(ctx, bucket, req, action)
-    return (permission(ctx, bucket, BUCKET_ACTIONS.get(operation, f"s3:{operation}"), bucket.arn),)
+    action = BUCKET_ACTIONS.get(operation, f"s3:{operation}")
+    if operation == "PutBucketAcl":
+        keys = {key: req[member] for member, key in WRITE_KEYS.items() if member in req}
+        return (permission(ctx, bucket, action, bucket.arn, keys),)
+    return (permission(ctx, bucket, action, bucket.arn),)
 
 
-def permission(ctx: Context, bucket: Bucket, action: str, resource: str, context: Mapping[str, Any] | None = None) -> Access:
-    """One action on a bucket or its objects, under the bucket's policy."""
+def permission(
+    ctx: Context,
+    bucket: Bucket,
+    action: str,
+    resource: str,
+    context: Mapping[str, Any] | None = None,
+    value: Mapping[str, Any] | None = None,
+) -> Access:
+    """One action on a bucket or its objects, under the bucket's policy. value: the row of the object it is about, if there is one."""
+    if bucket.has_acls or bucket.point is not None or ctx.vpce:
+        return particular(ctx, bucket, action, resource, context or {}, value)
     if context is None:
         return Access(action, resource, policy_for(ctx, bucket), bucket.account)
     return Access(action, resource, policy_for(ctx, bucket), bucket.account, context)
 
 
+def particular(
+    ctx: Context,
+    bucket: Bucket,
+    action: str,
+    resource: str,
+    context: Mapping[str, Any],
+    value: Mapping[str, Any] | None,
+) -> Access:
+    """The same where access control lists count, or an access point or a VPC endpoint lies between.
+
+    What other accounts own in a bucket, its policy can deny but not allow; their lists and their own policies decide.
+    """
+    policy, account = policy_for(ctx, bucket), bucket.account
+    if value is not None and action in OBJECT_GRANTS and "owner" in value and bucket.has_acls:
+        policy, account = bucket.denies, value["owner"]
+    if ctx.vpce:
+        context = {**context, "aws:SourceVpc": vpc_of(ctx)}
+    point = bucket.point
+    if point is None:
+        return Access(action, resource, policy, account, context, acl=acl_grant(ctx, bucket, action, value))
+    origin = "VPC" if point.vpc else "Internet"
+    context = {
+        **context,
+        "s3:DataAccessPointArn": point.arn,
+        "s3:DataAccessPointAccount": point.account,
+        "s3:AccessPointNetworkOrigin": origin,
+    }
+    behind = Access(action, resource, policy, account, context, acl=acl_grant(ctx, bucket, action, value))
+    on_point = point.arn if resource == bucket.arn else f"{point.arn}/object/{resource[len(bucket.arn) + 1 :]}"
+    return Access(action, on_point, point_policy(ctx, bucket, point), point.account, context, also=behind)
+
+
+def acl_grant(ctx: Context, bucket: Bucket, action: str, value: Mapping[str, Any] | None) -> int:
+    """How closely the list of the bucket, or of the object, lets the caller in."""
+    if not bucket.has_acls:
+        return NOBODY
+    caller, ignores, of_bucket = ctx.principal, bucket.block.ignore_acls, bucket.value.get("Acl")
+    wanted = OBJECT_GRANTS.get(action)
+    if wanted is not None:
+        if value is None:  # who may list a bucket may learn that a key is not there, and who may write gives new objects a list
+            wanted = NEW_OBJECT.get(wanted)
+            return closeness(caller, of_bucket, wanted, ignores_public=ignores) if wanted is not None else NOBODY
+        return closeness(caller, value.get("acl"), wanted, ignores_public=ignores)
+    wanted = BUCKET_GRANTS.get(action)
+    if wanted is None:
+        is_own = value is not None and "owner" in value and value["owner"] == caller.account
+        wanted = "WRITE" if is_own and action in DELETIONS else None
+    return closeness(caller, of_bucket, wanted, ignores_public=ignores) if wanted is not None else NOBODY
+
+
+NEW_OBJECT = {"READ": "READ", "WRITE_ACP": "WRITE"}
+DELETIONS = ("s3:DeleteObject", "s3:DeleteObjectVersion")
+"""Allowed by WRITE on the bucket to whoever owns the object."""
+
+
 def policy_for(ctx: Context, bucket: Bucket) -> Mapping[str, Any] | None:
     """The bucket's policy as far as it binds this caller: a restricted public one lets in its own account and AWS services only."""
-    if (
-        bucket.is_public
-        and ctx.principal.account != bucket.account
-        and ctx.principal.kind != "service"
-        and (bucket.value.get("PublicAccessBlock") or {}).get("RestrictPublicBuckets")
-    ):
-        return None
+    if bucket.is_public and bucket.block.restrict and ctx.principal.account != bucket.account and ctx.principal.kind != "service":
+        return bucket.denies
     return bucket.policy
+
+
+def point_policy(ctx: Context, bucket: Bucket, point: Point) -> Mapping[str, Any] | None:
+    """The access point's policy, restricted in the same way."""
+    if point.is_public and bucket.block.restrict and ctx.principal.account != point.account and ctx.principal.kind != "service":
+        return denials_of(point.policy)
+    return point.policy
+
+
+POINT_OPERATIONS = frozenset(
+    [
+        "AbortMultipartUpload",
+        "CompleteMultipartUpload",
+        "CopyObject",
+        "CreateMultipartUpload",
+        "DeleteObject",
+        "DeleteObjects",
+        "DeleteObjectTagging",
+        "GetBucketAcl",
+        "GetBucketCors",
+        "GetBucketLocation",
+        "GetBucketNotificationConfiguration",
+        "GetBucketPolicy",
+        "GetObject",
+        "GetObjectAcl",
+        "GetObjectAttributes",
+        "GetObjectLegalHold",
+        "GetObjectRetention",
+        "GetObjectTagging",
+        "HeadBucket",
+        "HeadObject",
+        "ListMultipartUploads",
+        "ListObjects",
+        "ListObjectsV2",
+        "ListObjectVersions",
+        "ListParts",
+        "PutObject",
+        "PutObjectAcl",
+        "PutObjectLegalHold",
+        "PutObjectRetention",
+        "PutObjectTagging",
+        "RestoreObject",
+        "SelectObjectContent",
+        "UploadPart",
+        "UploadPartCopy",
+    ]
+)
+"""Source: S3 User Guide, "Access point compatibility with S3 operations"."""
+
+
+def check_point(ctx: Context, point: Point, operation: str) -> None:
+    """Errors: MethodNotAllowed - not through an access point; AccessDenied - from outside the point's VPC."""
+    if operation not in POINT_OPERATIONS:
+        raise ServiceError("MethodNotAllowed", "The specified method is not allowed against this resource.", 405)
+    if point.vpc and (not ctx.vpce or vpc_of(ctx) != point.vpc):
+        raise access_denied()
+
+
+def vpc_of(ctx: Context) -> str:
+    """The VPC of the endpoint a request came through. AccessDenied when there is no such endpoint: its name leads nowhere."""
+    row = ctx.store.get(VPC_ENDPOINTS, ctx.vpce)
+    if row is None:
+        raise access_denied()
+    return str(row.value["VpcId"])
+
+
+OLD_REGIONS = frozenset(
+    [
+        "us-east-1",
+        "us-west-1",
+        "us-west-2",
+        "eu-west-1",
+        "ap-southeast-1",
+        "ap-southeast-2",
+        "ap-northeast-1",
+        "sa-east-1",
+        "us-gov-west-1",
+    ]
+)
+"""Regions that still know Signature Version 2. Source: S3 API Reference, "Authenticating requests (AWS Signature Version 2)"."""
+
+
+def check_old_signature(bucket: Bucket) -> None:
+    """Errors: InvalidRequest - the bucket's Region takes Version 4 only."""
+    if bucket.region not in OLD_REGIONS:
+        raise invalid_request("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
 
 
 def denial_or(ctx: Context, bucket: Bucket, error: ServiceError) -> ServiceError:
@@ -145,7 +301,14 @@ def account_access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequ
 
 def read_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
     action = "s3:GetObjectVersion" if "VersionId" in req else "s3:GetObject"
-    return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context_of_object(ctx, bucket, req)),)
+    context = context_of_object(ctx, bucket, req)
+    return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context, row_found(req)),)
+
+
+def row_found(req: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The row of the object that context_of_object looked up."""
+    found: Found | None = req.get("_found")
+    return found.value if found is not None else None
 
 
 def attributes_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
@@ -153,7 +316,8 @@ def attributes_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> S
     actions = ("s3:GetObject", "s3:GetObjectAttributes")
     if "VersionId" in req:
         actions = ("s3:GetObjectVersion", "s3:GetObjectVersionAttributes")
-    return tuple(permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context) for action in actions)
+    value = row_found(req)
+    return tuple(permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context, value) for action in actions)
 
 
 def context_of_object(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Mapping[str, Any] | None:
@@ -197,6 +361,11 @@ def list_context(req: Mapping[str, Any]) -> Mapping[str, Any]:
 
 WRITE_KEYS = {
     "ACL": "s3:x-amz-acl",
+    "GrantFullControl": "s3:x-amz-grant-full-control",
+    "GrantRead": "s3:x-amz-grant-read",
+    "GrantReadACP": "s3:x-amz-grant-read-acp",
+    "GrantWrite": "s3:x-amz-grant-write",
+    "GrantWriteACP": "s3:x-amz-grant-write-acp",
     "ServerSideEncryption": "s3:x-amz-server-side-encryption",
     "SSEKMSKeyId": "s3:x-amz-server-side-encryption-aws-kms-key-id",
     "StorageClass": "s3:x-amz-storage-class",
@@ -204,6 +373,8 @@ WRITE_KEYS = {
     "IfNoneMatch": "s3:if-none-match",
 }
 """Request members that policies may set conditions on."""
+
+ACL_MEMBERS = ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
 
 
 def write_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
@@ -214,13 +385,14 @@ def write_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequen
             context = {**(context or {}), key: req[member]}
     resource = bucket.object_arn(req["Key"])
     tagging = req.get("Tagging")
-    if not tagging and "ACL" not in req:
+    sets_acl = context is not None and any(member in req for member in ACL_MEMBERS)
+    if not tagging and not sets_acl:
         return (permission(ctx, bucket, "s3:PutObject", resource, context),)
     actions = ["s3:PutObject"]
     if tagging:
         actions.append("s3:PutObjectTagging")
         context = {**(context or {}), **requested_tags(dict(parse_qsl(tagging, keep_blank_values=True)))}
-    if "ACL" in req:
+    if sets_acl:
         actions.append("s3:PutObjectAcl")
     return tuple(permission(ctx, bucket, action, resource, context) for action in actions)
 
@@ -266,15 +438,20 @@ def object_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any], action: 
     """Actions on an object, or on the version that is named."""
     context: dict[str, Any] = {}
     version_id = req.get("VersionId")
+    value: Mapping[str, Any] | None = None
+    if bucket.has_acls or action.endswith("Tagging"):
+        with suppress(ServiceError):
+            value = find_object(ctx, bucket, req["Key"], version_id).value
     if version_id is not None:
         action = action.replace("Object", "ObjectVersion")
         context["s3:VersionId"] = version_id
     if action.endswith("Tagging"):
-        with suppress(ServiceError):
-            context |= existing_tags(find_object(ctx, bucket, req["Key"], version_id).value.get("tags"))
+        context |= existing_tags(value.get("tags") if value is not None else None)
         if "Tagging" in req:
             context |= requested_tags({tag["Key"]: tag.get("Value", "") for tag in req["Tagging"].get("TagSet") or []})
-    return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context),)
+    if action.endswith("Acl"):
+        context |= {key: req[member] for member, key in WRITE_KEYS.items() if member in req}
+    return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context, value),)
 
 
 def create_upload_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
@@ -282,11 +459,22 @@ def create_upload_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -
 
 
 def abort_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
-    return (permission(ctx, bucket, "s3:AbortMultipartUpload", bucket.object_arn(req["Key"])),)
+    return (upload_permission(ctx, bucket, req, "s3:AbortMultipartUpload"),)
 
 
 def list_parts_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
-    return (permission(ctx, bucket, "s3:ListMultipartUploadParts", bucket.object_arn(req["Key"])),)
+    return (upload_permission(ctx, bucket, req, "s3:ListMultipartUploadParts"),)
+
+
+def upload_permission(ctx: Context, bucket: Bucket, req: Mapping[str, Any], action: str) -> Access:
+    """Where lists count, whoever began an upload may look at its parts and give it up."""
+    access = permission(ctx, bucket, action, bucket.object_arn(req["Key"]))
+    if bucket.has_acls and ctx.principal.account != bucket.account and bucket.point is None:
+        row = ctx.store.get(bucket.tables.uploads, f"{req['Key']}\0{req['UploadId']}")
+        arn = str(row.value["initiator"]) if row is not None else ""
+        if arn and arn.split(":")[4] == ctx.principal.account:
+            access.acl = ACCOUNT
+    return access
 
 
 def list_uploads_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:

@@ -25,8 +25,19 @@ def copy_source_of(req: Mapping[str, Any]) -> CopySource:
         return CopySource(given["Bucket"], given["Key"], given.get("VersionId"))
     path, _, version_id = given.partition("?versionId=")
     if path.startswith("arn:"):
-        path = path.split(":", 5)[5]
+        resource = path.split(":", 5)[5]
+        if resource.startswith("accesspoint/"):
+            return of_access_point(unquote(path), version_id, given)
+        path = resource
     bucket, _, key = unquote(path).lstrip("/").partition("/")
     if not bucket or not key:
         raise invalid_argument("Invalid copy source object key", "x-amz-copy-source", given)
     return CopySource(bucket, key, version_id or None)
+
+
+def of_access_point(arn: str, version_id: str, given: str) -> CopySource:
+    """`arn:aws:s3:REGION:ACCOUNT:accesspoint/NAME/object/KEY`"""
+    point, mark, key = arn.partition("/object/")
+    if not mark or not key:
+        raise invalid_argument("Invalid copy source object key", "x-amz-copy-source", given)
+    return CopySource(point, key, version_id or None)

@@ -35,6 +35,10 @@ CODES: dict[type[PilviError], str] = {
 
 
 def no_such_bucket(name: str) -> ServiceError:
+    if name.startswith("arn:"):
+        return ServiceError(
+            "NoSuchAccessPoint", "The specified accesspoint does not exist", 404, AccessPointName=name.rpartition("/")[2]
+        )
     return ServiceError("NoSuchBucket", "The specified bucket does not exist", 404, BucketName=name)
 
 
