@@ -18,6 +18,9 @@ ADAPTERS: dict[str, Callable[[Path], Records]] = {
     "memory": lambda _: MemoryRecords(),
     "sqlite": lambda folder: SqliteRecords(folder / "records.db"),
     "sqlite-shared": lambda folder: SqliteRecords(folder / "records.db", shared=True),
+    "sqlite-copied": lambda folder: SqliteRecords(
+        folder / "records.db", copies=(folder / "b" / "records.db", folder / "c" / "records.db")
+    ),
 }
 
 

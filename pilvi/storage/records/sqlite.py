@@ -14,7 +14,7 @@ import contextlib
 import os
 import sqlite3
 import threading
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from pilvi.storage.durable import sync_folder
 from pilvi.storage.records import BodyNames, Change, Row, Table, body_names
 from pilvi.storage.records.batch import Key, decode, key_range
 from pilvi.storage.records.cache import ABSENT, RecordCache
+from pilvi.storage.records.sqlite_copies import SqliteCopies, SqliteCopy, bring_up_to_date, go_on_alone
 from pilvi.storage.records.sqlite_writer import FIND_ADDRESS, PAGE_BYTES, Writer
 from pilvi.storage.records.submissions import Intake
 
@@ -67,7 +68,17 @@ WAL_LIMIT_BYTES = 64 << 20
 class SqliteRecords:
     """The default store. Everything the port says, plus `shared`: other processes write the same file."""
 
-    def __init__(self, path: Path | str, *, shared: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path | str,
+        *,
+        shared: bool = False,
+        copies: Sequence[Path] | None = None,
+        on_lost: Callable[[Path, str], None] | None = None,
+    ) -> None:
+        """copies: other files that every commit goes to as well (sqlite_copies.py), of the one process that writes; None says
+        nothing of them. on_lost: told which of them failed, and why.
+        """
         self._path = Path(path)
         self._shared = shared
         self._intake = Intake()
@@ -76,6 +87,7 @@ class SqliteRecords:
         self._generations: dict[str, int] = {}
         self._cache: RecordCache[Key] = RecordCache()
         self._bodies: RecordCache[str] = RecordCache()
+        followers = _with_copies(self._path, copies, on_lost or _unheard)
         _create(self._path)
         self._watch = _Watch(self._connect(64)) if shared else None
         self._writer = writer = Writer(
@@ -85,6 +97,7 @@ class SqliteRecords:
             None if shared else (self._cache, self._bodies),
             self._generations,
             cache_kib=WRITER_CACHE_KIB,
+            copies=followers,
         )
         self._writing = threading.Thread(target=writer.run, name="records-writer", daemon=True)
         self._writing.start()
@@ -258,6 +271,26 @@ class _Watch:
 
     def close(self) -> None:
         self._cursor.connection.close()
+
+
+def _with_copies(path: Path, copies: Sequence[Path] | None, on_lost: Callable[[Path, str], None]) -> SqliteCopies | None:
+    """The copies, equal to the file and open; None when there are none."""
+    if copies is None:
+        return None
+    if not copies:
+        if path.exists():
+            go_on_alone(path)
+        return None
+    if not any(one.exists() for one in (path, *copies)):
+        _create(path)
+    bring_up_to_date((path, *copies))
+    for copy in copies:
+        _create(copy)
+    return SqliteCopies([SqliteCopy(copy) for copy in copies], on_lost)
+
+
+def _unheard(path: Path, reason: str) -> None:
+    """Nobody wants to know; the log says it."""
 
 
 def _create(path: Path) -> None:

@@ -18,6 +18,7 @@ from pilvi.core.errors import Unavailable
 from pilvi.storage.records import BodyNames, Table
 from pilvi.storage.records.batch import Batch, Key
 from pilvi.storage.records.cache import RecordCache
+from pilvi.storage.records.sqlite_copies import COUNT, SqliteCopies
 from pilvi.storage.records.submissions import Queue, Submission, Taking, wake
 
 T = TypeVar("T")
@@ -42,8 +43,11 @@ class Writer:
         generations: dict[str, int],
         *,
         cache_kib: int,
+        copies: SqliteCopies | None = None,
     ) -> None:
         """`caches`, of rows and of small bodies, are None when other processes write too."""
+        self._copies = copies
+        self._statements: list[tuple[str, Any]] = []
         self._taking = Taking(queue)
         self._connection = connect(cache_kib)
         self._cursor = self._connection.cursor()
@@ -65,6 +69,8 @@ class Writer:
                 self._checkpoint.step()
         self._checkpoint.close()
         self._connection.close()
+        if self._copies is not None:
+            self._copies.close()
 
     def _apply(self, taken: list[Submission]) -> None:
         """One transaction for all; when the disk refuses, all of them fail and nothing has happened."""
@@ -86,6 +92,7 @@ class Writer:
     def _transact(self, taken: list[Submission]) -> Iterable[str]:
         """Decide and write; gives the services whose rows changed."""
         cursor = self._cursor
+        self._statements = []
         cursor.execute("BEGIN IMMEDIATE")
         keys = dict.fromkeys([row[0] for submission in taken for row in submission.prepared.rows])
         batch = Batch(self._versions(keys))
@@ -94,7 +101,7 @@ class Writer:
             if submission.clears:
                 clears = True
                 for table in ("row", "body", "small_body"):
-                    cursor.execute(f"DELETE FROM {table}")
+                    self._run(f"DELETE FROM {table}", ())
                 batch = Batch({})
             else:
                 submission.error = batch.add(submission.prepared)
@@ -107,10 +114,16 @@ class Writer:
             services |= {table.service for table in self._addresses}
         if self._rows is None:
             for service in services:
-                cursor.execute(
+                self._run(
                     "INSERT INTO generation VALUES (?, 1) ON CONFLICT (service) DO UPDATE SET number = number + 1", (service,)
                 )
+        copies = self._copies if self._statements else None
+        if copies is not None:
+            self._run(COUNT, ())
         cursor.execute("COMMIT")
+        if copies is not None:
+            for statement in copies.run(self._statements):
+                cursor.execute(statement)
         if self._rows is not None and self._bodies is not None:
             if clears:
                 self._rows.clear()
@@ -118,6 +131,12 @@ class Writer:
             self._rows.committed(batch.rows)
             self._bodies.forget(batch.bodies)
         return services
+
+    def _run(self, statement: str, parameters: Any) -> None:
+        """Write, and remember it for the copies."""
+        self._cursor.execute(statement, parameters)
+        if self._copies is not None:
+            self._statements.append((statement, parameters))
 
     def _versions(self, keys: Iterable[Key]) -> dict[Key, int]:
         """What is there now: from the cache, else by one answer row with a column for each key."""
@@ -140,7 +159,7 @@ class Writer:
         return versions
 
     def _intern(self, table: Table) -> None:
-        self._cursor.execute("INSERT OR IGNORE INTO address (account, region, service, noun) VALUES (?, ?, ?, ?)", table)
+        self._run("INSERT OR IGNORE INTO address (account, region, service, noun) VALUES (?, ?, ?, ?)", table)
         self._addresses[table] = self._cursor.execute(FIND_ADDRESS, table).fetchone()[0]
 
     def _write_rows(self, batch: Batch) -> None:
@@ -157,9 +176,9 @@ class Writer:
         self._checkpoint.add(len(batch.rows), size)
         written.sort()
         for some in pieces(written):
-            self._cursor.execute(_PUT_ROWS[len(some)], [value for row in some for value in row])
+            self._run(_PUT_ROWS[len(some)], [value for row in some for value in row])
         for gone in pieces(removed):
-            self._cursor.execute(_DELETE_ROWS[len(gone)], [value for key in gone for value in key])
+            self._run(_DELETE_ROWS[len(gone)], [value for key in gone for value in key])
 
     def _write_bodies(self, batch: Batch) -> None:
         written: list[tuple[str, bytes | None]] = []
@@ -183,13 +202,13 @@ class Writer:
                 small.append((number, data))
         self._checkpoint.add(len(written) + len(removed) + len(small_removed), size)
         for numbered in pieces(small):
-            self._cursor.execute(_PUT_SMALL[len(numbered)], [value for body in numbered for value in body])
+            self._run(_PUT_SMALL[len(numbered)], [value for body in numbered for value in body])
         for some in pieces(written):
-            self._cursor.execute(_PUT_BODIES[len(some)], [value for body in some for value in body])
+            self._run(_PUT_BODIES[len(some)], [value for body in some for value in body])
         for numbers in pieces(small_removed):
-            self._cursor.execute(_DELETE_SMALL[len(numbers)], numbers)
+            self._run(_DELETE_SMALL[len(numbers)], numbers)
         for gone in pieces(removed):
-            self._cursor.execute(_DELETE_BODIES[len(gone)], gone)
+            self._run(_DELETE_BODIES[len(gone)], gone)
 
 
 class Checkpoint:
