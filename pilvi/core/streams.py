@@ -23,7 +23,7 @@ class ByteStream:
     `length` is the number of bytes when it is known beforehand, else None.
     """
 
-    __slots__ = ("_async", "_sync", "data", "length", "trailer_names", "trailers")
+    __slots__ = ("_async", "data", "length", "reader", "trailer_names", "trailers")
 
     def __init__(
         self,
@@ -35,7 +35,8 @@ class ByteStream:
     ) -> None:
         self.data = data
         """The whole body, when it is already in memory; hot paths look here first."""
-        self._sync = sync
+        self.reader = sync
+        """The blocking iterator, for whoever reads in a thread; take this or the stream, never both."""
         self._async = source
         self.length = len(data) if data is not None else length
         self.trailer_names: tuple[str, ...] = ()
@@ -64,8 +65,8 @@ class ByteStream:
         elif self._async is not None:
             async for chunk in self._async:
                 yield chunk
-        elif self._sync is not None:
-            pull = self._sync
+        elif self.reader is not None:
+            pull = self.reader
             while chunk := await asyncio.to_thread(next, pull, b""):
                 yield chunk
 
@@ -73,8 +74,8 @@ class ByteStream:
         """Chunks in order, for code that runs in a thread. A network body cannot be read this way."""
         if self.data is not None:
             return iter((self.data,) if self.data else ())
-        if self._sync is not None:
-            return self._sync
+        if self.reader is not None:
+            return self.reader
         raise TypeError("a network body is read with 'async for'")
 
     async def read(self) -> bytes:
@@ -90,6 +91,6 @@ class ByteStream:
         closer = getattr(self._async, "aclose", None)
         if closer is not None:
             await closer()
-        close = getattr(self._sync, "close", None)
+        close = getattr(self.reader, "close", None)
         if close is not None:
             close()

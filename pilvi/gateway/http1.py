@@ -23,6 +23,7 @@ import httptools
 
 from pilvi.core.http import Request, Response
 from pilvi.core.streams import ByteStream, ClientGone
+from pilvi.gateway.direct import send_directly
 from pilvi.gateway.resume import go_on, pieces_of
 
 Answer = Callable[[Request], Coroutine[Any, Any, Response]]
@@ -34,6 +35,8 @@ READ_AHEAD_BYTES = 2 << 20
 DISCARD_BYTES = 64 << 20
 """The rest of a body whose request was refused early is read and dropped up to here."""
 WRITE_AHEAD_BYTES = 4 << 20
+DIRECT_BYTES = 1 << 20
+"""Bodies from this size on go past the event loop (pilvi.gateway.direct)."""
 PIPELINE = 16
 IDLE_S = 75.0
 """A connection without a request, or a request head or body that makes no progress, is closed after this."""
@@ -297,6 +300,11 @@ class Connection(asyncio.Protocol):
             self._drained.set_result(None)
         self._drained = None
 
+    async def until_drained(self) -> None:
+        """Wait until the client took enough of what was written, or is gone."""
+        if self._drained is not None:
+            await self._drained
+
     # -- the parser's side ------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
@@ -465,13 +473,19 @@ class Connection(asyncio.Protocol):
                 self._transport.write(data)
         else:
             assert isinstance(body, ByteStream)
-            self._transport.write(head)
-            await self._write_stream(body, is_chunked=is_chunked)
+            await self._write_stream(head, body, is_chunked=is_chunked)
 
-    async def _write_stream(self, body: ByteStream, *, is_chunked: bool) -> None:
+    async def _write_stream(self, head: bytes, body: ByteStream, *, is_chunked: bool) -> None:
         failure: BaseException | None = None
         try:
-            await self._write_pieces(body, is_chunked=is_chunked)
+            reader = body.reader
+            if reader is not None and self._can_go_directly(body):
+                sent = await send_directly(self._transport, head, reader, self)
+                if sent != body.length:
+                    self.abort()
+            else:
+                self._transport.write(head)
+                await self._write_pieces(body, is_chunked=is_chunked)
         except BaseException as error:  # noqa: BLE001 - raised again below: compiled code must not wait in `except` or `finally`
             failure = error
             if isinstance(error, Exception):
@@ -480,6 +494,15 @@ class Connection(asyncio.Protocol):
         await body.close()
         if failure is not None:
             raise failure
+
+    def _can_go_directly(self, body: ByteStream) -> bool:
+        """Large enough, read in a thread anyway, and a plain socket behind which nothing waits to be written."""
+        return (
+            body.length is not None
+            and body.length >= DIRECT_BYTES
+            and self._scheme == "http"
+            and not self._transport.get_write_buffer_size()
+        )
 
     async def _write_pieces(self, body: ByteStream, *, is_chunked: bool) -> None:
         left = body.length
@@ -493,8 +516,7 @@ class Connection(asyncio.Protocol):
             else:
                 self._transport.write(piece)
                 left = left - len(piece) if left is not None else None
-            if self._drained is not None:
-                await self._drained
+            await self.until_drained()
             self.last_active = self.server.loop.time()
         if is_chunked:
             self._transport.write(b"0\r\n\r\n")
@@ -533,6 +555,10 @@ class Connection(asyncio.Protocol):
         return f"{head}\r\n".encode("latin-1", "replace"), is_chunked
 
     # -- small acts -------------------------------------------------------------------------------------------------
+
+    @property
+    def is_closing(self) -> bool:
+        return self._closing
 
     @property
     def is_waiting_for_client(self) -> bool:

@@ -22,6 +22,8 @@ class Rim:
 
     def __init__(self) -> None:
         self.seen: list[Request] = []
+        self.given = 0
+        self.is_let_go = threading.Event()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
         self._thread.start()
@@ -58,6 +60,10 @@ class Rim:
                 return Response(200, [], ByteStream(sync=iter([PIECE] * 100)))
             case "/known":
                 return Response(200, [], ByteStream(sync=iter([PIECE] * 100), length=100 * len(PIECE)))
+            case "/watched":
+                return Response(200, [], ByteStream(sync=self.watched(), length=1000 * len(PIECE)))
+            case "/cut":
+                return Response(200, [], ByteStream(sync=iter([PIECE] * 20), length=100 * len(PIECE)))
             case "/short":
                 return Response(200, [], ByteStream(sync=iter([PIECE]), length=200_000))
             case "/split":
@@ -65,6 +71,14 @@ class Rim:
             case "/nothing":
                 return Response(204)
         return Response(200, [("Content-Type", "text/plain")], b"hello")
+
+    def watched(self) -> Iterator[bytes]:
+        try:
+            for _ in range(1000):
+                self.given += 1
+                yield PIECE
+        finally:
+            self.is_let_go.set()
 
     def talk(self, data: bytes, *, until: Callable[[bytes], bool] | None = None) -> bytes:
         """Send and read to the end of the connection, or until enough was read."""
@@ -184,6 +198,50 @@ def test_stream_of_known_length_is_whole(rim: Rim) -> None:
     head, _, body = rim.talk(get("/known")).partition(b"\r\n\r\n")
     assert b"Content-Length: 10000000" in head
     assert body == PIECE * 100
+
+
+def slow_client(rim: Rim, request: bytes) -> socket.socket:
+    """A client that took the head of an answer and then nothing more, for whom the server now waits."""
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.settimeout(10)
+    connection.connect(("127.0.0.1", rim.port))
+    connection.sendall(request)
+    assert connection.recv(1)
+    before = -1
+    while before != rim.given:
+        before = rim.given
+        threading.Event().wait(0.1)
+    return connection
+
+
+def test_a_slow_client_gets_a_large_body_whole(rim: Rim) -> None:
+    with slow_client(rim, get("/watched")) as connection:
+        assert rim.given < 1000
+        assert read(connection).count(b"x") == 1000 * len(PIECE)
+    assert rim.is_let_go.wait(5)
+
+
+def test_a_client_that_leaves_a_large_body_is_noticed(rim: Rim) -> None:
+    rim.is_let_go.clear()
+    rim.given = 0
+    slow_client(rim, get("/watched")).close()
+    assert rim.is_let_go.wait(5)
+    assert rim.given < 1000
+
+
+def test_what_follows_a_large_body_comes_behind_it(rim: Rim) -> None:
+    found = rim.talk(get("/known", "") + get("/"))
+    assert PIECE * 100 in found
+    assert found.endswith(b"hello")
+
+
+def test_a_large_body_that_falls_short_breaks_the_connection(rim: Rim) -> None:
+    try:
+        found = rim.talk(get("/cut", ""))
+    except ConnectionResetError:
+        found = b""
+    assert found.count(b"x") < 100 * len(PIECE)
 
 
 def test_a_body_that_falls_short_breaks_the_connection(rim: Rim) -> None:
