@@ -9,7 +9,7 @@ from decimal import Decimal
 from functools import cache
 
 HOME = "us-east-1"
-_BARE_AT_HOME = frozenset({"AmazonEC2"})
+_BARE_AT_HOME = frozenset({"AmazonEC2", "AmazonS3"})
 """Products whose usage types have no prefix in us-east-1."""
 FACTOR_SOURCE = (
     "us-east-1's price times the median ratio of EC2's on-demand prices (general, compute and memory types; apache-libcloud 3.9.1, "
