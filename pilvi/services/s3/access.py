@@ -24,6 +24,7 @@ from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.entry import ACCELERATED, REQUESTER_PAYS, check_entry
 from pilvi.services.s3.errors import access_denied, invalid_request
 from pilvi.services.s3.history import Found, find_object
+from pilvi.services.s3.sealing import CONDITIONS
 
 Rule = Callable[[Context, Bucket, Mapping[str, Any]], Sequence[Access]]
 
@@ -366,8 +367,7 @@ WRITE_KEYS = {
     "GrantReadACP": "s3:x-amz-grant-read-acp",
     "GrantWrite": "s3:x-amz-grant-write",
     "GrantWriteACP": "s3:x-amz-grant-write-acp",
-    "ServerSideEncryption": "s3:x-amz-server-side-encryption",
-    "SSEKMSKeyId": "s3:x-amz-server-side-encryption-aws-kms-key-id",
+    **CONDITIONS,
     "StorageClass": "s3:x-amz-storage-class",
     "IfMatch": "s3:if-match",
     "IfNoneMatch": "s3:if-none-match",
@@ -402,7 +402,10 @@ def requested_tags(tags: Mapping[str, str]) -> dict[str, Any]:
 
 
 def part_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
-    return (permission(ctx, bucket, "s3:PutObject", bucket.object_arn(req["Key"])),)
+    """Parts are judged by the encryption that their upload asked for: their own requests do not speak of it."""
+    row = ctx.store.get(bucket.tables.uploads, f"{req['Key']}\0{req['UploadId']}")
+    context = row.value.get("asked") if row is not None else None
+    return (permission(ctx, bucket, "s3:PutObject", bucket.object_arn(req["Key"]), context),)
 
 
 def copy_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:

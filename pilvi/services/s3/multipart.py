@@ -36,7 +36,7 @@ from pilvi.services.s3.digest import (
 from pilvi.services.s3.errors import bad_digest, invalid_argument, invalid_request, malformed_xml, no_such_upload
 from pilvi.services.s3.history import Plan, Value, carry_out, carry_out_now, find_current, is_marker, plan_succession
 from pilvi.services.s3.object import check_size
-from pilvi.services.s3.sealing import check_customer_key, is_asked, open_part, seal_row
+from pilvi.services.s3.sealing import CONDITIONS, check_customer_key, is_asked, open_part, seal_row
 from pilvi.storage.layers import Keys
 from pilvi.storage.records import Change, Delete, Expect, Insert, PutBody, Row, Update, new_body_name
 
@@ -61,6 +61,8 @@ async def create_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mappi
     if is_asked(in_bucket, req):
         await seal_row(ctx, in_bucket, key, req, row)
     upload: Value = {"at": int(ctx.clock.time_s()), "row": row, "initiator": ctx.principal.arn}
+    if asked := {condition: req[member] for member, condition in CONDITIONS.items() if member in req}:
+        upload["asked"] = asked
     answer: dict[str, Any] = {"Bucket": name, "Key": key, **encryption_of(row, req)}
     algorithm = algorithm_of(req)
     if algorithm is not None:

@@ -51,6 +51,13 @@ ASKING = frozenset(
 )
 """Members of a write that speak of encryption."""
 
+CONDITIONS = {
+    "ServerSideEncryption": "s3:x-amz-server-side-encryption",
+    "SSEKMSKeyId": "s3:x-amz-server-side-encryption-aws-kms-key-id",
+    "SSECustomerAlgorithm": "s3:x-amz-server-side-encryption-customer-algorithm",
+}
+"""The ones that policies may set conditions on."""
+
 SSE_S3, SSE_KMS, DSSE_KMS = "AES256", "aws:kms", "aws:kms:dsse"
 LAYERS = {SSE_KMS: 1, DSSE_KMS: 2}
 MANAGED_KEY = "alias/aws/s3"
