@@ -24,6 +24,7 @@ from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.entry import ACCELERATED, REQUESTER_PAYS, check_entry
 from pilvi.services.s3.errors import access_denied, invalid_request
 from pilvi.services.s3.history import Found, find_object
+from pilvi.services.s3.lock_rules import condition_keys
 from pilvi.services.s3.sealing import CONDITIONS
 
 Rule = Callable[[Context, Bucket, Mapping[str, Any]], Sequence[Access]]
@@ -55,6 +56,11 @@ BUCKET_ACTIONS = {
     "DeleteBucketCors": "s3:PutBucketCORS",
     "GetBucketAccelerateConfiguration": "s3:GetAccelerateConfiguration",
     "PutBucketAccelerateConfiguration": "s3:PutAccelerateConfiguration",
+    "GetObjectLockConfiguration": "s3:GetBucketObjectLockConfiguration",
+    "PutObjectLockConfiguration": "s3:PutBucketObjectLockConfiguration",
+    "GetBucketReplication": "s3:GetReplicationConfiguration",
+    "PutBucketReplication": "s3:PutReplicationConfiguration",
+    "DeleteBucketReplication": "s3:PutReplicationConfiguration",
     "GetBucketAcl": "s3:GetBucketAcl",
     "PutBucketAcl": "s3:PutBucketAcl",
 }
@@ -68,6 +74,9 @@ OBJECT_ACTIONS = {
     "PutObjectAcl": "s3:PutObjectAcl",
 }
 """With a version id the action is the one on versions: s3:GetObjectVersionTagging."""
+
+
+LOCK_OPERATIONS = frozenset({"PutObjectRetention", "GetObjectRetention", "PutObjectLegalHold", "GetObjectLegalHold"})
 
 
 def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
@@ -99,6 +108,8 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
         return rule(ctx, bucket, req)
     if (action := OBJECT_ACTIONS.get(operation)) is not None:
         return object_access(ctx, bucket, req, action)
+    if operation in LOCK_OPERATIONS:
+        return lock_access(ctx, bucket, req, f"s3:{operation}")
     action = BUCKET_ACTIONS.get(operation, f"s3:{operation}")
     if operation == "PutBucketAcl":
         keys = {key: req[member] for member, key in WRITE_KEYS.items() if member in req}
@@ -292,7 +303,11 @@ def account_access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequ
     if operation == "CreateBucket":
         configuration = req.get("CreateBucketConfiguration") or {}
         context = {"s3:LocationConstraint": configuration["LocationConstraint"]} if "LocationConstraint" in configuration else {}
-        return (Access("s3:CreateBucket", f"arn:{partition}:s3:::{req['Bucket']}", None, ctx.account, context),)
+        actions = ["s3:CreateBucket"]
+        if req.get("ObjectLockEnabledForBucket"):
+            actions += ["s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning"]
+        arn = f"arn:{partition}:s3:::{req['Bucket']}"
+        return tuple(Access(action, arn, None, ctx.account, context) for action in actions)
     action = "s3:ListAllMyBuckets" if operation == "ListBuckets" else f"s3:{operation}"
     return (Access(action, f"arn:{partition}:s3:::*", None, ctx.account),)
 
@@ -371,9 +386,12 @@ WRITE_KEYS = {
     "StorageClass": "s3:x-amz-storage-class",
     "IfMatch": "s3:if-match",
     "IfNoneMatch": "s3:if-none-match",
+    "ObjectLockMode": "s3:object-lock-mode",
+    "ObjectLockLegalHoldStatus": "s3:object-lock-legal-hold",
 }
 """Request members that policies may set conditions on."""
 
+LOCK_ACTIONS = {"ObjectLockMode": "s3:PutObjectRetention", "ObjectLockLegalHoldStatus": "s3:PutObjectLegalHold"}
 ACL_MEMBERS = ("ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP")
 
 
@@ -386,7 +404,8 @@ def write_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequen
     resource = bucket.object_arn(req["Key"])
     tagging = req.get("Tagging")
     sets_acl = context is not None and any(member in req for member in ACL_MEMBERS)
-    if not tagging and not sets_acl:
+    locks = context is not None and any(member in req for member in LOCK_ACTIONS)
+    if not tagging and not sets_acl and not locks:
         return (permission(ctx, bucket, "s3:PutObject", resource, context),)
     actions = ["s3:PutObject"]
     if tagging:
@@ -394,6 +413,9 @@ def write_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequen
         context = {**(context or {}), **requested_tags(dict(parse_qsl(tagging, keep_blank_values=True)))}
     if sets_acl:
         actions.append("s3:PutObjectAcl")
+    if locks:
+        actions += [action for member, action in LOCK_ACTIONS.items() if member in req]
+        context = {**(context or {}), **condition_keys(req, ctx.clock.now())}
     return tuple(permission(ctx, bucket, action, resource, context) for action in actions)
 
 
@@ -455,6 +477,14 @@ def object_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any], action: 
     if action.endswith("Acl"):
         context |= {key: req[member] for member, key in WRITE_KEYS.items() if member in req}
     return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context, value),)
+
+
+def lock_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any], action: str) -> Sequence[Access]:
+    """Retention and legal hold; the actions are the same for versions."""
+    context: dict[str, Any] = dict(condition_keys(req, ctx.clock.now()))
+    if "VersionId" in req:
+        context["s3:VersionId"] = req["VersionId"]
+    return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context),)
 
 
 def create_upload_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:

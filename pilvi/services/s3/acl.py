@@ -77,10 +77,10 @@ def speaks_of_acl(req: Mapping[str, Any]) -> bool:
     return "ACL" in req or any(name in req for name in GRANT_HEADERS)
 
 
-def requested(ctx: Context, req: Mapping[str, Any], owner: str, bucket: Bucket) -> Grants | None:
+def requested(ctx: Context, req: Mapping[str, Any], owner: str, bucket_owner: str) -> Grants | None:
     """The list that the headers of a request ask for; None when they ask for none, or for what holds anyway.
 
-    owner: the account of what the list is for.
+    owner: the account of what the list is for. bucket_owner: the account of the bucket.
     Errors: InvalidArgument - unknown canned ACL, grantee or group; InvalidRequest - a canned ACL and grants at once;
     MethodNotAllowed - a grantee by e-mail address.
     """
@@ -89,7 +89,7 @@ def requested(ctx: Context, req: Mapping[str, Any], owner: str, bucket: Bucket) 
     if canned is not None:
         if headers:
             raise invalid_request("Specifying both Canned ACLs and Header Grants is not allowed")
-        return canned_grants(canned, owner, bucket)
+        return canned_grants(canned, owner, bucket_owner)
     if not headers:
         return None
     grants: list[list[str]] = []
@@ -99,11 +99,11 @@ def requested(ctx: Context, req: Mapping[str, Any], owner: str, bucket: Bucket) 
     return grants
 
 
-def canned_grants(canned: str, owner: str, bucket: Bucket) -> Grants | None:
+def canned_grants(canned: str, owner: str, bucket_owner: str) -> Grants | None:
     extra = CANNED.get(canned)
     if extra is None:
         raise invalid_argument("", "x-amz-acl", canned)
-    mine, owners = canonical_id(owner), canonical_id(bucket.account)
+    mine, owners = canonical_id(owner), canonical_id(bucket_owner)
     named = [[owners if grantee == "OWNER" else grantee, permission] for grantee, permission in extra]
     more = [grant for grant in named if grant[0] != mine]
     return [[mine, "FULL_CONTROL"], *more] if more else None
@@ -182,18 +182,19 @@ def malformed_acl() -> ServiceError:
 # -- new objects ------------------------------------------------------------------------------------------------------------
 
 
-def own(ctx: Context, bucket: Bucket, req: Mapping[str, Any], value: dict[str, Any]) -> None:
+def mark_owner(ctx: Context, bucket: Bucket, req: Mapping[str, Any], value: dict[str, Any]) -> None:
     """Say in a new object's row whose it is and who may use it, where that is not simply the bucket's owner and nobody else.
 
     Errors: AccessControlListNotSupported - lists are off; AccessDenied - public, and BlockPublicAcls is on; as `requested`.
     Source: S3 User Guide, "Controlling ownership of objects and disabling ACLs".
     """
+    value.pop("acl", None)
     if not bucket.has_acls:
         if speaks_of_acl(req):
             check_enforced(ctx, bucket, req)
         return
     owner = owner_of_new(ctx.principal, bucket, req.get("ACL"))
-    grants = requested(ctx, req, owner, bucket)
+    grants = requested(ctx, req, owner, bucket.account)
     if grants is not None:
         check_not_public(ctx, bucket, grants, "s3:PutObjectAcl", bucket.object_arn(req["Key"]))
         value["acl"] = [list(grant) for grant in grants]
@@ -212,10 +213,10 @@ def check_enforced(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> None
     """Lists are off; the canned ones that say what holds anyway are accepted, and so is full control for the owner in other words."""
     if "ACL" in req:
         if req["ACL"] not in ("private", "bucket-owner-full-control"):
-            canned_grants(req["ACL"], bucket.account, bucket)
+            canned_grants(req["ACL"], bucket.account, bucket.account)
             raise acl_not_supported()
         return
-    grants = requested(ctx, req, bucket.account, bucket) or ()
+    grants = requested(ctx, req, bucket.account, bucket.account) or ()
     if [list(grant) for grant in grants] != [[canonical_id(bucket.account), "FULL_CONTROL"]]:
         raise acl_not_supported()
 

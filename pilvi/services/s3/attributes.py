@@ -13,6 +13,7 @@ from pilvi.core.errors import ServiceError
 from pilvi.services.s3.condition import instant_of
 from pilvi.services.s3.digest import COMPOSITE, FULL_OBJECT
 from pilvi.services.s3.errors import invalid_argument, not_implemented
+from pilvi.services.s3.lock_rules import asked_of
 
 HEADERS = frozenset(
     {
@@ -32,17 +33,16 @@ DEFAULT_TYPE = "binary/octet-stream"
 DEFAULT_SSE = "AES256"
 
 NOT_BUILT = {
-    "ObjectLockMode": "x-amz-object-lock-mode",
-    "ObjectLockRetainUntilDate": "x-amz-object-lock-retain-until-date",
-    "ObjectLockLegalHoldStatus": "x-amz-object-lock-legal-hold",
     "ObjectLockEventHold": "x-amz-object-lock-event-hold",
     "WriteOffsetBytes": "x-amz-write-offset-bytes",
-    "GrantFullControl": "x-amz-grant-full-control",
-    "GrantRead": "x-amz-grant-read",
-    "GrantReadACP": "x-amz-grant-read-acp",
-    "GrantWriteACP": "x-amz-grant-write-acp",
 }
 """Members that ask for what is not there yet: refused, never ignored."""
+
+ACL_MEMBERS = frozenset({"ACL", "GrantFullControl", "GrantRead", "GrantReadACP", "GrantWriteACP"})
+"""Members that ask for an access control list (acl.py)."""
+
+LOCK_MEMBERS = frozenset({"ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus"})
+"""Members that ask for a lock (lock_rules.py)."""
 
 STORAGE_CLASSES = frozenset({"STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"})
 """The classes whose objects can be read at once; those that need a restore first are not built."""
@@ -63,17 +63,22 @@ def check_key(key: str) -> None:
 def row_of(req: Mapping[str, Any]) -> dict[str, Any]:
     """The members of a new object's row that the request decides, but for encryption (sealing.seal_row).
 
-    Errors: NotImplemented; InvalidStorageClass; MetadataTooLarge; AccessControlListNotSupported; InvalidTag, BadRequest.
+    Errors: NotImplemented; InvalidStorageClass; MetadataTooLarge; InvalidTag, BadRequest.
     """
     head: dict[str, Any] = {}
+    asks_for_acl = asks_for_lock = False
     for name, value in req.items():
         if name in HEADERS:
             head[name] = value
+        elif name in ACL_MEMBERS:
+            asks_for_acl = True
+        elif name in LOCK_MEMBERS:
+            asks_for_lock = True
         elif name in NOT_BUILT:
             raise not_implemented(NOT_BUILT[name])
-    row: dict[str, Any] = {}
-    if (acl := req.get("ACL")) is not None:
-        check_acl(acl)
+    row: dict[str, Any] = asked_of(req) if asks_for_lock else {}
+    if asks_for_acl:
+        row["acl"] = None  # until acl.mark_owner reads what is asked for
     if "ContentEncoding" in head:
         strip_chunked(head)
     if "StorageClass" in head:
@@ -87,16 +92,6 @@ def row_of(req: Mapping[str, Any]) -> dict[str, Any]:
     if tagging := req.get("Tagging"):
         row["tags"] = tags_of_header(tagging)
     return row
-
-
-def check_acl(acl: str) -> None:
-    """Buckets have no ACLs; the canned ones that say what holds anyway are accepted."""
-    if acl not in ("private", "bucket-owner-full-control"):
-        raise acl_not_supported()
-
-
-def acl_not_supported() -> ServiceError:
-    return ServiceError("AccessControlListNotSupported", "The bucket does not allow ACLs", 400)
 
 
 def check_redirect(location: str) -> None:

@@ -12,8 +12,9 @@ from pilvi.core.arn import partition_of
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid, NotFound, ServiceError
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
-from pilvi.services.s3.attributes import check_acl, checked_tags
-from pilvi.services.s3.catalog import BUCKETS, DELETING_S, Bucket, canonical_id, get_bucket, own_buckets
+from pilvi.services.s3.acl import Grants, is_public_list, requested
+from pilvi.services.s3.attributes import checked_tags
+from pilvi.services.s3.catalog import BUCKETS, DELETING_S, ENFORCED, Bucket, canonical_id, get_bucket, own_buckets
 from pilvi.services.s3.content import forgetting, release_now
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_bucket, not_implemented
 from pilvi.services.s3.multipart import ending, parts_of
@@ -24,6 +25,7 @@ ops = Operations()
 _NAME = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]\Z")
 RESERVED_PREFIXES = ("xn--", "sthree-", "amzn-s3-demo-")
 RESERVED_SUFFIXES = ("-s3alias", "--ol-s3", ".mrap", "--x-s3", "--table-s3")
+OWNERSHIPS = (ENFORCED, "BucketOwnerPreferred", "ObjectWriter")
 DEFAULT_REGION = "us-east-1"
 BUCKET_LIMIT = 10_000
 
@@ -38,7 +40,6 @@ def create_bucket(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     Errors: InvalidBucketName; InvalidLocationConstraint - us-east-1, or no Region; IllegalLocationConstraintException - another
     Region than the request's; BucketAlreadyOwnedByYou (in us-east-1 the same answer again), BucketAlreadyExists; TooManyBuckets.
     Source: S3 API Reference, CreateBucket; S3 User Guide, "General purpose bucket naming rules".
-    Differs: ACLs other than private, ObjectWriter and BucketOwnerPreferred ownership, and object lock are refused.
     """
     name = req["Bucket"]
     check_name(name)
@@ -56,6 +57,12 @@ def create_bucket(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     }
     if tags:
         value["Tags"] = tags
+    if req.get("ObjectLockEnabledForBucket"):
+        value |= {"Versioning": "Enabled", "ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
+    if "ObjectOwnership" in req:
+        value["ObjectOwnership"] = req["ObjectOwnership"]
+    if (grants := first_list(ctx, req)) is not None:
+        value["Acl"] = [list(grant) for grant in grants]
     if len(ctx.store.scan(own, limit=BUCKET_LIMIT)) >= BUCKET_LIMIT:
         raise ServiceError("TooManyBuckets", "You have attempted to create more buckets than allowed", 400)
     try:
@@ -91,26 +98,35 @@ def is_address(name: str) -> bool:
 
 
 def check_settings(req: Mapping[str, Any]) -> None:
-    if req.get("ObjectLockEnabledForBucket"):
-        raise not_implemented("x-amz-bucket-object-lock-enabled")
     if req.get("BucketNamespace") == "account-regional":
         raise not_implemented("x-amz-bucket-namespace")
-    if req.get("ObjectOwnership") not in (None, "BucketOwnerEnforced"):
-        raise not_implemented("x-amz-object-ownership")
-    if req.get("ACL") not in (None, "private"):
+    if req.get("ObjectOwnership", ENFORCED) not in OWNERSHIPS:
+        raise invalid_argument("Invalid x-amz-object-ownership header: " + req["ObjectOwnership"], "x-amz-object-ownership", "")
+    configuration = req.get("CreateBucketConfiguration") or {}
+    if "Location" in configuration or "Bucket" in configuration:
+        raise not_implemented("CreateBucketConfiguration.Location")
+
+
+def first_list(ctx: Context, req: Mapping[str, Any]) -> Grants | None:
+    """The new bucket's access control list.
+
+    Errors: InvalidBucketAclWithObjectOwnership - lists are off; InvalidBucketAclWithBlockPublicAccessError - a public one.
+    Source: S3 User Guide, "Default settings for new S3 buckets"; "Troubleshooting Object Ownership".
+    """
+    grants = requested(ctx, req, ctx.account, ctx.account)
+    if grants is None:
+        return None
+    if req.get("ObjectOwnership", ENFORCED) == ENFORCED:
         raise ServiceError(
             "InvalidBucketAclWithObjectOwnership",
             "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
             400,
         )
-    for member, header in (("GrantFullControl", "full-control"), ("GrantRead", "read"), ("GrantWrite", "write")):
-        if member in req:
-            raise not_implemented(f"x-amz-grant-{header}")
-    if "ACL" in req:
-        check_acl(req["ACL"])
-    configuration = req.get("CreateBucketConfiguration") or {}
-    if "Location" in configuration or "Bucket" in configuration:
-        raise not_implemented("CreateBucketConfiguration.Location")
+    if is_public_list(grants):
+        raise ServiceError(
+            "InvalidBucketAclWithBlockPublicAccessError", "Bucket cannot have public ACLs set with BlockPublicAccess enabled", 400
+        )
+    return grants
 
 
 def region_for(region: str, constraint: str | None) -> str:

@@ -102,6 +102,8 @@ class Bucket:
     """Whether that policy grants the public something."""
     listeners: tuple[str, ...]
     """Consumers of facts (pilvi.events) that its settings name; mostly none."""
+    has_lock: bool
+    """Whether it has object lock (lock_rules.py)."""
     ownership: str
     """BucketOwnerEnforced, BucketOwnerPreferred or ObjectWriter; '' once its controls were deleted, which means the last."""
     has_acls: bool
@@ -192,6 +194,7 @@ def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, A
         policy,
         policy is not None and is_public_policy(policy),
         tuple(consumer for setting, consumer in LISTENERS.items() if value.get(setting)),
+        "ObjectLockConfiguration" in value,
         ownership,
         ownership != ENFORCED,
         block_of(value.get("PublicAccessBlock"), account_switches(ctx, account), switches),

@@ -10,6 +10,7 @@ from pilvi.core.errors import NotFound, PilviError, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.core.streams import ByteStream
 from pilvi.services.s3.access import denial_or
+from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import HEADERS, check_key, check_storage_class, checksum_of, encryption_of, row_of
 from pilvi.services.s3.catalog import get_bucket, writable_bucket
 from pilvi.services.s3.condition import check_read, copy_range_of, instant_of
@@ -18,6 +19,7 @@ from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.digest import ALGORITHMS, Declared, algorithm_of
 from pilvi.services.s3.errors import aborted, invalid_argument, invalid_request
 from pilvi.services.s3.history import Found, Value, find_object, segments_of, version_of
+from pilvi.services.s3.lock_rules import check_asked
 from pilvi.services.s3.object import OPENINGS, PAUSE_S, SINGLE_PUT_BYTES, is_still_there, store
 from pilvi.services.s3.sealing import ASKING, check_customer_key, is_asked, open_row, seal_row
 
@@ -47,6 +49,10 @@ async def copy_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
         )
     found, body = await open_source(ctx, source, found, None, req)
     value = copied_row(req, found.value)
+    if "lock" in value or "hold" in value:
+        check_asked(bucket.value, value, ctx.clock.now())
+    if bucket.has_acls or "acl" in value:
+        mark_owner(ctx, bucket, req, value)
     keys = await seal_row(ctx, bucket, key, req, value) if is_asked(bucket, req) else None
     algorithm = algorithm_of(req) or ALGORITHMS[found.value["sum"][0]]
     stored = await take(ctx, body, Declared(algorithm, "", "", ""), keys)

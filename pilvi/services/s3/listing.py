@@ -11,14 +11,16 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from pilvi.core.errors import Invalid
+from pilvi.core.listed import Listed, ListedObject
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
-from pilvi.services.s3.catalog import Bucket, get_bucket, owner_of
+from pilvi.services.s3.catalog import Bucket, get_bucket, object_owner, owner_of
 from pilvi.services.s3.condition import instant_of
 from pilvi.services.s3.digest import COMPOSITE, FULL_OBJECT
 from pilvi.services.s3.errors import invalid_argument
@@ -68,13 +70,15 @@ def list_objects_v2(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "MaxKeys": limit,
         "IsTruncated": page.is_truncated,
         "KeyCount": len(page.rows) + len(page.folders),
-        "Contents": [object_entry(row, owner) for row in page.rows],
+        "Contents": contents_of(req, page.rows, owner),
         "CommonPrefixes": [{"Prefix": folder} for folder in page.folders],
         "Delimiter": delimiter or None,
         "StartAfter": req.get("StartAfter"),
         "ContinuationToken": token,
         "NextContinuationToken": encode_token(page.last) if page.is_truncated else None,
     }
+    if bucket.has_acls and owner is not None:
+        show_owners(bucket, page.rows, answer["Contents"])
     return in_encoding(req, answer, "Contents")
 
 
@@ -101,7 +105,25 @@ def list_objects(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "Delimiter": delimiter or None,
         "NextMarker": page.last if page.is_truncated and delimiter else None,
     }
+    if bucket.has_acls and owner is not None:
+        show_owners(bucket, page.rows, answer["Contents"])
     return in_encoding(req, answer, "Contents")
+
+
+def contents_of(req: Mapping[str, Any], rows: Sequence[Row], owner: Mapping[str, str] | None) -> Sequence[dict[str, Any]]:
+    """The objects of a page; as plain rows where nothing rare is asked for, which is nearly always."""
+    if owner is not None or "OptionalObjectAttributes" in req:
+        return [object_entry(row, owner) for row in rows]
+    is_encoded = req.get("EncodingType") is not None
+    listed = []
+    for id, value, _ in rows:
+        algorithm, sum_ = value["sum"]
+        class_ = value["head"].get("StorageClass", "STANDARD") if "head" in value else "STANDARD"
+        kind = COMPOSITE if "-" in sum_ else FULL_OBJECT
+        listed.append(
+            ListedObject(percent(id) if is_encoded else id, value["mtime"], value["etag"], value["size"], algorithm, kind, class_)
+        )
+    return Listed(listed)
 
 
 def object_entry(row: Row, owner: Mapping[str, str] | None) -> dict[str, Any]:
@@ -119,6 +141,13 @@ def object_entry(row: Row, owner: Mapping[str, str] | None) -> dict[str, Any]:
     if owner is not None:
         entry["Owner"] = owner
     return entry
+
+
+def show_owners(bucket: Bucket, rows: Sequence[Row], entries: Sequence[dict[str, Any]]) -> None:
+    """Whose each object is, where other accounts may own some."""
+    for row, entry in zip(rows, entries, strict=True):
+        if "owner" in row.value:
+            entry["Owner"] = object_owner(bucket, row.value)
 
 
 # -- versions -------------------------------------------------------------------------------------------------------------
@@ -141,6 +170,8 @@ def list_object_versions(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, A
     page = page_of(ctx, (tables.objects, tables.markers, tables.versions), prefix, delimiter, position, limit)
     owner = owner_of(bucket)
     entries = [version_entry(row, owner) for row in page.rows]
+    if bucket.has_acls:
+        show_owners(bucket, page.rows, entries)
     answer: dict[str, Any] = {
         "Name": bucket.name,
         "Prefix": prefix,
@@ -225,7 +256,7 @@ def upload_entry(bucket: Bucket, row: Row) -> dict[str, Any]:
         "UploadId": upload_id,
         "Initiated": instant_of(upload["at"]),
         "StorageClass": (upload["row"].get("head") or {}).get("StorageClass", "STANDARD"),
-        "Owner": owner_of(bucket),
+        "Owner": object_owner(bucket, upload["row"]),
         "Initiator": initiator_of(bucket, upload),
     }
     if "algorithm" in upload:
@@ -330,8 +361,9 @@ def in_encoding(req: Mapping[str, Any], answer: dict[str, Any], *lists: str) -> 
         if answer.get(name):
             answer[name] = percent(answer[name])
     for name in lists:
-        for entry in answer[name]:
-            entry["Key"] = percent(entry["Key"])
+        if not isinstance(answer[name], Listed):
+            for entry in answer[name]:
+                entry["Key"] = percent(entry["Key"])
     for entry in answer["CommonPrefixes"]:
         entry["Prefix"] = percent(entry["Prefix"])
     return answer
@@ -342,4 +374,13 @@ _is_plain = re.compile(r"[A-Za-z0-9/_.~-]*\Z", re.ASCII).match
 
 def percent(text: str) -> str:
     """'/' stays as it is, and a blank becomes %20, which every client decodes alike."""
-    return text if _is_plain(text) else quote(text)
+    if _is_plain(text):
+        return text
+    folder, slash, name = text.rpartition("/")
+    return f"{_percent(folder)}{slash}{name if _is_plain(name) else quote(name)}"
+
+
+@lru_cache(maxsize=256)
+def _percent(folder: str) -> str:
+    """Neighbours in a listing lie in few folders."""
+    return quote(folder)

@@ -14,8 +14,9 @@ from urllib.parse import quote
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.core.streams import ByteStream
+from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import check_key, encryption_of, row_of
-from pilvi.services.s3.catalog import Bucket, get_bucket, owner_of, writable_bucket
+from pilvi.services.s3.catalog import Bucket, get_bucket, object_owner, owner_of, writable_bucket
 from pilvi.services.s3.condition import check_write, instant_of
 from pilvi.services.s3.content import Stored, forgetting, take, undo
 from pilvi.services.s3.copy import find_source, open_source, source_version
@@ -35,6 +36,7 @@ from pilvi.services.s3.digest import (
 )
 from pilvi.services.s3.errors import bad_digest, invalid_argument, invalid_request, malformed_xml, no_such_upload
 from pilvi.services.s3.history import Plan, Value, carry_out, carry_out_now, find_current, is_marker, plan_succession
+from pilvi.services.s3.lock_rules import check_asked
 from pilvi.services.s3.object import check_size
 from pilvi.services.s3.sealing import CONDITIONS, check_customer_key, is_asked, open_part, seal_row
 from pilvi.storage.layers import Keys
@@ -58,6 +60,10 @@ async def create_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mappi
     check_key(key)
     in_bucket = writable_bucket(ctx, name)
     row = row_of(req)
+    if "lock" in row or "hold" in row:
+        check_asked(in_bucket.value, row, ctx.clock.now())
+    if in_bucket.has_acls or "acl" in row:
+        mark_owner(ctx, in_bucket, req, row)
     if is_asked(in_bucket, req):
         await seal_row(ctx, in_bucket, key, req, row)
     upload: Value = {"at": int(ctx.clock.time_s()), "row": row, "initiator": ctx.principal.arn}
@@ -231,7 +237,7 @@ def list_parts(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "MaxParts": limit,
         "IsTruncated": limit > 0 and len(rows) > limit,
         "Parts": parts,
-        "Owner": owner_of(bucket),
+        "Owner": object_owner(bucket, upload["row"]),
         "Initiator": initiator_of(bucket, upload),
         "StorageClass": (upload["row"].get("head") or {}).get("StorageClass", "STANDARD"),
     }

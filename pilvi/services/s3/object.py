@@ -10,6 +10,7 @@ from pilvi.core.errors import NotFound, PilviError, ServiceError
 from pilvi.core.service import Access, Context, Operations
 from pilvi.core.streams import ByteStream
 from pilvi.services.s3.access import denial_or, permission
+from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import answer_of, check_key, checksum_of, customer_answer, encryption_of, row_of
 from pilvi.services.s3.catalog import Bucket, get_bucket, writable_bucket
 from pilvi.services.s3.condition import (
@@ -28,7 +29,6 @@ from pilvi.services.s3.errors import (
     invalid_argument,
     invalid_request,
     malformed_xml,
-    not_implemented,
     precondition_failed,
 )
 from pilvi.services.s3.history import (
@@ -38,6 +38,7 @@ from pilvi.services.s3.history import (
     carry_out,
     find_current,
     find_object,
+    find_version,
     is_marker,
     manifest_of,
     plan_delete,
@@ -45,6 +46,8 @@ from pilvi.services.s3.history import (
     plan_succession,
     segments_of,
 )
+from pilvi.services.s3.lock_rules import check_asked
+from pilvi.services.s3.mfa import is_needed, not_proved, prove_if_needed
 from pilvi.services.s3.sealing import check_customer_key, is_asked, open_row, seal_row
 from pilvi.storage.layers import Keys
 
@@ -65,7 +68,7 @@ async def put_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     req: Bucket, Key (up to 1,024 bytes), Body (up to 5 GiB), content headers, Metadata (2 KiB), Tagging (10), one checksum or
     Content-MD5, IfNoneMatch '*', IfMatch.
     Errors: NoSuchBucket; KeyTooLongError; EntityTooLarge; BadDigest, InvalidDigest - the bytes are not those declared;
-    PreconditionFailed; MetadataTooLarge; InvalidTag; NotImplemented - object lock, ACL grants; those of sealing.seal_row.
+    PreconditionFailed; MetadataTooLarge; InvalidTag; those of sealing.seal_row, acl.mark_owner.
     Source: S3 API Reference, PutObject; default checksum CRC64NVME as since December 2024.
     Differs: x-amz-sdk-checksum-algorithm without a checksum makes the server compute that checksum instead of refusing the
     request. A body of unknown length is taken, where S3 wants a Content-Length.
@@ -76,6 +79,10 @@ async def put_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     check_size(body.length)
     bucket = writable_bucket(ctx, name)
     value = row_of(req)
+    if value and ("lock" in value or "hold" in value):
+        check_lock(ctx, bucket, req, body, value)
+    if bucket.has_acls or "acl" in value:
+        mark_owner(ctx, bucket, req, value)
     keys = await seal_row(ctx, bucket, key, req, value) if is_asked(bucket, req) else None
     stored = await take(ctx, body, declared_by(req, body), keys)
     conditional = "IfMatch" in req or "IfNoneMatch" in req
@@ -89,6 +96,15 @@ async def put_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     # Not in the `except`: compiled code that waits there loses the error it handles (decisions/0006).
     await undo(ctx, stored)
     raise refusal
+
+
+def check_lock(ctx: Context, bucket: Bucket, req: Mapping[str, Any], body: ByteStream, value: Value) -> None:
+    """Errors: InvalidRequest - no object lock in this bucket, or nothing to tell that the bytes are those that were meant."""
+    check_asked(bucket.value, value, ctx.clock.now())
+    if "ContentMD5" not in req and not body.trailer_names and not any(name.startswith("Checksum") for name in req):
+        raise invalid_request(
+            "Content-MD5 OR x-amz-checksum- HTTP header is required for Put Object requests with Object Lock parameters"
+        )
 
 
 async def store(ctx: Context, name: str, key: str, value: Value, stored: Stored, conditions: Mapping[str, Any] | None) -> None:
@@ -214,6 +230,8 @@ def describe(ctx: Context, req: Mapping[str, Any], found: Found) -> tuple[dict[s
     if "enc" in value or "SSECustomerAlgorithm" in req:
         check_customer_key(ctx, req, value.get("enc"))
         answer |= customer_answer(req)
+    if "seq" in value and ("repl" in value or "lock" in value or "hold" in value):
+        answer |= protection_of(ctx, req, value)
     start, end = 0, size
     part = req.get("PartNumber")
     if part is not None:
@@ -230,6 +248,21 @@ def describe(ctx: Context, req: Mapping[str, Any], found: Found) -> tuple[dict[s
     answer["ContentLength"] = end - start
     override(ctx, req, answer)
     return answer, start, end
+
+
+def protection_of(ctx: Context, req: Mapping[str, Any], value: Value) -> dict[str, Any]:
+    """Whether the version was replicated, and how it is locked, as far as the caller may know."""
+    answer: dict[str, Any] = {}
+    if "repl" in value:
+        answer["ReplicationStatus"] = value["repl"]
+    bucket = get_bucket(ctx, req["Bucket"])
+    arn = bucket.object_arn(req["Key"])
+    if "lock" in value and ctx.allows(permission(ctx, bucket, "s3:GetObjectRetention", arn)):
+        answer["ObjectLockMode"] = value["lock"]["mode"]
+        answer["ObjectLockRetainUntilDate"] = value["lock"]["until"]
+    if "hold" in value and ctx.allows(permission(ctx, bucket, "s3:GetObjectLegalHold", arn)):
+        answer["ObjectLockLegalHoldStatus"] = "ON" if value["hold"] else "OFF"
+    return answer
 
 
 def is_versioned(ctx: Context, req: Mapping[str, Any]) -> bool:
@@ -334,16 +367,29 @@ async def delete_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
     """
     name, key, version_id = req["Bucket"], req["Key"], req.get("VersionId")
     check_key(key)
-    if "MFA" in req:
-        raise not_implemented("x-amz-mfa")
-    plan = await carry_out(ctx, name, key, lambda bucket: deletion(ctx, bucket, key, version_id, req))
+    is_proved = version_id is not None and await prove_if_needed(ctx, name, req)
+    plan = await carry_out(ctx, name, key, lambda bucket: deletion(ctx, bucket, key, version_id, req, is_proved))
     return plan.answer
 
 
-def deletion(ctx: Context, bucket: Bucket, key: str, version_id: str | None, conditions: Mapping[str, Any]) -> Plan:
+def deletion(
+    ctx: Context, bucket: Bucket, key: str, version_id: str | None, conditions: Mapping[str, Any], is_proved: bool
+) -> Plan:
+    """is_proved: the caller has shown a code of their MFA device."""
     if conditions:
         check_delete(ctx, bucket, key, conditions)
-    return plan_delete(ctx, bucket, key) if version_id is None else plan_delete_version(ctx, bucket, key, version_id)
+    if version_id is None:
+        return plan_delete(ctx, bucket, key)
+    if not is_proved and is_needed(bucket):
+        raise not_proved()
+    return plan_delete_version(ctx, bucket, key, version_id, bucket.has_lock and may_bypass(ctx, bucket, key, conditions))
+
+
+def may_bypass(ctx: Context, bucket: Bucket, key: str, req: Mapping[str, Any]) -> bool:
+    """Whether the caller asks to bypass a governance lock, and may."""
+    if not req.get("BypassGovernanceRetention"):
+        return False
+    return ctx.allows(permission(ctx, bucket, "s3:BypassGovernanceRetention", bucket.object_arn(key)))
 
 
 def check_delete(ctx: Context, bucket: Bucket, key: str, conditions: Mapping[str, Any]) -> None:
@@ -374,27 +420,30 @@ async def delete_objects(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, A
     wanted = req["Delete"].get("Objects") or []
     if not 0 < len(wanted) <= DELETE_KEYS:
         raise malformed_xml()
-    if "MFA" in req:
-        raise not_implemented("x-amz-mfa")
     name = req["Bucket"]
+    is_proved = any("VersionId" in item for item in wanted) and await prove_if_needed(ctx, name, req)
     get_bucket(ctx, name)
     turns: dict[str, list[Mapping[str, Any]]] = {}
     for item in wanted:
         turns.setdefault(item["Key"], []).append(item)
-    done = await asyncio.gather(*(delete_in_turn(ctx, name, items) for items in turns.values()))
+    done = await asyncio.gather(*(delete_in_turn(ctx, req, items, is_proved) for items in turns.values()))
     quiet = req["Delete"].get("Quiet")
     deleted = [entry for group in done for entry, failed in group if not failed and not quiet]
     errors = [entry for group in done for entry, failed in group if failed]
     return {"Deleted": deleted, "Errors": errors}
 
 
-async def delete_in_turn(ctx: Context, name: str, items: list[Mapping[str, Any]]) -> list[tuple[dict[str, Any], bool]]:
+async def delete_in_turn(
+    ctx: Context, req: Mapping[str, Any], items: list[Mapping[str, Any]], is_proved: bool
+) -> list[tuple[dict[str, Any], bool]]:
     """What came of each deletion of one key, in the order asked for; (entry, whether it failed)."""
-    return [await delete_one(ctx, name, item) for item in items]
+    return [await delete_one(ctx, req, item, is_proved) for item in items]
 
 
-async def delete_one(ctx: Context, name: str, item: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
-    key, version_id = item["Key"], item.get("VersionId")
+async def delete_one(
+    ctx: Context, req: Mapping[str, Any], item: Mapping[str, Any], is_proved: bool
+) -> tuple[dict[str, Any], bool]:
+    name, key, version_id = req["Bucket"], item["Key"], item.get("VersionId")
     entry: dict[str, Any] = {"Key": key}
     if version_id is not None:
         entry["VersionId"] = version_id
@@ -403,10 +452,12 @@ async def delete_one(ctx: Context, name: str, item: Mapping[str, Any]) -> tuple[
         for source, target in (("ETag", "IfMatch"), ("LastModifiedTime", "IfMatchLastModifiedTime"), ("Size", "IfMatchSize"))
         if source in item
     }
+    if "BypassGovernanceRetention" in req:
+        conditions["BypassGovernanceRetention"] = req["BypassGovernanceRetention"]
     try:
         check_key(key)
         ctx.authorize(delete_permission(ctx, name, key, version_id))
-        plan = await carry_out(ctx, name, key, lambda bucket: deletion(ctx, bucket, key, version_id, conditions))
+        plan = await carry_out(ctx, name, key, lambda bucket: deletion(ctx, bucket, key, version_id, conditions, is_proved))
     except ServiceError as error:
         return entry | {"Code": error.code, "Message": error.message}, True
     except PilviError as error:
@@ -418,4 +469,8 @@ async def delete_one(ctx: Context, name: str, item: Mapping[str, Any]) -> tuple[
 
 def delete_permission(ctx: Context, name: str, key: str, version_id: str | None) -> Access:
     bucket = get_bucket(ctx, name)
-    return permission(ctx, bucket, "s3:DeleteObject" if version_id is None else "s3:DeleteObjectVersion", bucket.object_arn(key))
+    action = "s3:DeleteObject" if version_id is None else "s3:DeleteObjectVersion"
+    if not bucket.has_acls:
+        return permission(ctx, bucket, action, bucket.object_arn(key))
+    found = find_current(ctx, bucket, key) if version_id is None else find_version(ctx, bucket, key, version_id)
+    return permission(ctx, bucket, action, bucket.object_arn(key), None, None if found is None else found.value)

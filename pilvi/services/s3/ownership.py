@@ -1,4 +1,9 @@
-"""Ownership and ACLs: the bucket's owner owns every object (BucketOwnerEnforced), so ACLs are off and say only that."""
+"""Who owns what is put into a bucket, and with that whether access control lists count.
+
+BucketOwnerEnforced     the bucket's owner owns everything; lists are off (every new bucket)
+BucketOwnerPreferred    the bucket's owner owns what is put with bucket-owner-full-control
+ObjectWriter            whoever puts an object owns it; so too when the controls are deleted
+"""
 
 from __future__ import annotations
 
@@ -7,87 +12,70 @@ from typing import Any
 
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
-from pilvi.services.s3.access import denial_or
-from pilvi.services.s3.attributes import acl_not_supported
-from pilvi.services.s3.catalog import Bucket, get_bucket, owner_of
-from pilvi.services.s3.errors import malformed_xml, not_implemented
-from pilvi.services.s3.history import find_object
+from pilvi.services.s3.acl import Grants
+from pilvi.services.s3.bucket import change_bucket
+from pilvi.services.s3.catalog import ENFORCED, canonical_id, get_bucket
+from pilvi.services.s3.errors import malformed_xml
 
 ops = Operations()
+
+CHOICES = (ENFORCED, "BucketOwnerPreferred", "ObjectWriter")
 
 
 @ops
 def put_bucket_ownership_controls(ctx: Context, req: Mapping[str, Any]) -> None:
-    """Confirm BucketOwnerEnforced.
+    """Choose who owns new objects. It counts from the next request on; lists that are off are kept and count again later.
 
-    Errors: MalformedXML - not exactly one rule; NotImplemented - a setting under which ACLs would count.
-    Source: S3 API Reference, PutBucketOwnershipControls.
-    Differs: BucketOwnerPreferred and ObjectWriter are refused.
+    req: Bucket, OwnershipControls {Rules [{ObjectOwnership}]}, one rule.
+    Errors: MalformedXML - not exactly one rule, or no such choice; InvalidBucketAclWithObjectOwnership - the bucket's list
+    grants something to others, which must be taken back first.
+    Source: S3 API Reference, PutBucketOwnershipControls; S3 User Guide, "Controlling ownership of objects".
     """
     rules = req["OwnershipControls"].get("Rules") or []
-    if len(rules) != 1:
+    if len(rules) != 1 or rules[0].get("ObjectOwnership") not in CHOICES:
         raise malformed_xml()
-    if rules[0].get("ObjectOwnership") != "BucketOwnerEnforced":
-        raise not_implemented("ObjectOwnership")
-    get_bucket(ctx, req["Bucket"])
+    bucket = get_bucket(ctx, req["Bucket"])
+    chosen = rules[0]["ObjectOwnership"]
+    if chosen == ENFORCED and grants_to_others(bucket.account, bucket.value.get("Acl")):
+        raise acl_in_the_way()
+    change_bucket(ctx, req["Bucket"], ObjectOwnership=chosen)
 
 
 @ops
 def get_bucket_ownership_controls(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """BucketOwnerEnforced, as every new bucket has it.
+    """The choice; BucketOwnerEnforced for every new bucket.
 
+    Errors: OwnershipControlsNotFoundError - they were deleted.
     Source: S3 API Reference, GetBucketOwnershipControls.
     """
-    get_bucket(ctx, req["Bucket"])
-    return {"OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}}
+    ownership = get_bucket(ctx, req["Bucket"]).ownership
+    if not ownership:
+        raise ServiceError(
+            "OwnershipControlsNotFoundError",
+            "The bucket ownership controls were not found",
+            404,
+            BucketName=req["Bucket"],
+        )
+    return {"OwnershipControls": {"Rules": [{"ObjectOwnership": ownership}]}}
 
 
 @ops
-def get_bucket_acl(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Full control for the owner, and nothing else: what AWS answers while ACLs are off.
+def delete_bucket_ownership_controls(ctx: Context, req: Mapping[str, Any]) -> None:
+    """Take the controls away; the bucket then is as ObjectWriter.
 
-    Source: S3 API Reference, GetBucketAcl; S3 User Guide, "Controlling ownership of objects".
+    Source: S3 API Reference, DeleteBucketOwnershipControls.
     """
-    return owner_only(get_bucket(ctx, req["Bucket"]))
+    change_bucket(ctx, req["Bucket"], ObjectOwnership="")
 
 
-@ops
-def get_object_acl(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The same for an object.
-
-    Errors: NoSuchKey, NoSuchVersion, MethodNotAllowed.
-    Source: S3 API Reference, GetObjectAcl.
-    """
-    bucket = get_bucket(ctx, req["Bucket"])
-    try:
-        find_object(ctx, bucket, req["Key"], req.get("VersionId"))
-    except ServiceError as error:
-        raise denial_or(ctx, bucket, error) from None
-    return owner_only(bucket)
+def grants_to_others(account: str, grants: Grants | None) -> bool:
+    mine = canonical_id(account)
+    return any(grantee != mine for grantee, _ in grants or ())
 
 
-@ops
-def put_bucket_acl(ctx: Context, req: Mapping[str, Any]) -> None:
-    """Refused, as AWS does while ACLs are off.
-
-    Errors: AccessControlListNotSupported.
-    Source: S3 User Guide, "Controlling ownership of objects".
-    """
-    get_bucket(ctx, req["Bucket"])
-    raise acl_not_supported()
-
-
-@ops
-def put_object_acl(ctx: Context, req: Mapping[str, Any]) -> None:
-    """Refused, as AWS does while ACLs are off.
-
-    Errors: AccessControlListNotSupported.
-    Source: S3 User Guide, "Controlling ownership of objects".
-    """
-    get_bucket(ctx, req["Bucket"])
-    raise acl_not_supported()
-
-
-def owner_only(bucket: Bucket) -> Mapping[str, Any]:
-    owner = owner_of(bucket)
-    return {"Owner": owner, "Grants": [{"Grantee": {"Type": "CanonicalUser", **owner}, "Permission": "FULL_CONTROL"}]}
+def acl_in_the_way() -> ServiceError:
+    return ServiceError(
+        "InvalidBucketAclWithObjectOwnership",
+        "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting",
+        400,
+    )

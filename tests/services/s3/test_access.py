@@ -189,8 +189,6 @@ def test_ownership_and_acls(s3: Any, aws: Account, bucket: str) -> None:
     rules = s3.get_bucket_ownership_controls(Bucket=bucket)["OwnershipControls"]["Rules"]
     assert rules == [{"ObjectOwnership": "BucketOwnerEnforced"}]
     s3.put_bucket_ownership_controls(Bucket=bucket, OwnershipControls={"Rules": rules})
-    other = {"Rules": [{"ObjectOwnership": "ObjectWriter"}]}
-    assert refused(s3.put_bucket_ownership_controls, Bucket=bucket, OwnershipControls=other)["Code"] == "NotImplemented"
     for answer in (s3.get_bucket_acl(Bucket=bucket), s3.get_object_acl(Bucket=bucket, Key="k")):
         assert [(grant["Grantee"]["ID"], grant["Permission"]) for grant in answer["Grants"]] == [
             (answer["Owner"]["ID"], "FULL_CONTROL")
