@@ -11,9 +11,11 @@ A stopped job keeps the model so far unless save_model_on_termination is false.
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -153,6 +155,17 @@ _USER_ERRORS = (
 )
 
 
+def library() -> Any:
+    """xgboost without its scikit-learn and pandas faces, which nobody here looks at: they would cost every job a second."""
+    unwanted = {"sklearn", "pandas"} - sys.modules.keys()
+    sys.modules |= dict.fromkeys(unwanted)  # type: ignore[arg-type]  # None there means: not installed
+    try:
+        return importlib.import_module("xgboost")
+    finally:
+        for name in unwanted:
+            del sys.modules[name]
+
+
 # -- training -------------------------------------------------------------------------------------------------------------
 
 
@@ -176,6 +189,7 @@ def _train_together(run: Run, tables: Mapping[str, Table | None], width: int, ra
     """The hosts that have data, over the library's collective. The first host keeps the tracker, with data or without."""
     import socket
 
+    library()
     from xgboost import collective
     from xgboost.tracker import RabitTracker
 
@@ -266,7 +280,7 @@ def _check_libsvm(paths: list[Path], *, is_default: bool) -> None:
 
 
 def _train(run: Run, tables: Mapping[str, Table | None], width: int, *, is_leader: bool) -> None:
-    import xgboost as xgb
+    xgb = library()
 
     train_table, validation = tables["train"], tables["validation"]
     assert train_table is not None
@@ -304,7 +318,7 @@ def _told(error: Exception) -> Exception:
 
 
 def _matrix(table: Table, width: int) -> Any:
-    import xgboost as xgb
+    xgb = library()
 
     features = table.features
     if table.is_sparse and table.width < width:
@@ -316,7 +330,7 @@ def _matrix(table: Table, width: int) -> Any:
 
 def _boost(run: Run, matrix: Any, held_out: Any, checkpoints: Path | None = None) -> Any:
     """One training: the library's own loop, its lines and its end watched."""
-    import xgboost as xgb
+    xgb = library()
 
     hp = run.hp
     latest, done = _latest_checkpoint(checkpoints)
@@ -384,9 +398,9 @@ def _watcher(run: Run, first: int, checkpoints: Path | None, stopping: Any) -> A
 
     One callback for all: the library calls several in no order, and none after the one that ends the training.
     """
-    import xgboost as xgb
+    xgb = library()
 
-    class Watcher(xgb.callback.TrainingCallback):
+    class Watcher(xgb.callback.TrainingCallback):  # type: ignore[name-defined, misc]
         def before_training(self, model: Any) -> Any:
             return model if stopping is None else stopping.before_training(model)
 
@@ -456,7 +470,7 @@ def _cross_validate(run: Run, matrix: Any, held_out: Any) -> None:
 
 
 def _stacked(one: Any, other: Any) -> Any:
-    import xgboost as xgb
+    xgb = library()
     from scipy import sparse
 
     weights = [matrix.get_weight() for matrix in (one, other)]
@@ -541,7 +555,7 @@ def _measured(names: list[str], hp: Mapping[str, Any]) -> Callable[[Any, Any], l
 
 def load(model_dir: Path) -> list[Any]:
     """The models of the folder: one, or those of a cross validation, whose answers are averaged."""
-    import xgboost as xgb
+    xgb = library()
 
     paths = sorted(path for path in model_dir.iterdir() if path.is_file() and path.name.startswith((MODEL, "xgboost-checkpoint")))
     found = []
@@ -554,7 +568,7 @@ def load(model_dir: Path) -> list[Any]:
 
 def predict(model: list[Any], body: bytes, content_type: str, accept: str) -> tuple[bytes, str]:
     """Scores. text/csv unless asked otherwise; SAGEMAKER_INFERENCE_OUTPUT chooses what a classification tells."""
-    import xgboost as xgb
+    xgb = library()
 
     width = model[0].num_features()
     table = request_table(body, content_type or CSV, (CSV, LIBSVM, RECORDIO))
