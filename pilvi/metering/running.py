@@ -41,6 +41,17 @@ def starting(meter: Meter, service: str, now: datetime) -> Put:
     return Put(_table(meter.account), meter.resource, {**asdict(meter), "service": service, "since": now, "seen": now})
 
 
+def seeing(store: Records, account: str, resource: str, now: datetime) -> None:
+    """It still runs; for services that look now and then by themselves, without a `Beat`."""
+    row = store.get(_table(account), resource)
+    if row is None or row.value["seen"] >= now:
+        return
+    try:
+        store.write(Update(_table(account), resource, {**row.value, "seen": now}, row.version))
+    except Conflict:
+        return  # it has just ended
+
+
 def ending(store: Records, account: str, resource: str) -> tuple[Change, ...]:
     """It ends where it was last seen; nothing when it does not run."""
     row = store.get(_table(account), resource)

@@ -7,7 +7,11 @@ from collections.abc import Callable, Mapping
 from pilvi.core.errors import Invalid
 from pilvi.metering import Charge
 
-_SERVICES = {"AmazonS3": "Amazon Simple Storage Service", "AmazonSageMaker": "Amazon SageMaker"}
+_SERVICES = {
+    "AmazonS3": "Amazon Simple Storage Service",
+    "AmazonSageMaker": "Amazon SageMaker",
+    "awskms": "AWS Key Management Service",
+}
 """Product codes, and what Cost Explorer calls them."""
 _NO_TYPE = "NoInstanceType"
 

@@ -4,8 +4,22 @@ from __future__ import annotations
 
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid, LimitExceeded, NotFound, Unavailable, Unsupported
 from pilvi.core.service import Service
-from pilvi.services.kms import data_key, encryption, key, key_policy, tag
+from pilvi.services.kms import (
+    alias,
+    data_key,
+    encryption,
+    grant,
+    imported,
+    key,
+    key_policy,
+    mac,
+    multi_region,
+    rotation,
+    signature,
+    tag,
+)
 from pilvi.services.kms.access import needed
+from pilvi.services.kms.usage import write_down
 
 service = Service(
     "kms",
@@ -15,6 +29,13 @@ service = Service(
     tag.ops,
     encryption.ops,
     data_key.ops,
+    mac.ops,
+    signature.ops,
+    alias.ops,
+    grant.ops,
+    rotation.ops,
+    imported.ops,
+    multi_region.ops,
     errors={
         NotFound: "NotFoundException",
         AlreadyExists: "AlreadyExistsException",
@@ -25,4 +46,5 @@ service = Service(
         Unavailable: "KMSInternalException",
     },
     access=needed,
+    close=write_down,
 )

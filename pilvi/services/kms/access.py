@@ -63,7 +63,14 @@ _FROM_REQUEST: Mapping[str, str] = {
 }
 _ENCRYPTING = frozenset({"Encrypt", "Decrypt", "ReEncrypt"})
 _WITH_CONTEXT = frozenset(
-    {"GenerateDataKey", "GenerateDataKeyWithoutPlaintext", "GenerateDataKeyPair", "GenerateDataKeyPairWithoutPlaintext", "Encrypt", "Decrypt"}
+    {
+        "GenerateDataKey",
+        "GenerateDataKeyWithoutPlaintext",
+        "GenerateDataKeyPair",
+        "GenerateDataKeyPairWithoutPlaintext",
+        "Encrypt",
+        "Decrypt",
+    }
 )
 _SIGNING = frozenset({"Sign", "Verify"})
 # Services whose name in kms:ViaService is not botocore's.
@@ -272,7 +279,9 @@ def _create_grant(ctx: Context, req: Request) -> Sequence[Access]:
 def _retire_grant(ctx: Context, req: Request) -> Sequence[Access]:
     """Whom the grant itself names may, and who may by the policies of the account that made it."""
     try:
-        arn, grant_id = key_arn_of_token(ctx, req["GrantToken"]) if req.get("GrantToken") else (req.get("KeyId"), req.get("GrantId"))
+        arn, grant_id = (
+            key_arn_of_token(ctx, req["GrantToken"]) if req.get("GrantToken") else (req.get("KeyId"), req.get("GrantId"))
+        )
         key = find(ctx, arn or "", aliases=False)
     except (ServiceError, Invalid):
         return (Access("kms:RetireGrant", context=_caller(ctx)),)

@@ -10,7 +10,7 @@ from typing import Any
 from pilvi.core.service import Context, Operations
 from pilvi.services.kms import ciphertext
 from pilvi.services.kms import spec as kinds
-from pilvi.services.kms.encryption import _no_enclaves
+from pilvi.services.kms.encryption import no_enclaves
 from pilvi.services.kms.errors import dry_run, validation, wrong_usage
 from pilvi.services.kms.grants import check_tokens
 from pilvi.services.kms.keys import Key, check_state, current_material, find_or_begin
@@ -30,7 +30,7 @@ async def generate_data_key(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
     Errors: ValidationException - both or neither. NotFoundException. DisabledException. KMSInvalidStateException.
     InvalidKeyUsageException - not a symmetric encryption key. DryRunOperationException.
     """
-    _no_enclaves(req)
+    no_enclaves(req)
     key = await _sealing_key(ctx, req, "GenerateDataKey")
     plain = os.urandom(_size(req))
     blob, material_id = _sealed(ctx, key, plain, req)
@@ -59,11 +59,11 @@ async def generate_data_key_pair(ctx: Context, req: Mapping[str, Any]) -> Mappin
     req: KeyId of a symmetric key, KeyPairSpec (RSA_2048-4096, ECC), EncryptionContext.
     Errors: as GenerateDataKey. UnsupportedOperationException - SM2.
     """
-    _no_enclaves(req)
+    no_enclaves(req)
     pair, key = await _pair(ctx, req, "GenerateDataKeyPair")
     plain = private_bytes(pair)
     blob, material_id = _sealed(ctx, key, plain, req)
-    count(ctx, key, "GenerateDataKeyPair")
+    count(ctx, key, "GenerateDataKeyPair", req["KeyPairSpec"])
     return _pair_answer(req, key, pair, blob, material_id) | {"PrivateKeyPlaintext": plain}
 
 
@@ -75,18 +75,18 @@ async def generate_data_key_pair_without_plaintext(ctx: Context, req: Mapping[st
     """
     pair, key = await _pair(ctx, req, "GenerateDataKeyPairWithoutPlaintext")
     blob, material_id = _sealed(ctx, key, private_bytes(pair), req)
-    count(ctx, key, "GenerateDataKeyPairWithoutPlaintext")
+    count(ctx, key, "GenerateDataKeyPairWithoutPlaintext", req["KeyPairSpec"])
     return _pair_answer(req, key, pair, blob, material_id)
 
 
 @ops
-async def generate_random(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+async def generate_random(_ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Random bytes.
 
     req: NumberOfBytes (1-1024).
     Errors: ValidationException - how many is not said.
     """
-    _no_enclaves(req)
+    no_enclaves(req)
     if not req.get("NumberOfBytes"):
         raise validation("NumberOfBytes is required.")
     return {"Plaintext": os.urandom(req["NumberOfBytes"])}

@@ -47,7 +47,9 @@ async def encrypt(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     check_tokens(ctx, req.get("GrantTokens"))
     key = await find_or_begin(ctx, req["KeyId"])
     check_usable(ctx, key, kinds.ENCRYPT, "Encrypt")
-    blob = await _seal(ctx, key, req.get("EncryptionAlgorithm"), req["Plaintext"], req.get("EncryptionContext"), bool(req.get("DryRun")))
+    blob = await _seal(
+        ctx, key, req.get("EncryptionAlgorithm"), req["Plaintext"], req.get("EncryptionContext"), bool(req.get("DryRun"))
+    )
     count(ctx, key, "Encrypt")
     return {"CiphertextBlob": blob, "KeyId": key.arn, "EncryptionAlgorithm": req.get("EncryptionAlgorithm") or kinds.SYMMETRIC}
 
@@ -61,10 +63,12 @@ async def decrypt(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     key sealed it. NotFoundException. DisabledException. KMSInvalidStateException. AccessDeniedException - its key is unknown here.
     """
     check_tokens(ctx, req.get("GrantTokens"))
-    _no_enclaves(req)
-    key = _opening_key(ctx, req.get("KeyId"), req["CiphertextBlob"], "Decrypt")
+    no_enclaves(req)
+    key = _opening_key(ctx, req.get("KeyId"), req["CiphertextBlob"])
     algorithm = req.get("EncryptionAlgorithm") or kinds.SYMMETRIC
-    plain, material_id = await _open(ctx, key, algorithm, req["CiphertextBlob"], req.get("EncryptionContext"), bool(req.get("DryRun")))
+    plain, material_id = await _open(
+        ctx, key, algorithm, req["CiphertextBlob"], req.get("EncryptionContext"), bool(req.get("DryRun"))
+    )
     count(ctx, key, "Decrypt")
     return {"KeyId": key.arn, "Plaintext": plain, "EncryptionAlgorithm": algorithm, "KeyMaterialId": material_id or None}
 
@@ -77,7 +81,7 @@ async def re_encrypt(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     check_tokens(ctx, req.get("GrantTokens"))
     is_dry = bool(req.get("DryRun"))
-    source = _opening_key(ctx, req.get("SourceKeyId"), req["CiphertextBlob"], "ReEncryptFrom")
+    source = _opening_key(ctx, req.get("SourceKeyId"), req["CiphertextBlob"])
     algorithm = req.get("SourceEncryptionAlgorithm") or kinds.SYMMETRIC
     target = await find_or_begin(ctx, req["DestinationKeyId"])
     check_usable(ctx, target, kinds.ENCRYPT, "ReEncryptTo")
@@ -145,7 +149,7 @@ async def _open(
     return plain, material_id
 
 
-def _opening_key(ctx: Context, key_id: str | None, blob: bytes, operation: str) -> Key:
+def _opening_key(ctx: Context, key_id: str | None, blob: bytes) -> Key:
     """The key that is to open a blob, fit for use."""
     place = place_in(ctx, key_id, blob)
     if place is None:
@@ -174,11 +178,11 @@ def _no_context(context: Mapping[str, str] | None) -> None:
         raise validation("EncryptionContext is not supported for asymmetric keys.")
 
 
-def _no_enclaves(req: Mapping[str, Any]) -> None:
+def no_enclaves(req: Mapping[str, Any]) -> None:
     if req.get("Recipient"):
         raise ServiceError("NotImplemented", "Answers for Nitro enclaves (Recipient) are not built into this cloud.", 501)
 
 
 def _oaep(algorithm: str) -> padding.OAEP:
-    digest: hashes.HashAlgorithm = hashes.SHA1() if algorithm == OAEP_SHA_1 else hashes.SHA256()  # noqa: S303
+    digest: hashes.HashAlgorithm = hashes.SHA1() if algorithm == OAEP_SHA_1 else hashes.SHA256()
     return padding.OAEP(padding.MGF1(digest), digest, None)

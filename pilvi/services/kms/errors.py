@@ -44,7 +44,7 @@ def wrong_usage(arn: str, usage: str, operation: str) -> ServiceError:
 
 
 def wrong_algorithm(spec: str, algorithm: str) -> ServiceError:
-    return ServiceError("InvalidKeyUsageException", f"Algorithm {algorithm} and key spec {spec} are incompatible")
+    return ServiceError("InvalidKeyUsageException", f"Algorithm {algorithm} is incompatible with key spec {spec}.")
 
 
 def invalid_ciphertext() -> ServiceError:

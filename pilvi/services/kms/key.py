@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import timedelta
-from typing import Any
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from pilvi.core.errors import ServiceError
+from pilvi.core.errors import Conflict, NotFound, ServiceError
 from pilvi.core.service import Context, Operations
-from pilvi.metering.running import starting
+from pilvi.metering.running import ending, seeing, starting
 from pilvi.services.kms import spec as kinds
 from pilvi.services.kms.errors import invalid_state, unsupported, validation
 from pilvi.services.kms.grants import check_tokens
@@ -31,7 +32,10 @@ from pilvi.services.kms.keys import (
 from pilvi.services.kms.listing import page
 from pilvi.services.kms.material import new_material, new_version
 from pilvi.services.kms.tag import tags_from
-from pilvi.services.kms.usage import month_meter
+from pilvi.services.kms.usage import last_use, month_meter
+
+if TYPE_CHECKING:
+    from pilvi.storage.records import Change
 
 ops = Operations()
 loop_ops = Operations(on_loop=True)
@@ -79,7 +83,7 @@ def create_key(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     if origin == "AWS_KMS":
         version = new_version(ctx.keyring, ctx.account, key_id, new_material(spec), now)
         shared |= {"materials": [version], "current": version["id"]}
-    changes = [
+    changes: list[Change] = [
         ctx.records("Key").insertion(key_id, row),
         ctx.records("Material", region="").insertion(key_id, shared),
         starting(month_meter(ctx.account, ctx.region, arn), "kms", now),
@@ -159,6 +163,7 @@ def schedule_key_deletion(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
     date = ctx.clock.now() + timedelta(days=days)
     mark = {"_waits_for_replicas": True, "_window": days} if waits else {"_deletes": date, "_window": days}
     change(ctx, req["KeyId"], lambda row: row | {"_enabled": False} | mark)
+    _stop_counting(ctx, key)
     if waits:
         return {"KeyId": key.arn, "KeyState": PENDING_REPLICAS, "PendingWindowInDays": days}
     return {"KeyId": key.arn, "DeletionDate": date, "KeyState": PENDING_DELETION, "PendingWindowInDays": days}
@@ -178,7 +183,28 @@ def cancel_key_deletion(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
         return {name: value for name, value in row.items() if name not in ("_deletes", "_waits_for_replicas", "_window")}
 
     change(ctx, req["KeyId"], keep, not_while=None)
+    ctx.write(starting(month_meter(key.account, key.region, key.arn), "kms", ctx.clock.now()))
     return {"KeyId": key.arn}
+
+
+@ops
+def get_key_last_usage(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """When a key last encrypted, opened, signed or proved something.
+
+    Errors: NotFoundException. InvalidArnException.
+    Differs: there is no CloudTrailEventId.
+    """
+    key = find(ctx, req["KeyId"], aliases=False)
+    born = key.row["CreationDate"]
+    found: dict[str, Any] = {"KeyId": key.id, "TrackingStartDate": born, "KeyCreationDate": born}
+    last = last_use(ctx, key.account, key.region, key.id)
+    if last is not None:
+        found["KeyLastUsage"] = {
+            "Operation": last.operation,
+            "Timestamp": datetime.fromtimestamp(last.time_s, UTC),
+            "KmsRequestId": last.request_id,
+        }
+    return found
 
 
 # -- for the other nouns --------------------------------------------------------------------------------------------------
@@ -221,6 +247,14 @@ def metadata(ctx: Context, key: Key) -> dict[str, Any]:
     return found
 
 
+def _stop_counting(ctx: Context, key: Key) -> None:
+    """Keys that wait for their deletion cost nothing."""
+    seeing(ctx.store, key.account, key.arn, ctx.clock.now())
+    with suppress(NotFound, Conflict):  # the look of the hour has just written the same
+        if changes := ending(ctx.store, key.account, key.arn):
+            ctx.write(*changes)
+
+
 def _regions(key: Key) -> dict[str, Any]:
     def at(region: str) -> dict[str, str]:
         return {"Arn": arn_of(key.account, region, f"key/{key.id}"), "Region": region}
@@ -255,5 +289,3 @@ def _kind(req: Mapping[str, Any]) -> tuple[str, str]:
     if usage not in kinds.USAGES[spec]:
         raise validation(f"KeyUsage {usage} is not compatible with KeySpec {spec}")
     return spec, usage
-
-

@@ -92,11 +92,11 @@ class Key:
 
     @property
     def is_managed(self) -> bool:
-        return self.row["KeyManager"] == "AWS"
+        return bool(self.row["KeyManager"] == "AWS")
 
     @property
     def is_external(self) -> bool:
-        return self.row["Origin"] == "EXTERNAL"
+        return bool(self.row["Origin"] == "EXTERNAL")
 
     def state(self, now: datetime) -> str:
         """AWS's word for it; '' when the waiting period is over and the key is no more."""

@@ -1,7 +1,8 @@
 """Kinds of keys: what each may be used for, and by which algorithms.
 
 Source: KMS Developer Guide, "Key spec reference"; AWS keeps these orders in its answers.
-Differs: SM2 keys, which exist in China Regions only, are not built; custom key stores are absent.
+Differs: SM2 keys, which exist in China Regions only, and ED25519_PH_SHA_512, which no library here has, are not built; custom key
+stores are absent.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ SIGNING: Final[dict[str, tuple[str, ...]]] = {
     "ECC_NIST_P384": ("ECDSA_SHA_384",),
     "ECC_NIST_P521": ("ECDSA_SHA_512",),
     "ECC_SECG_P256K1": ("ECDSA_SHA_256",),
-    EDWARDS: ("ED25519_SHA_512", "ED25519_PH_SHA_512"),
+    EDWARDS: ("ED25519_SHA_512",),
     **dict.fromkeys(ML_DSA, ("ML_DSA_SHAKE_256",)),
 }
 
