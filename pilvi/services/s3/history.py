@@ -26,6 +26,7 @@ from pilvi.services.s3.catalog import Bucket, writable_bucket
 from pilvi.services.s3.content import Segment, forgetting, is_file, release, release_now
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_key, no_such_version
 from pilvi.services.s3.facts import CREATED, MARKED, REMOVED, Happened, happened, recordings, wake
+from pilvi.services.s3.lock_rules import SETTING, check_removable, lock_by_default
 from pilvi.storage.records import Change, Delete, Expect, Insert, Put, Row, Table, Update
 
 ATTEMPTS = 100
@@ -194,6 +195,8 @@ def plan_succession(ctx: Context, bucket: Bucket, key: str, current: Found | Non
         value["seq"] = seq = now if current is None else max(now, seq_of(current.value) + 1)
         if versioning == "Enabled":
             value["ver"] = complement(seq) + ctx.ids.hex(16)
+    if bucket.has_lock and table is bucket.tables.objects:
+        lock_by_default(bucket.value[SETTING], value, ctx.clock.now())
     if bucket.listeners:
         happened(bucket, plan.facts, MARKED if "marker" in value else CREATED, key, value)
     if current is None:
@@ -215,11 +218,16 @@ def plan_succession(ctx: Context, bucket: Bucket, key: str, current: Found | Non
     return plan
 
 
-def plan_delete_version(ctx: Context, bucket: Bucket, key: str, version_id: str) -> Plan:
-    """Delete one version for good; when it was current the newest older one takes its place."""
+def plan_delete_version(ctx: Context, bucket: Bucket, key: str, version_id: str, may_bypass: bool = False) -> Plan:
+    """Delete one version for good; when it was current the newest older one takes its place.
+
+    may_bypass: whether a governance lock does not count. Errors: AccessDenied - object lock protects the version.
+    """
     found = find_version(ctx, bucket, key, check_version_id(version_id))
     if found is None:
         return Plan(answer={"VersionId": version_id})
+    if bucket.has_lock:
+        check_removable(found.value, ctx.clock.now(), may_bypass)
     plan = Plan(answer={"VersionId": version_id})
     if is_marker(found.value):
         plan.answer["DeleteMarker"] = True
