@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pilvi.core.listed import Listed
+from pilvi.protocol.s3_objects import write_objects
 from pilvi.protocol.scalars import iso8601_millis, parse_timestamp
 from pilvi.protocol.shapes import Shape
 from pilvi.protocol.xml import WriteElement, XmlWriter, escape
@@ -31,6 +33,8 @@ class ListingWriter(XmlWriter):
         others = self.members({name: member for name, member in shape.members.items() if name in _RARE})
 
         def write(items: Iterable[Mapping[str, Any]]) -> str:
+            if isinstance(items, Listed):
+                return write_objects(items.rows)
             parts = []
             for item in items:
                 head = "<Contents>"
