@@ -19,11 +19,11 @@ pilvi/gateway/steps/receive.py pilvi/gateway/steps/reply.py pilvi/gateway/steps/
 pilvi/gateway/steps/understand.py
 pilvi/protocol/aws_json.py pilvi/protocol/cbor.py pilvi/protocol/check.py pilvi/protocol/ec2.py pilvi/protocol/hosts.py pilvi/protocol/models.py pilvi/protocol/paths.py
 pilvi/protocol/query.py pilvi/protocol/quirks.py pilvi/protocol/rest.py pilvi/protocol/rest_json.py pilvi/protocol/rest_xml.py
-pilvi/protocol/route.py pilvi/protocol/s3_paths.py pilvi/protocol/scalars.py pilvi/protocol/shapes.py pilvi/protocol/sites.py
+pilvi/protocol/route.py pilvi/protocol/s3_objects.py pilvi/protocol/s3_paths.py pilvi/protocol/scalars.py pilvi/protocol/shapes.py pilvi/protocol/sites.py
 pilvi/protocol/tree.py
 pilvi/services/s3/access.py pilvi/services/s3/attributes.py pilvi/services/s3/catalog.py pilvi/services/s3/condition.py
 pilvi/services/s3/content.py pilvi/services/s3/digest.py pilvi/services/s3/encryption.py pilvi/services/s3/history.py
-pilvi/services/s3/object.py pilvi/storage/keyring.py pilvi/storage/records/batch.py pilvi/storage/records/cache.py pilvi/storage/records/sqlite.py
+pilvi/services/s3/listing.py pilvi/services/s3/object.py pilvi/storage/keyring.py pilvi/storage/records/batch.py pilvi/storage/records/cache.py pilvi/storage/records/sqlite.py
 pilvi/storage/records/sqlite_writer.py pilvi/storage/records/submissions.py
 """.split()  # noqa: SIM905 - a table reads better than fifty quoted strings
 
