@@ -1,4 +1,4 @@
-"""Versioning of a bucket: off until first enabled, from then on Enabled or Suspended."""
+"""Versioning of a bucket: off until first enabled, from then on Enabled or Suspended; with MFA delete if its owner wants it."""
 
 from __future__ import annotations
 
@@ -7,35 +7,63 @@ from typing import Any
 
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
+from pilvi.services.s3 import lock_rules, mfa
 from pilvi.services.s3.bucket import change_bucket
-from pilvi.services.s3.catalog import get_bucket
+from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import malformed_xml
 
 ops = Operations()
 
+SWITCH = ("Enabled", "Disabled")
+
 
 @ops
 def put_bucket_versioning(ctx: Context, req: Mapping[str, Any]) -> None:
-    """Enable or suspend versioning.
+    """Enable or suspend versioning, and MFA delete with it.
 
-    req: Bucket, VersioningConfiguration {Status (Enabled, Suspended)}.
-    Errors: MalformedXML - another status or none; NotImplemented - MFA delete.
+    req: Bucket, VersioningConfiguration {Status (Enabled, Suspended), MFADelete (Enabled, Disabled)}, MFA (`serial code`).
+    Errors: MalformedXML - another status or none; AccessDenied - MFA delete without the root user's code; InvalidBucketState - the
+    bucket has object lock or replication, and versioning would be suspended.
     Source: S3 API Reference, PutBucketVersioning.
-    Differs: MFA delete is refused.
     """
     configuration = req["VersioningConfiguration"]
-    if configuration.get("MFADelete") == "Enabled":
-        raise ServiceError("NotImplemented", "MFA delete is not implemented.", 501)
-    status = configuration.get("Status")
-    if status not in ("Enabled", "Suspended"):
+    status, mfa_delete = configuration.get("Status"), configuration.get("MFADelete")
+    bucket = get_bucket(ctx, req["Bucket"])
+    if status not in ("Enabled", "Suspended") or mfa_delete not in (None, *SWITCH):
         raise malformed_xml()
-    change_bucket(ctx, req["Bucket"], Versioning=status)
+    check_state(bucket, status)
+    members = {"Versioning": status}
+    if mfa.is_needed(bucket) or mfa_delete == "Enabled":
+        mfa.prove_now(ctx, bucket, req)
+    if mfa_delete is not None:
+        members[mfa.SETTING] = mfa_delete
+    change_bucket(ctx, req["Bucket"], **members)
+
+
+def check_state(bucket: Bucket, status: str) -> None:
+    """Object lock and replication stand on versioning."""
+    if status == "Enabled":
+        return
+    if lock_rules.SETTING in bucket.value:
+        raise ServiceError(
+            "InvalidBucketState",
+            "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
+            409,
+        )
+    if "Replication" in bucket.value:
+        raise ServiceError(
+            "InvalidBucketState",
+            "A replication configuration is present on this bucket, so you cannot change the versioning state. To change the "
+            "versioning state, first delete the replication configuration.",
+            409,
+        )
 
 
 @ops
 def get_bucket_versioning(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The versioning status; nothing while it was never enabled.
+    """The versioning status, and that of MFA delete; nothing while it was never enabled.
 
     Source: S3 API Reference, GetBucketVersioning.
     """
-    return {"Status": get_bucket(ctx, req["Bucket"]).versioning or None}
+    bucket = get_bucket(ctx, req["Bucket"])
+    return {"Status": bucket.versioning or None, "MFADelete": bucket.value.get(mfa.SETTING)}
