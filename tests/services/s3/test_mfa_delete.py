@@ -12,7 +12,7 @@ from tests.services.s3.conftest import refused
 
 @pytest.fixture
 def device(server, new_account):
-    """A fresh account's root user with an MFA device: (account, the header's value for the code `later` steps from now)."""
+    """A fresh account's root user with an MFA device: (account, what gives the header with a fresh code)."""
     account = new_account()
     iam = account.client("iam")
     made = iam.create_virtual_mfa_device(VirtualMFADeviceName="root-account-mfa-device")["VirtualMFADevice"]
@@ -21,11 +21,14 @@ def device(server, new_account):
     def code(later: int) -> str:
         return code_of(seed, step_at(server.cloud.clock.real_s()) + later)
 
-    iam.enable_mfa_device(
-        UserName="root", SerialNumber=made["SerialNumber"], AuthenticationCode1=code(-3), AuthenticationCode2=code(-2)
-    )
-    # The device's clock now counts as two steps slow: what it shows next is what the server expects two steps earlier.
-    return account, lambda later: f"{made['SerialNumber']} {code(later - 2)}"
+    serial = made["SerialNumber"]
+    iam.enable_mfa_device(UserName="root", SerialNumber=serial, AuthenticationCode1=code(-2), AuthenticationCode2=code(-1))
+
+    def header() -> str:
+        iam.resync_mfa_device(UserName="root", SerialNumber=serial, AuthenticationCode1=code(-2), AuthenticationCode2=code(-1))
+        return f"{serial} {code(0)}"
+
+    return account, header
 
 
 def test_mfa_delete_guards_versions_and_versioning(device):
@@ -36,9 +39,10 @@ def test_mfa_delete_guards_versions_and_versioning(device):
     wanted = {"Status": "Enabled", "MFADelete": "Enabled"}
     error = refused(s3.put_bucket_versioning, Bucket=name, VersioningConfiguration=wanted)
     assert (error["Code"], error["Message"]) == ("AccessDenied", "Mfa Authentication must be used for this request")
-    wrong = header(0)[:-6] + "000000"
+    wrong = header()[:-6] + "000000"
     assert refused(s3.put_bucket_versioning, Bucket=name, VersioningConfiguration=wanted, MFA=wrong)["Code"] == "AccessDenied"
-    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration=wanted, MFA=header(1))
+    used = header()
+    s3.put_bucket_versioning(Bucket=name, VersioningConfiguration=wanted, MFA=used)
     found = s3.get_bucket_versioning(Bucket=name)
     assert (found["Status"], found["MFADelete"]) == ("Enabled", "Enabled")
 
@@ -50,9 +54,9 @@ def test_mfa_delete_guards_versions_and_versioning(device):
         refused(s3.delete_objects, Bucket=name, Delete={"Objects": [{"Key": "k", "VersionId": version}]})["Code"] == "AccessDenied"
     )
     assert refused(s3.put_bucket_versioning, Bucket=name, VersioningConfiguration={"Status": "Suspended"})["Code"] == "AccessDenied"
-    assert refused(s3.delete_object, Bucket=name, Key="k", VersionId=version, MFA=header(1))["Code"] == "AccessDenied"  # used
+    assert refused(s3.delete_object, Bucket=name, Key="k", VersionId=version, MFA=used)["Code"] == "AccessDenied"
     both = {"Objects": [{"Key": "k", "VersionId": version}, {"Key": "k", "VersionId": marker}]}
-    assert len(s3.delete_objects(Bucket=name, Delete=both, MFA=header(2))["Deleted"]) == 2
+    assert len(s3.delete_objects(Bucket=name, Delete=both, MFA=header())["Deleted"]) == 2
 
 
 def test_mfa_delete_is_the_root_users(device):
@@ -62,4 +66,4 @@ def test_mfa_delete_is_the_root_users(device):
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}
     user = account.user("admin", everything).client("s3")
     wanted = {"Status": "Enabled", "MFADelete": "Enabled"}
-    assert refused(user.put_bucket_versioning, Bucket=name, VersioningConfiguration=wanted, MFA=header(1))["Code"] == "AccessDenied"
+    assert refused(user.put_bucket_versioning, Bucket=name, VersioningConfiguration=wanted, MFA=header())["Code"] == "AccessDenied"
