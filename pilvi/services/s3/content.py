@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, NamedTuple
 
-from pilvi.core.errors import Invalid, ServiceError
+from pilvi.core.errors import Invalid, ServiceError, Unavailable
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.digest import Buffer, Declared, Hash, Sums, sums_of
@@ -213,17 +213,17 @@ def overlaps(segments: Sequence[Segment], start: int, end: int) -> Iterator[tupl
 def read_inline(ctx: Context, name: str, start: int, end: int, opening: Keys | None) -> bytes:
     sealed = ctx.store.body(name)
     assert sealed is not None
-    try:
-        data = ctx.keyring.unseal(sealed, name.encode()) if opening is None else unseal_body(opening, sealed, name)
-    except Invalid as error:
-        raise damaged_body(name) from error
+    data = unsealed(ctx, sealed, name, opening)
     return data if start == 0 and end == len(data) else data[start:end]
 
 
-def damaged_body(name: str) -> ServiceError:
-    """The disk gave other bytes than it was given."""
-    log.error("Body %s is damaged: its bytes are not those that were written.", name)
-    return ServiceError("InternalError", "We encountered an internal error. Please try again.", 500)
+def unsealed(ctx: Context, sealed: bytes, name: str, opening: Keys | None = None) -> bytes:
+    """A small body. InternalError when the disk gives other bytes than it was given."""
+    try:
+        return ctx.keyring.unseal(sealed, name.encode()) if opening is None else unseal_body(opening, sealed, name)
+    except Invalid as error:
+        log.error("Body %s is damaged: its bytes are not those that were written.", name)
+        raise ServiceError("InternalError", "We encountered an internal error. Please try again.", 500) from error
 
 
 class Reader:
@@ -250,7 +250,7 @@ class Reader:
     def __next__(self) -> Piece:
         with self._lock:
             while True:
-                chunk = next(self._current, b"")
+                chunk = next_of(self._current)
                 if chunk:
                     return chunk
                 piece = next(self._rest, None)
@@ -279,6 +279,14 @@ class Reader:
 
     def __del__(self) -> None:
         self.close()
+
+
+def next_of(pieces: Iterator[Piece]) -> Piece:
+    try:
+        return next(pieces, b"")
+    except Unavailable as error:
+        log.error("An object cannot be read: %s", error.message)
+        raise
 
 
 # -- holding and letting go -----------------------------------------------------------------------------------------------

@@ -23,7 +23,7 @@ from weakref import WeakValueDictionary
 from pilvi.core.errors import AlreadyExists, Conflict, NotFound, ServiceError
 from pilvi.core.service import Context
 from pilvi.services.s3.catalog import Bucket, writable_bucket
-from pilvi.services.s3.content import Segment, forgetting, is_file, release, release_now
+from pilvi.services.s3.content import Segment, forgetting, is_file, release, release_now, unsealed
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_key, no_such_version
 from pilvi.services.s3.facts import CREATED, MARKED, REMOVED, Happened, happened, recordings, wake
 from pilvi.services.s3.lock_rules import SETTING, check_removable, lock_by_default
@@ -152,6 +152,8 @@ def manifest_of(ctx: Context, value: Value) -> list[tuple[int, str, int, str]]:
     """(number, name, size, sum) of every part of a multipart object; kept beside the rows because it may be long."""
     packed = ctx.store.body(value["parts"])
     assert packed is not None
+    if packed[:1] != b"[":  # sealed, but for those of earlier days
+        packed = unsealed(ctx, packed, value["parts"])
     return [tuple(part) for part in json.loads(packed)]
 
 

@@ -336,7 +336,7 @@ def completion(ctx: Context, bucket: Bucket, req: Mapping[str, Any], wanted: Seq
     left = [part.value["at"] for number, part in uploaded.items() if number not in used]
     plan.garbage += left
     plan.changes += (
-        PutBody(value["parts"], json.dumps(manifest, separators=(",", ":")).encode()),
+        PutBody(value["parts"], ctx.keyring.seal(json.dumps(manifest, separators=(",", ":")).encode(), value["parts"].encode())),
         *ending(bucket, row, uploaded.values()),
         *forgetting(left),
     )
