@@ -9,7 +9,6 @@ imports is the time before a script's first line.
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import os
 import socket
@@ -17,7 +16,6 @@ import sys
 import time
 
 import pilvi_launch
-import pilvi_requirements
 import pilvi_source
 from pilvi_environment import BASE, CODE, OUTPUT, Environment
 from pilvi_program import last_words, run, tell_failure
@@ -49,7 +47,10 @@ def train(env: Environment) -> None:
     for folder in (OUTPUT / "data", OUTPUT / "intermediate", BASE / "model"):
         folder.mkdir(parents=True, exist_ok=True)
     program = pilvi_source.prepare(env.module_dir, env.user_entry_point, CODE)
-    pilvi_requirements.install(program, CODE) if _has_requirements() else None
+    if _has_requirements():
+        import pilvi_requirements
+
+        pilvi_requirements.install(program, CODE)
     variables = env.variables() | {
         "SAGEMAKER_JOB_NAME": env.job_name_parameter,
         "SAGEMAKER_REGION": env.region,
@@ -74,13 +75,20 @@ def tell_versions() -> None:
     package, image = os.environ.get("PILVI_FRAMEWORK"), os.environ.get("PILVI_IMAGE")
     if not (package and image):
         return
-    try:
-        print(
-            f"Image {image}: this job runs {package} {importlib.metadata.version(package)} on Python {sys.version.split()[0]}.",
-            flush=True,
-        )
-    except importlib.metadata.PackageNotFoundError:
+    if version := _installed(package):
+        print(f"Image {image}: this job runs {package} {version} on Python {sys.version.split()[0]}.", flush=True)
+    else:
         print(f"Image {image}: {package} is not in this environment.", flush=True)
+
+
+def _installed(package: str) -> str:
+    """The version of an installed distribution, '' without; importlib.metadata would take half of this program's start to tell it."""
+    wanted = package.replace("-", "_").lower()
+    for folder in filter(os.path.isdir, sys.path):
+        for name in os.listdir(folder):
+            if name.endswith(".dist-info") and name.partition("-")[0].lower() == wanted:
+                return name.removesuffix(".dist-info").partition("-")[2]
+    return ""
 
 
 def _has_requirements() -> bool:
