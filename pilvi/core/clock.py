@@ -67,7 +67,7 @@ class ProductClock:
 
     def __init__(self, real: Clock, look: Callable[[], float] | None = None) -> None:
         """look: asks for the offset each time, where other processes may move it; else it is this object's own."""
-        self._real = real
+        self._machine = real
         self._look = look
         self.offset_s: float = 0.0
 
@@ -76,20 +76,20 @@ class ProductClock:
 
     def now(self) -> datetime:
         ahead = self.offset_s if self._look is None else self._look()
-        return self._real.now() + timedelta(seconds=ahead) if ahead else self._real.now()
+        return self._machine.now() + timedelta(seconds=ahead) if ahead else self._machine.now()
 
     def time_s(self) -> float:
         ahead = self.offset_s if self._look is None else self._look()
-        return self._real.time_s() + ahead
+        return self._machine.time_s() + ahead
 
     def real_now(self) -> datetime:
-        return self._real.now()
+        return self._machine.now()
 
     def real_s(self) -> float:
-        return self._real.time_s()
+        return self._machine.time_s()
 
     def sleep_s(self, seconds: float) -> None:
-        self._real.sleep_s(seconds)
+        self._machine.sleep_s(seconds)
 
 
 def seconds_to(text: str, now: datetime) -> float:
