@@ -273,3 +273,18 @@ def test_post_object_under_a_key(s3: Any, aws: Account, bucket: str, arn: str) -
     response = fetch(form["url"], "POST", body.encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"})
     assert response.status_code == 204, response.content
     assert s3.head_object(Bucket=bucket, Key="k")["SSEKMSKeyId"] == arn
+
+
+def test_a_key_may_be_named_by_id_alias_and_arns(s3: Any, kms: Any, aws: Account, bucket: str, arn: str) -> None:
+    kms.create_alias(AliasName="alias/data", TargetKeyId=arn)
+    alias_arn = f"arn:aws:kms:us-east-1:{aws.account}:alias/data"
+    for number, key_id in enumerate((arn.rpartition("/")[2], "alias/data", alias_arn, arn)):
+        put = s3.put_object(Bucket=bucket, Key=f"k{number}", Body=b"1", ServerSideEncryption="aws:kms", SSEKMSKeyId=key_id)
+        assert put["SSEKMSKeyId"] == arn
+        assert read(s3, bucket, f"k{number}") == b"1"
+
+
+def test_a_rotated_key_still_opens_what_it_sealed(s3: Any, kms: Any, bucket: str, arn: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"1", ServerSideEncryption="aws:kms", SSEKMSKeyId=arn)
+    kms.rotate_key_on_demand(KeyId=arn)
+    assert read(s3, bucket, "k") == b"1"
