@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
-from pilvi.auth.policy import MalformedPolicy, parse
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import access_denied
-from pilvi.services.s3.public import as_list, is_public_policy
+from pilvi.services.s3.policy_check import checked_policy
+from pilvi.services.s3.public import is_public_policy
 
 ops = Operations()
-
-POLICY_BYTES = 20 << 10
 
 
 @ops
@@ -24,17 +21,17 @@ def put_bucket_policy(ctx: Context, req: Mapping[str, Any]) -> None:
     """Set the bucket's policy.
 
     req: Bucket, Policy (JSON, up to 20 KiB), ExpectedBucketOwner.
-    Errors: MalformedPolicy - no JSON, no policy, or about something outside the bucket; AccessDenied - public, and
-    BlockPublicPolicy is on; MethodNotAllowed - another account asks.
+    Errors: MalformedPolicy - no JSON, no policy, unknown actions or condition keys, or about something outside the bucket
+    (policy_check.py); AccessDenied - public, and BlockPublicPolicy is on for the bucket or its account; MethodNotAllowed - another
+    account asks.
     Source: S3 API Reference, PutBucketPolicy; S3 User Guide, "Blocking public access".
     """
     name = req["Bucket"]
     bucket = get_bucket(ctx, name)
     check_owner(ctx, bucket)
     text = req["Policy"]
-    document = checked_policy(bucket, text)
-    switches = bucket.value.get("PublicAccessBlock") or {}
-    if switches.get("BlockPublicPolicy") and is_public_policy(document):
+    document = checked_policy(bucket.arn, text)
+    if bucket.block.block_policy and is_public_policy(document):
         raise access_denied(
             f"User: {ctx.principal.arn or ctx.principal.name} is not authorized to perform: s3:PutBucketPolicy on resource: "
             f'"{bucket.arn}" because public policies are prevented by the BlockPublicPolicy setting in S3 Block Public Access.'
@@ -46,36 +43,6 @@ def check_owner(ctx: Context, bucket: Bucket) -> None:
     """A policy may let other accounts do many things, but not touch the policy."""
     if ctx.account != bucket.account:
         raise ServiceError("MethodNotAllowed", "The specified method is not allowed against this resource.", 405)
-
-
-def checked_policy(bucket: Bucket, text: str) -> dict[str, Any]:
-    """The document, once it is a policy about this bucket."""
-    if len(text.encode()) > POLICY_BYTES:
-        raise malformed("Policy exceeds the maximum allowed document size.")
-    try:
-        parse(text, "resource")
-    except MalformedPolicy as error:
-        raise malformed(error.message) from None
-    document: dict[str, Any] = json.loads(text)
-    for statement in as_list(document["Statement"]):
-        for resource in as_list(statement.get("Resource", statement.get("NotResource"))):
-            if not is_about(bucket, resource):
-                raise malformed("Policy has invalid resource")
-        if not all(action == "*" or action.lower().startswith("s3:") for action in actions_of(statement)):
-            raise malformed("Policy has invalid action")
-    return document
-
-
-def is_about(bucket: Bucket, resource: Any) -> bool:
-    return resource == "*" or resource == bucket.arn or str(resource).startswith((f"{bucket.arn}/", f"{bucket.arn}*"))
-
-
-def actions_of(statement: Mapping[str, Any]) -> list[str]:
-    return [str(action) for action in as_list(statement.get("Action", statement.get("NotAction", ())))]
-
-
-def malformed(message: str) -> ServiceError:
-    return ServiceError("MalformedPolicy", message, 400)
 
 
 @ops

@@ -35,7 +35,9 @@ def id_of(account: Account) -> str:
 
 
 def fetch(account: Account, path: str, method: str = "GET", data: bytes = b"", **headers: str) -> Any:
-    request = AWSRequest(method, f"{account.endpoint}{path}", data=data, headers={k.replace("_", "-"): v for k, v in headers.items()})
+    request = AWSRequest(
+        method, f"{account.endpoint}{path}", data=data, headers={k.replace("_", "-"): v for k, v in headers.items()}
+    )
     return URLLib3Session().send(request.prepare())
 
 
@@ -260,7 +262,9 @@ def test_enforcing_ownership_wants_a_private_list(s3: Any, open_bucket: str) -> 
 def test_create_bucket_with_lists(s3: Any, name: str, other_aws: Account) -> None:
     error = refused(s3.create_bucket, Bucket=name, ACL="public-read", ObjectOwnership="ObjectWriter")
     assert (error["Code"], error["Status"]) == ("InvalidBucketAclWithBlockPublicAccessError", 400)
-    assert refused(s3.create_bucket, Bucket=name, GrantRead=f"id={id_of(other_aws)}")["Code"] == "InvalidBucketAclWithObjectOwnership"
+    assert (
+        refused(s3.create_bucket, Bucket=name, GrantRead=f"id={id_of(other_aws)}")["Code"] == "InvalidBucketAclWithObjectOwnership"
+    )
     s3.create_bucket(Bucket=name, ObjectOwnership="BucketOwnerPreferred", GrantRead=f"id={id_of(other_aws)}")
     assert other_aws.client("s3").list_objects_v2(Bucket=name)["KeyCount"] == 0
 
