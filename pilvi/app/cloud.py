@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 from pilvi.app.clients import CERTIFICATE, Clients
 from pilvi.app.places import job_compute
 from pilvi.app.registry import Registry
+from pilvi.app.scrubbing import Scrubbing
+from pilvi.app.stores import open_stores
 from pilvi.auth.identity import Identities as IdentitiesPort
 from pilvi.compute import Compute
+from pilvi.compute.leftovers import end_leftovers
 from pilvi.compute.process import ProcessCompute
 from pilvi.core.clock import Clock, ProductClock, SystemClock
 from pilvi.core.config import Config
@@ -26,14 +29,12 @@ from pilvi.events.embedded import EmbeddedLog
 from pilvi.gateway.dispatch import Dispatcher
 from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
-from pilvi.schedules import Ran, Schedules
+from pilvi.schedules import Periodic, Ran, Schedules
 from pilvi.schedules.offset import Follower, move, read_offset
 from pilvi.services.iam.identities import Identities
-from pilvi.storage.blobs.files import FileBlobs
 from pilvi.storage.lock import lock_data_dir
 from pilvi.storage.records import Records, Rows, Table
-from pilvi.storage.records.sqlite import SqliteRecords
-from pilvi.storage.sealed import AtRest, Keyring, PlainBlobs, SealedBlobs
+from pilvi.storage.sealed import AtRest, Keyring
 
 if TYPE_CHECKING:
     from pilvi.gateway.authority import Authority
@@ -51,14 +52,14 @@ class Cloud:
         config.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.endpoint = f"http://{url_host(config.host)}:{config.port}"
         self._lock = lock_data_dir(config.data_dir, self.endpoint) if is_first else None
-        self.keyring: Keyring = Keyring(config.data_dir / "keys" / "master.key")
-        self.store: Records = SqliteRecords(config.data_dir / "records.sqlite", shared=config.workers > 1)
+        self.stores = open_stores(config, is_first=is_first)
+        self.keyring: Keyring = self.stores.keyring
+        self.store: Records = self.stores.records
+        self.blobs: AtRest = self.stores.blobs
         self.product_clock = ProductClock(clock or SystemClock(), None if is_first else Follower(self.store))
         self.clock: Clock = self.product_clock
         if is_first:
             self.product_clock.offset_s = read_offset(self.store)
-        files = FileBlobs(config.data_dir / "blobs")
-        self.blobs: AtRest = PlainBlobs(files, self.keyring) if config.at_rest == "disk" else SealedBlobs(files, self.keyring)
         self.identities: IdentitiesPort = Identities(self.store, self.keyring, self.clock, self.ids)
         self.models = Models(config.data_dir / "cache")
         self.registry = Registry()
@@ -71,10 +72,12 @@ class Cloud:
         self.delivery = Delivery(EmbeddedLog(self.store, self.clock, self.ids), self.clock, self.registry.consumers)
         self.events: Events = self.delivery
         self.jobs = Jobs(self)
-        self.schedules = Schedules(self, self.store, self.clock, self.ids.hex(16), self.registry.tasks)
+        self.schedules = Schedules(self, self.store, self.clock, self.ids.hex(16), self._tasks)
+        self.scrubbing = Scrubbing(self)
 
     def prepare(self) -> None:
         """What a first start makes, and what a start after a crash puts in order."""
+        end_leftovers(self.config.data_dir)
         self.blobs.sweep(self.store.body_names(blobs_only=True))
         if not self.identities.accounts():
             self.identities.create_account(self.config.account)
@@ -92,6 +95,7 @@ class Cloud:
         if not (self.config.data_dir / CERTIFICATE).exists():
             await asyncio.to_thread(lambda: self.authority.prepare())
         self.schedules.start()
+        self.scrubbing.start()
         for name in sorted({table.service for table in await asyncio.to_thread(self.store.tables)}):
             if (resume := await asyncio.to_thread(self.registry.resumption, name)) is not None:
                 try:
@@ -136,6 +140,9 @@ class Cloud:
         self.schedules.forget()
         self.identities.create_account(self.config.account)
 
+    def _tasks(self) -> dict[str, Periodic]:
+        return {**self.registry.tasks(), "storage/scrub": self.scrubbing.task()}
+
     def advance_clock(self, by_s: float) -> Ran:
         """Move the product's time forward, and run all that becomes due by it. For threads; Invalid when it goes back."""
         self.product_clock.offset_s = move(self.store, by_s)
@@ -143,6 +150,7 @@ class Cloud:
 
     def close(self) -> None:
         self.schedules.close()
+        self.scrubbing.close()
         self.stop_services()
         self.jobs.close()
         if self.job_compute is not self.compute:
