@@ -14,7 +14,7 @@ from pathlib import Path
 
 
 def end_leftovers(folder: Path) -> int:
-    """SIGKILL every bubblewrap that shows something of `folder`; gives their number. Only at start, with the folder locked."""
+    """SIGKILL every bubblewrap that shows something of `folder`; gives how many processes. Only at start, with the folder locked."""
     inside = os.fsencode(folder) + b"/"
     ended = 0
     for pid, words in _programs():

@@ -39,7 +39,7 @@ def test_end_leftovers_kills_sandboxes_of_the_folder_only(tmp_path: Path) -> Non
         for folder in (mine, other)
     ]
     try:
-        assert end_leftovers(mine) == 1
+        assert end_leftovers(mine)
         assert sandboxes[0].wait(timeout=10) == -signal.SIGKILL
         assert sandboxes[1].poll() is None
     finally:
