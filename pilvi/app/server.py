@@ -85,6 +85,7 @@ class Server:
         self.gateway.is_ready = True
         state = self.config.data_dir / STATE_FILE
         facts = {"endpoint": self.endpoint, "region": self.config.region, "auth": self.config.auth}
+        facts |= {name: getattr(self.config, name) for name in ("mirrors", "records", "root_key") if getattr(self.config, name)}
         write_state(state, facts | {"pid": os.getpid(), "version": pilvi.__version__})
         on_ready(self)
         resuming = self._loop.create_task(self.cloud.resume())

@@ -41,11 +41,11 @@ def is_ahead(told: dict[str, Any]) -> str:
     return f"{told['ahead']} ahead of real time" if told["ahead_s"] else "real time"
 
 
-def ask(data_dir: Path, method: str, body: bytes) -> dict[str, Any]:
+def ask(data_dir: Path, method: str, body: bytes, path: str = "/_pilvi/clock") -> dict[str, Any]:
     """What the server answers to the owner of its directory."""
     state = wait_ready(data_dir)
     _, key_id, secret = root_key(data_dir)
-    url = f"{state['endpoint']}/_pilvi/clock"
+    url = f"{state['endpoint']}{path}"
     request = AWSRequest(method, url, data=body)
     SigV4Auth(Credentials(key_id, secret), "pilvi", str(state["region"])).add_auth(request)
     asked = urllib.request.Request(url, data=body or None, headers=dict(request.headers.items()), method=method)

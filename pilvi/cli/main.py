@@ -64,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
         default="local",
         help="where jobs run: local (default), ray[:ADDRESS], kubernetes[:NAMESPACE] or slurm[:PARTITION]",
     )
+    add_stores(up)
     up.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     up.set_defaults(run=run_up)
 
@@ -82,6 +83,13 @@ def parser() -> argparse.ArgumentParser:
     status.set_defaults(run=run_status)
 
     add_clock(commands)
+
+    scrub = commands.add_parser(
+        "scrub", help="read everything that is kept, mend what is damaged from mirrors, and say what was found"
+    )
+    scrub.add_argument("--json", action="store_true")
+    add_data_dir(scrub)
+    scrub.set_defaults(run=run_scrub)
 
     coverage = commands.add_parser("coverage", help="list every operation as executes, records or absent")
     coverage.add_argument("service", nargs="*", help="services to list (default: a summary of all, then the built ones)")
@@ -112,6 +120,38 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=run)
     add_images(commands)
     return root
+
+
+def add_stores(up: argparse.ArgumentParser) -> None:
+    up.add_argument(
+        "--mirror",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="keep everything in this directory too, at best on another disk; may be repeated",
+    )
+    up.add_argument(
+        "--records",
+        default=os.environ.get("PILVI_RECORDS", ""),
+        metavar="URL",
+        help="keep metadata in PostgreSQL (postgresql://...), so that several servers may share it",
+    )
+    up.add_argument(
+        "--blobs",
+        default=os.environ.get("PILVI_BLOBS", ""),
+        metavar="PLACE",
+        help="keep objects in a shared folder, or in an S3-compatible store (s3://BUCKET/PREFIX; PILVI_BLOBS_ACCESS_KEY_ID ...)",
+    )
+    up.add_argument(
+        "--blobs-endpoint", default=os.environ.get("PILVI_BLOBS_ENDPOINT", ""), metavar="URL", help="that store's endpoint"
+    )
+    up.add_argument(
+        "--root-key",
+        default=os.environ.get("PILVI_ROOT_KEY", ""),
+        metavar="FILE",
+        help="file of the master keys (default: in the data directory); servers that share a store share it",
+    )
 
 
 def add_images(commands: Any) -> None:
@@ -187,6 +227,11 @@ def run_up(arguments: argparse.Namespace) -> int:
         at_rest=arguments.at_rest,
         isolation=arguments.isolation,
         compute=arguments.compute,
+        records=arguments.records,
+        blobs=arguments.blobs,
+        blobs_endpoint=arguments.blobs_endpoint,
+        root_key=os.path.abspath(arguments.root_key) if arguments.root_key else "",
+        mirrors=os.pathsep.join(str(folder.absolute()) for folder in arguments.mirror),
     )
 
     def announce(server: Server) -> None:
@@ -222,6 +267,12 @@ def run_clock_advance(arguments: argparse.Namespace) -> int:
 
     print(advance(arguments.data_dir.absolute(), arguments.by, as_json=arguments.json))
     return 0
+
+
+def run_scrub(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.scrub import scrub
+
+    return scrub(arguments.data_dir.absolute(), as_json=arguments.json)
 
 
 def run_spot_interrupt(arguments: argparse.Namespace) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 from pilvi.app.server import read_state
 from pilvi.cli.clock import line
@@ -17,6 +19,7 @@ def report(data_dir: Path, *, as_json: bool) -> int:
     word = "ready" if told is not None else "stopped" if state is None else "not answering"
     jobs = told.get("jobs") if told is not None else None
     clock = told.get("clock") if told is not None else None
+    copies: dict[str, Any] = {name: told[name] for name in ("mirrors", "scrub") if name in told} if told is not None else {}
     if as_json:
         print(
             json.dumps(
@@ -26,6 +29,7 @@ def report(data_dir: Path, *, as_json: bool) -> int:
                     **(state or {}),
                     **({"jobs": jobs} if jobs else {}),
                     **({"clock": clock} if clock else {}),
+                    **copies,
                 }
             )
         )
@@ -35,6 +39,10 @@ def report(data_dir: Path, *, as_json: bool) -> int:
         print(f"{word}  endpoint {state['endpoint']}  pid {state['pid']}  auth {state['auth']}  data {data_dir}")
         if isinstance(clock, dict):
             print(f"clock  {line(clock)}")
+        for folder, word in zip(str(state.get("mirrors", "")).split(os.pathsep), copies.get("mirrors", ()), strict=False):
+            print(f"mirror  {folder}  {word}")
+        if scrub := copies.get("scrub"):
+            print(f"scrub  {scrub['time']}  {scrub['damaged']} damaged  {scrub['mended']} mended  {scrub['lost']} lost")
         if isinstance(jobs, dict):
             print(f"jobs  {jobs['running']} running  {jobs['waiting']} waiting")
             if reason := jobs.get("reason"):

@@ -33,6 +33,26 @@ class Config:
     compute: str = "local"
     """Where programs of jobs run: local, ray[:ADDRESS], kubernetes[:NAMESPACE] or slurm[:PARTITION]."""
 
+    records: str = ""
+    """Where metadata is kept: '' for a file in the data directory, or postgresql://... for several servers."""
+    blobs: str = ""
+    """Where large bytes are kept: '' for the data directory, a shared folder, or s3://BUCKET/PREFIX of any S3-compatible store."""
+    blobs_endpoint: str = ""
+    """The endpoint of that store; '' for AWS."""
+    root_key: str = ""
+    """The file of the master keys; '' for one in the data directory. Servers on one store share it."""
+    mirrors: str = ""
+    """Further directories, joined by ':', that hold everything as well."""
+
+    @property
+    def mirror_dirs(self) -> tuple[Path, ...]:
+        return tuple(Path(folder) for folder in self.mirrors.split(os.pathsep) if folder)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether other servers may stand on the same store."""
+        return bool(self.records)
+
     @classmethod
     def from_text(cls, values: Mapping[str, str]) -> Config:
         """A configuration as one process hands it to another."""
@@ -44,6 +64,17 @@ class Config:
         """PILVI_RUNTIMES_DIR, else beside the packages of this installation."""
         chosen = environ.get("PILVI_RUNTIMES_DIR")
         return Path(chosen) if chosen else Path(sys.prefix) / "pilvi-runtimes"
+
+
+def blobs_credentials(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the store behind `--blobs s3://...` asks for, from variables of its own: those of AWS clients are the users'."""
+    names = {
+        "aws_access_key_id": "ACCESS_KEY_ID",
+        "aws_secret_access_key": "SECRET_ACCESS_KEY",
+        "aws_session_token": "SESSION_TOKEN",
+    }
+    found = {name: environ[f"PILVI_BLOBS_{variable}"] for name, variable in names.items() if f"PILVI_BLOBS_{variable}" in environ}
+    return {**found, "region_name": environ.get("PILVI_BLOBS_REGION", "us-east-1")}
 
 
 def default_data_dir(environ: Mapping[str, str] = os.environ) -> Path:

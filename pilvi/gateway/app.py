@@ -10,7 +10,7 @@ from pilvi.core.http import Request, Response
 from pilvi.gateway.call import Call
 from pilvi.gateway.chain import answer
 from pilvi.gateway.clock import PATH as CLOCK
-from pilvi.gateway.clock import clock, clock_facts
+from pilvi.gateway.clock import clock, clock_facts, may_govern
 from pilvi.gateway.steps.reply import plain
 from pilvi.protocol.route import Router
 
@@ -32,6 +32,7 @@ class Gateway:
         self.dispatcher = cloud.dispatcher
         self.router = Router(cloud.models)
         self.audit = audit
+        self.dispatcher.audit = audit
         self.elsewhere = elsewhere
         self.is_ready = False
 
@@ -56,12 +57,26 @@ class Gateway:
             case "GET", "/_pilvi/health":
                 if not self.is_ready:
                     return json_response(503, {"status": "starting"})
-                return json_response(200, {"status": "ready", "jobs": self.cloud.jobs.queue_facts(), "clock": clock_facts(self.cloud)})
+                return json_response(
+                    200,
+                    {
+                        "status": "ready",
+                        "jobs": self.cloud.jobs.queue_facts(),
+                        "clock": clock_facts(self.cloud),
+                        **self.cloud.scrubbing.status(),
+                    },
+                )
             case "POST", "/_pilvi/reset":
                 if self.config.auth != "open":
                     return json_response(403, {"message": "reset is refused: this server runs with --auth strict"})
                 await asyncio.to_thread(self.cloud.reset)
                 return json_response(200, {"status": "empty"})
+            case "POST", "/_pilvi/scrub":
+                if not await may_govern(self.cloud, request):
+                    return json_response(
+                        403, {"message": "a scrub is asked for by the root of the server's own account: pilvi scrub"}
+                    )
+                return json_response(200, await asyncio.to_thread(self.cloud.scrubbing.run))
         if request.raw_path == CLOCK:
             return json_response(*await clock(self.cloud, request))
         return json_response(404, {"message": f"{request.method} {request.raw_path} is not an address of this server"})

@@ -22,9 +22,9 @@ from awscrt.checksums import crc64nvme
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from pilvi.core.errors import Invalid, Unavailable
+from pilvi.core.errors import Invalid, NotFound, Unavailable
 from pilvi.core.streams import Piece
-from pilvi.storage.blobs import PIECE_BYTES, Blobs, BlobWriter
+from pilvi.storage.blobs import PIECE_BYTES, Blobs, BlobWriter, nobody
 from pilvi.storage.keyring import TAG_BYTES, Keyring
 from pilvi.storage.layers import Cipher, Keys, cipher_for
 from pilvi.storage.plain import PlainFiles, damaged, is_plain, plain_name, stored_name
@@ -52,6 +52,9 @@ class AtRest(Blobs, Protocol):
 
     def single(self) -> AtRest:
         """The same blobs for what is to be kept in one place only, where others are kept in several (blobs.mirrored)."""
+
+    def read_now(self, name: str, start: int, end: int) -> bytes | None:
+        """A short range for the event loop: None where it might have to wait for a disk or a network."""
 
     def check(self, name: str) -> None:
         """Read a blob from end to end: Unavailable when it is not what was written, NotFound when it is not there."""
@@ -152,8 +155,12 @@ class _Stored:
 
     _inner: Blobs
 
-    def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
+    def _fresh(self, name: str) -> Iterator[Piece]:
+        """The whole blob, its header read again."""
         raise NotImplementedError
+
+    def read_now(self, name: str, start: int, end: int) -> bytes | None:  # noqa: ARG002 - the port's signature
+        return None
 
     def size(self, name: str) -> int:
         return PlainFiles(self._inner).size(name) if is_plain(name) else _layout(self._inner, name).size
@@ -166,7 +173,7 @@ class _Stored:
             pieces = PlainFiles(self._inner).stream(name)
         else:
             layout = _layout(self._inner, name)
-            pieces = _summed(self._inner, name, layout) if layout.layers else self.stream(name)
+            pieces = _summed(self._inner, name, layout) if layout.layers else self._fresh(name)
         for _ in pieces:
             pass
 
@@ -176,8 +183,8 @@ class _Stored:
     def names(self) -> Iterator[str]:
         return _public_names(self._inner)
 
-    def sweep(self, keep: Iterable[str]) -> int:
-        return self._inner.sweep(stored_name(name) for name in keep)
+    def sweep(self, keep: Iterable[str], spare: Callable[[str], bool] = nobody) -> int:
+        return self._inner.sweep((stored_name(name) for name in keep), spare)
 
     def clear(self) -> None:
         self._inner.clear()
@@ -191,6 +198,8 @@ class SealedBlobs(_Stored):
         self._plain = PlainFiles(blobs)
         self._keyring = keyring
         self._opened = lru_cache(OPENED)(self._open)
+        self._read_now: Callable[[str, int, int], Piece | None] | None = getattr(blobs, "read_now", None)
+        """Not every adapter can."""
 
     def create(self) -> BlobWriter:
         inner = self._inner.create()
@@ -212,6 +221,18 @@ class SealedBlobs(_Stored):
             return self._plain.read(name, start, end)
         return _read(self._inner, name, self._opened(name), start, end)
 
+    def read_now(self, name: str, start: int, end: int) -> bytes | None:
+        if self._read_now is None or is_plain(name):
+            return None
+        opened = self._opened(name)
+        first, skip = divmod(start, opened.chunk_bytes)
+        low, high = _stored_range(opened, start, end)
+        stored_bytes = HEADER_BYTES + opened.size + (opened.last + 1) * opened.tag_bytes
+        sealed = self._read_now(name, low, min(high, stored_bytes))
+        if sealed is None:
+            return None
+        return bytes(memoryview(_open_chunks(name, opened, first, sealed))[skip : skip + end - start])
+
     def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
         if is_plain(name):
             return self._plain.stream(name, start, end, piece_bytes)
@@ -220,6 +241,9 @@ class SealedBlobs(_Stored):
     def clear(self) -> None:
         self._inner.clear()
         self._opened.cache_clear()
+
+    def _fresh(self, name: str) -> Iterator[Piece]:
+        return _stream(self._inner, name, self._open(name), 0, None, PIECE_BYTES)
 
     def _open(self, name: str) -> _Opened:
         layout = _layout(self._inner, name)
@@ -289,6 +313,9 @@ class PlainBlobs(_Stored):
             return self._plain.stream(name, start, end, piece_bytes)
         return self._before(name).stream(name, start, end, piece_bytes)
 
+    def _fresh(self, name: str) -> Iterator[Piece]:
+        return self._before(name)._fresh(name)
+
     def _before(self, name: str) -> SealedBlobs:
         if self._sealed is None:
             raise Unavailable(f"Blob {name} was encrypted by an earlier start; it cannot be read without the keyring.")
@@ -332,7 +359,8 @@ def _layout(inner: Blobs, name: str) -> _Layout:
     if stored < HEADER_BYTES + TAG_BYTES or magic not in (_MAGIC, _OWN_MAGIC):
         raise damaged(name)
     _, chunk_bytes, count = _HEADER.unpack_from(header)
-    if not chunk_bytes or (magic == _OWN_MAGIC and not count):
+    used = _HEADER.size + (count if magic == _MAGIC else 0)
+    if not chunk_bytes or not count or header[used:].strip(b"\0"):
         raise damaged(name)
     if magic == _OWN_MAGIC:
         return _Layout(chunk_bytes, count, b"", _plain_size(stored, chunk_bytes, count * TAG_BYTES + SUM_BYTES))
@@ -438,4 +466,8 @@ def _plain_size(stored: int, chunk_bytes: int, tag_bytes: int) -> int:
 def _public_names(inner: Blobs) -> Iterator[str]:
     """Every name as this room gives it out: what does not begin as a sealed blob is a plain one."""
     for name in inner.names():
-        yield name if inner.read(name, 0, len(_MAGIC)) in (_MAGIC, _OWN_MAGIC) else plain_name(inner, name)
+        try:
+            is_sealed = inner.read(name, 0, len(_MAGIC)) in (_MAGIC, _OWN_MAGIC)
+        except NotFound:  # half-written, and nothing of it has arrived
+            is_sealed = True
+        yield name if is_sealed else plain_name(inner, name)

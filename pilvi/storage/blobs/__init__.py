@@ -9,13 +9,18 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
 from pilvi.core.streams import Piece
 
 PIECE_BYTES = 1 << 20
+
+
+def nobody(name: str) -> bool:  # noqa: ARG001
+    """No other server writes."""
+    return False
 
 
 class BlobWriter(Protocol):
@@ -60,8 +65,11 @@ class Blobs(Protocol):
     def names(self) -> Iterator[str]:
         """Every name, half-written ones included."""
 
-    def sweep(self, keep: Iterable[str]) -> int:
-        """Remove every blob not named in `keep`; gives their number. Only at start, before anything writes."""
+    def sweep(self, keep: Iterable[str], spare: Callable[[str], bool] = nobody) -> int:
+        """Remove every blob not named in `keep`; gives their number. Only at start, before anything writes.
+
+        `keep` is asked after the names have been listed. spare: says of a name that another server may be writing it.
+        """
 
     def clear(self) -> None:
         """Remove everything."""
@@ -80,6 +88,11 @@ class _Names:
 
 _names = _Names()
 os.register_at_fork(after_in_child=_names.renew)
+
+
+def word_of_this_process() -> str:
+    """How the names begin that this process gives: the first 16 digits."""
+    return _names.word
 
 
 def new_name() -> str:

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pilvi.core.errors import NotFound, Unavailable
 from pilvi.core.streams import Piece
-from pilvi.storage.blobs import PIECE_BYTES, new_name
+from pilvi.storage.blobs import PIECE_BYTES, new_name, nobody
 from pilvi.storage.durable import sync_folder
 from pilvi.storage.malloc import keep_large_pieces
 
@@ -114,6 +114,18 @@ class FileBlobs:
         finally:
             os.close(fd)
 
+    def read_now(self, name: str, start: int, end: int) -> bytearray | None:
+        """The same if all of it lies in the system's memory, else None: for callers that must not wait for a disk."""
+        data = bytearray(end - start)
+        fd = self.open(name)
+        try:
+            is_whole = os.preadv(fd, (data,), start, os.RWF_NOWAIT) == len(data)
+        except OSError:  # not in memory, or a file system that cannot tell
+            return None
+        finally:
+            os.close(fd)
+        return data if is_whole else None
+
     def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
         fd = self.open(name)
         size = os.fstat(fd).st_size
@@ -135,12 +147,13 @@ class FileBlobs:
         for shard in sorted(os.listdir(self._folder)):
             yield from os.listdir(os.path.join(self._folder, shard))
 
-    def sweep(self, keep: Iterable[str]) -> int:
+    def sweep(self, keep: Iterable[str], spare: Callable[[str], bool] = nobody) -> int:
         loose = set(self.names())
         loose.difference_update(keep)
-        for name in loose:
+        gone = [name for name in loose if not spare(name)]
+        for name in gone:
             self.delete(name)
-        return len(loose)
+        return len(gone)
 
     def clear(self) -> None:
         for shard in os.listdir(self._folder):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from pilvi.core.errors import NotFound
 from pilvi.core.streams import Piece
-from pilvi.storage.blobs import PIECE_BYTES, new_name
+from pilvi.storage.blobs import PIECE_BYTES, new_name, nobody
 
 
 class MemoryBlobWriter:
@@ -58,8 +58,8 @@ class MemoryBlobs:
     def names(self) -> Iterator[str]:
         return iter(list(self._stored))
 
-    def sweep(self, keep: Iterable[str]) -> int:
-        loose = self._stored.keys() - set(keep)
+    def sweep(self, keep: Iterable[str], spare: Callable[[str], bool] = nobody) -> int:
+        loose = {name for name in self._stored.keys() - set(keep) if not spare(name)}
         for name in loose:
             del self._stored[name]
         return len(loose)

@@ -22,7 +22,7 @@ from typing import NamedTuple, TypeVar
 
 from pilvi.core.errors import NotFound, Unavailable
 from pilvi.core.streams import Piece
-from pilvi.storage.blobs import PIECE_BYTES, Blobs, BlobWriter, new_name
+from pilvi.storage.blobs import PIECE_BYTES, Blobs, BlobWriter, new_name, nobody
 from pilvi.storage.blobs.files import FileBlobs, FileBlobWriter
 from pilvi.storage.layers import Keys
 from pilvi.storage.plain import stored_name
@@ -58,7 +58,7 @@ class Copies:
         self.lost: dict[int, str] = {}
         """Folders that failed, and why."""
         self.threads = ThreadPoolExecutor(8 * len(folders), "mirror")
-        self._on_lost = on_lost
+        self.on_lost = on_lost
         self._losing = threading.Lock()
         self._mark = ""
 
@@ -82,7 +82,7 @@ class Copies:
                 return
             self.lost[number] = reason
         log.error("mirror: %s is out until the next start: %s", self.titles[number], reason)
-        self._on_lost(number)
+        self.on_lost(number)
 
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         return self._first(name, lambda folder: folder.read(name, start, end))
@@ -110,10 +110,10 @@ class Copies:
             seen |= fresh
             yield from fresh
 
-    def sweep(self, keep: Iterable[str]) -> int:
+    def sweep(self, keep: Iterable[str], spare: Callable[[str], bool] = nobody) -> int:
         """The greatest number removed from one folder."""
         kept = set(keep)
-        return max(folder.sweep(kept) for folder in self.folders)
+        return max(folder.sweep(kept, spare) for folder in self.folders)
 
     def clear(self) -> None:
         for folder in self.folders:
@@ -192,6 +192,9 @@ class View:
     def read(self, name: str, start: int = 0, end: int | None = None) -> bytes:
         return self._first(name, lambda view: view.read(name, start, end))[0]
 
+    def read_now(self, name: str, start: int, end: int) -> bytes | None:  # noqa: ARG002 - a damaged copy is mended in a thread
+        return None
+
     def stream(self, name: str, start: int = 0, end: int | None = None, piece_bytes: int = PIECE_BYTES) -> Iterator[Piece]:
         source, number = self._first(name, lambda view: view.stream(name, start, end, piece_bytes))
         return MirrorStream(self, name, source, number, start, end, piece_bytes)
@@ -208,8 +211,8 @@ class View:
     def names(self) -> Iterator[str]:
         return self._writing.names()
 
-    def sweep(self, keep: Iterable[str]) -> int:
-        return self._mirror.copies.sweep(stored_name(name) for name in keep)
+    def sweep(self, keep: Iterable[str], spare: Callable[[str], bool] = nobody) -> int:
+        return self._mirror.copies.sweep((stored_name(name) for name in keep), spare)
 
     def clear(self) -> None:
         for view in self._views:

@@ -24,7 +24,7 @@ from pilvi.storage.durable import sync_folder
 from pilvi.storage.records import BodyNames, Change, Row, Table, body_names
 from pilvi.storage.records.batch import Key, decode, key_range
 from pilvi.storage.records.cache import ABSENT, RecordCache
-from pilvi.storage.records.sqlite_copies import SqliteCopies, SqliteCopy, bring_up_to_date, go_on_alone
+from pilvi.storage.records.sqlite_copies import SqliteCopies, SqliteCopy, bring_up_to_date, go_on_alone, integrity, read_one
 from pilvi.storage.records.sqlite_writer import FIND_ADDRESS, PAGE_BYTES, Writer
 from pilvi.storage.records.submissions import Intake
 
@@ -87,6 +87,7 @@ class SqliteRecords:
         self._generations: dict[str, int] = {}
         self._cache: RecordCache[Key] = RecordCache()
         self._bodies: RecordCache[str] = RecordCache()
+        self._copies = tuple(copies or ())
         followers = _with_copies(self._path, copies, on_lost or _unheard)
         _create(self._path)
         self._watch = _Watch(self._connect(64)) if shared else None
@@ -192,6 +193,23 @@ class SqliteRecords:
             self._readers.pop().connection.close()
         if self._watch is not None:
             self._watch.close()
+
+    # -- looking for damage (storage.scrub) -----------------------------------------------------------------------------
+
+    def damage(self) -> list[str]:
+        """What is wrong with the file and its copies: pages, order, indexes."""
+        found = []
+        for path in (self._path, *self._copies):
+            found += [f"{path}: {message}" for message in integrity(path)]
+        return found
+
+    def other_bodies(self, name: str) -> Iterator[bytes]:
+        """What the copies hold under a name of small bytes."""
+        number = BodyNames.number(name)
+        statement, key = (BODY, name) if number is None else (SMALL_BODY, number)
+        for path in self._copies:
+            if (data := read_one(path, statement, key)) is not None:
+                yield data
 
     # -- inside -----------------------------------------------------------------------------------------------------
 

@@ -162,6 +162,32 @@ def go_on_alone(path: Path) -> None:
     connection.close()
 
 
+def integrity(path: Path) -> list[str]:
+    """What SQLite finds wrong with a file, page by page and index by index."""
+    try:
+        connection = connect(path)
+        try:
+            return [message for (message,) in connection.execute("PRAGMA integrity_check(20)") if message != "ok"]
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        return [str(error)]
+
+
+def read_one(path: Path, statement: str, key: Any) -> bytes | None:
+    """One value of a file that others may be writing; None when it cannot be had."""
+    try:
+        connection = connect(path)
+        try:
+            found = connection.execute(statement, (key,)).fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error:
+        return None
+    data: bytes | None = found[0] if found is not None else None
+    return data
+
+
 def connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
     connection.execute("PRAGMA journal_mode=WAL")
