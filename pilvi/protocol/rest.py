@@ -265,6 +265,10 @@ def _members_reader(convert: Callable[[bytes], dict[str, Any]]) -> ReadBody:
 # -- responses ----------------------------------------------------------------------------------------------------------
 
 
+STATUS_BY_SERVICE = frozenset({"RestoreObject"})
+"""Operations that answer one of several statuses which their model does not name; the result says it as `_status`."""
+
+
 def compile_response(operation: Operation, write_document: Any, write_members: Any, write_events: Any) -> ResponseEncoder:
     """The mirror of compile_request; each writer gives a body and its content type.
 
@@ -275,6 +279,8 @@ def compile_response(operation: Operation, write_document: Any, write_members: A
     if shape is None:
         return lambda _result, request_id, _request: Response(status, [("x-amzn-RequestId", request_id)], b"")
     status_member = next((name for name, member in shape.members.items() if member.location == "statusCode"), None)
+    if status_member is None and operation.name in STATUS_BY_SERVICE:
+        status_member = "_status"
     write_headers = headers_writer(shape)
     has_type = _has_content_type(shape)
     write_body = _body_writer(shape, write_document, write_members, write_events)

@@ -44,6 +44,8 @@ class Periodic(NamedTuple):
     period_s: float
     run: Callable[[Cloud], None]
     """In a thread. Long ones ask `cloud.schedules.is_closing` between pages and return when it is true."""
+    has_work: Callable[[Cloud], bool] | None = None
+    """A cheap look, where there is one: a task without work is not run, and nothing is written down about it."""
 
 
 class Ran(NamedTuple):
@@ -101,14 +103,14 @@ class Schedules:
         failed: dict[str, None] = {}
         with self._running:
             for _ in range(ROUNDS):
-                due = [] if self.is_closing else [name for name in self._due(retry=True) if name not in failed]
+                due = [] if self.is_closing else [name for name in self._due() if name not in failed]
                 if not due:
                     break
                 with self._leader.leading() as is_leader:
                     if not is_leader:
                         return Ran(tuple(done), tuple(failed), False)
                     # Asked again: another leader may have run them in between.
-                    for name in self._due(retry=True):
+                    for name in self._due():
                         if name in due and not self.is_closing:
                             (done if self._run(name) else failed)[name] = None
         return Ran(tuple(done), tuple(failed), True)
@@ -139,7 +141,7 @@ class Schedules:
             self._tasks = self._find_tasks()
         return self._tasks
 
-    def _due(self, *, retry: bool) -> list[str]:
+    def _due(self) -> list[str]:
         now, real = self._clock.time_s(), self._clock.real_s()
         found = []
         for name, task in self._known().items():
@@ -147,7 +149,9 @@ class Schedules:
             if row is None:
                 # Nothing can have waited for a task that this store has never seen.
                 self._store.write(Put(RUNS, name, {"ended_s": now}))
-            elif now // task.period_s > row.value["ended_s"] // task.period_s and (not retry or self._retry.get(name, 0.0) <= real):
+            elif now // task.period_s <= row.value["ended_s"] // task.period_s or self._retry.get(name, 0.0) > real:
+                continue
+            elif task.has_work is None or task.has_work(self._cloud):
                 found.append(name)
         return found
 

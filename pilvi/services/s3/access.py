@@ -35,6 +35,13 @@ BUCKET_ACTIONS = {
     "GetBucketLocation": "s3:GetBucketLocation",
     "GetBucketTagging": "s3:GetBucketTagging",
     "PutBucketTagging": "s3:PutBucketTagging",
+    "GetBucketLifecycleConfiguration": "s3:GetLifecycleConfiguration",
+    "PutBucketLifecycleConfiguration": "s3:PutLifecycleConfiguration",
+    "DeleteBucketLifecycle": "s3:PutLifecycleConfiguration",
+    "GetBucketIntelligentTieringConfiguration": "s3:GetIntelligentTieringConfiguration",
+    "ListBucketIntelligentTieringConfigurations": "s3:GetIntelligentTieringConfiguration",
+    "PutBucketIntelligentTieringConfiguration": "s3:PutIntelligentTieringConfiguration",
+    "DeleteBucketIntelligentTieringConfiguration": "s3:PutIntelligentTieringConfiguration",
     "DeleteBucketTagging": "s3:PutBucketTagging",
     "GetBucketVersioning": "s3:GetBucketVersioning",
     "PutBucketVersioning": "s3:PutBucketVersioning",
@@ -487,6 +494,12 @@ def lock_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any], action: st
     return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context),)
 
 
+def restore_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
+    """One action for objects and versions."""
+    context = {"s3:VersionId": req["VersionId"]} if "VersionId" in req else None
+    return (permission(ctx, bucket, "s3:RestoreObject", bucket.object_arn(req["Key"]), context),)
+
+
 def create_upload_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequence[Access]:
     return write_access(ctx, bucket, req)
 
@@ -526,6 +539,7 @@ RULES: dict[str, Rule] = {
     "CompleteMultipartUpload": part_access,
     "AbortMultipartUpload": abort_access,
     "ListParts": list_parts_access,
+    "RestoreObject": restore_access,
     "ListMultipartUploads": list_uploads_access,
     "ListObjects": list_access,
     "ListObjectsV2": list_access,

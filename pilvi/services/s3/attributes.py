@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import parse_qsl
 
 from pilvi.core.errors import ServiceError
+from pilvi.services.s3.classes import STORABLE
 from pilvi.services.s3.condition import instant_of
 from pilvi.services.s3.digest import COMPOSITE, FULL_OBJECT
 from pilvi.services.s3.errors import invalid_argument, not_implemented
@@ -43,9 +44,6 @@ ACL_MEMBERS = frozenset({"ACL", "GrantFullControl", "GrantRead", "GrantReadACP",
 
 LOCK_MEMBERS = frozenset({"ObjectLockMode", "ObjectLockRetainUntilDate", "ObjectLockLegalHoldStatus"})
 """Members that ask for a lock (lock_rules.py)."""
-
-STORAGE_CLASSES = frozenset({"STANDARD", "REDUCED_REDUNDANCY", "STANDARD_IA", "ONEZONE_IA", "INTELLIGENT_TIERING", "GLACIER_IR"})
-"""The classes whose objects can be read at once; those that need a restore first are not built."""
 
 METADATA_BYTES = 2048
 KEY_BYTES = 1024
@@ -117,9 +115,7 @@ def strip_chunked(head: dict[str, Any]) -> None:
 
 def check_storage_class(head: dict[str, Any]) -> None:
     chosen = head["StorageClass"]
-    if chosen not in STORAGE_CLASSES:
-        if chosen in ("GLACIER", "DEEP_ARCHIVE"):
-            raise not_implemented("x-amz-storage-class")
+    if chosen not in STORABLE:
         raise ServiceError("InvalidStorageClass", "The storage class you specified is not valid", 400, StorageClassRequested=chosen)
     if chosen == "STANDARD":
         del head["StorageClass"]

@@ -13,6 +13,7 @@ from pilvi.services.s3.access import denial_or
 from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import HEADERS, check_key, check_storage_class, checksum_of, encryption_of, row_of
 from pilvi.services.s3.catalog import get_bucket, writable_bucket
+from pilvi.services.s3.class_answers import LIFECYCLE, announced, check_readable
 from pilvi.services.s3.condition import check_read, copy_range_of, instant_of
 from pilvi.services.s3.content import open_range, take, undo
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
@@ -66,6 +67,8 @@ async def copy_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     answer = {"CopyObjectResult": result, **encryption_of(value, req), **source_version(ctx, source, found)}
     if "ver" in value:
         answer["VersionId"] = value["ver"]
+    if LIFECYCLE in bucket.value:
+        announced(ctx, bucket, key, value, answer)
     return answer
 
 
@@ -133,6 +136,8 @@ async def open_source(
         bucket = get_bucket(ctx, source.bucket)
         check_customer_key(ctx, req, found.value.get("enc"), "CopySource")
         check_read(req, found.value["etag"], found.value["mtime"], prefix="CopySource")
+        if "head" in found.value:
+            check_readable(ctx, found.value)
         size = found.value["size"]
         start, end = (0, size) if chosen is None else copy_range_of(chosen, size)
         keys = await open_row(ctx, bucket, source.key, req, found.value, "CopySource")

@@ -23,6 +23,7 @@ from weakref import WeakValueDictionary
 from pilvi.core.errors import AlreadyExists, Conflict, NotFound, ServiceError
 from pilvi.core.service import Context
 from pilvi.services.s3.catalog import Bucket, writable_bucket
+from pilvi.services.s3.charges import early_end
 from pilvi.services.s3.content import Segment, forgetting, is_file, release, release_now, unsealed
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_key, no_such_version
 from pilvi.services.s3.facts import CREATED, MARKED, REMOVED, Happened, happened, recordings, wake
@@ -174,8 +175,8 @@ def plan_delete(ctx: Context, bucket: Bucket, key: str) -> Plan:
     if not bucket.versioning:
         if current is None:
             return Plan()
-        garbage = list(names_of(ctx, current.value))
-        plan = Plan([Delete(current.table, key, current.row.version), *forgetting(garbage)], garbage)
+        plan = Plan([Delete(current.table, key, current.row.version)])
+        drop(ctx, bucket, plan, current.value)
         if bucket.listeners:
             happened(bucket, plan.facts, REMOVED, key, current.value)
         return plan
@@ -212,7 +213,7 @@ def plan_succession(ctx: Context, bucket: Bucket, key: str, current: Found | Non
     else:
         plan.changes += (Delete(current.table, key, current.row.version), Insert(table, key, value))
     if not versioning or (versioning == "Suspended" and "ver" not in current.value):
-        drop(ctx, plan, current.value)
+        drop(ctx, bucket, plan, current.value)
     else:
         retire(bucket, key, plan, current.value)
         if versioning == "Suspended":
@@ -235,7 +236,7 @@ def plan_delete_version(ctx: Context, bucket: Bucket, key: str, version_id: str,
         plan.answer["DeleteMarker"] = True
     if bucket.listeners:
         happened(bucket, plan.facts, REMOVED, key, found.value)
-    drop(ctx, plan, found.value)
+    drop(ctx, bucket, plan, found.value)
     if not found.is_current:
         plan.changes.append(Delete(found.table, found.row.id, found.row.version))
         if version_id == "null":
@@ -257,8 +258,10 @@ def plan_delete_version(ctx: Context, bucket: Bucket, key: str, version_id: str,
     return plan
 
 
-def drop(ctx: Context, plan: Plan, value: Value) -> None:
-    """This version goes, with its bytes."""
+def drop(ctx: Context, bucket: Bucket, plan: Plan, value: Value) -> None:
+    """This version goes, with its bytes; its class may charge for having it too short a time."""
+    if "head" in value and "StorageClass" in value["head"]:
+        plan.changes += early_end(ctx, bucket, value)
     names = list(names_of(ctx, value))
     plan.changes += forgetting(names)
     plan.garbage += names
@@ -280,7 +283,7 @@ def drop_null(ctx: Context, bucket: Bucket, key: str, plan: Plan) -> None:
     old = ctx.store.get(bucket.tables.versions, f"{key}\0{pointer.value['at']}")
     if old is None:
         raise Conflict("The null version was changed by somebody else.")
-    drop(ctx, plan, old.value)
+    drop(ctx, bucket, plan, old.value)
     plan.changes += (Delete(bucket.tables.versions, old.id, old.version), Delete(bucket.tables.nulls, key, pointer.version))
 
 

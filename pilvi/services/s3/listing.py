@@ -26,6 +26,7 @@ from pilvi.services.s3.digest import COMPOSITE, FULL_OBJECT
 from pilvi.services.s3.errors import invalid_argument
 from pilvi.services.s3.history import find_current, is_marker, version_of
 from pilvi.services.s3.multipart import initiator_of
+from pilvi.services.s3.restore import restore_status
 from pilvi.storage.records import Row, Table
 
 ops = Operations()
@@ -70,7 +71,7 @@ def list_objects_v2(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "MaxKeys": limit,
         "IsTruncated": page.is_truncated,
         "KeyCount": len(page.rows) + len(page.folders),
-        "Contents": contents_of(req, page.rows, owner),
+        "Contents": contents_of(ctx, req, page.rows, owner),
         "CommonPrefixes": [{"Prefix": folder} for folder in page.folders],
         "Delimiter": delimiter or None,
         "StartAfter": req.get("StartAfter"),
@@ -100,7 +101,7 @@ def list_objects(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "Marker": marker,
         "MaxKeys": limit,
         "IsTruncated": page.is_truncated,
-        "Contents": [object_entry(row, owner) for row in page.rows],
+        "Contents": with_restores(ctx, req, page.rows, [object_entry(row, owner) for row in page.rows]),
         "CommonPrefixes": [{"Prefix": folder} for folder in page.folders],
         "Delimiter": delimiter or None,
         "NextMarker": page.last if page.is_truncated and delimiter else None,
@@ -110,10 +111,10 @@ def list_objects(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     return in_encoding(req, answer, "Contents")
 
 
-def contents_of(req: Mapping[str, Any], rows: Sequence[Row], owner: Mapping[str, str] | None) -> Sequence[dict[str, Any]]:
+def contents_of(ctx: Context, req: Mapping[str, Any], rows: Sequence[Row], owner: Mapping[str, str] | None) -> Sequence[dict[str, Any]]:
     """The objects of a page; as plain rows where nothing rare is asked for, which is nearly always."""
     if owner is not None or "OptionalObjectAttributes" in req:
-        return [object_entry(row, owner) for row in rows]
+        return with_restores(ctx, req, rows, [object_entry(row, owner) for row in rows])
     is_encoded = req.get("EncodingType") is not None
     listed = []
     for id, value, _ in rows:
@@ -143,6 +144,17 @@ def object_entry(row: Row, owner: Mapping[str, str] | None) -> dict[str, Any]:
     return entry
 
 
+def with_restores(
+    ctx: Context, req: Mapping[str, Any], rows: Sequence[Row], entries: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """How far the restores of archived objects are, where the request asks for it."""
+    if "RestoreStatus" in (req.get("OptionalObjectAttributes") or ()):
+        for row, entry in zip(rows, entries, strict=True):
+            if "restore" in row.value and (status := restore_status(row.value, ctx.clock.time_s())) is not None:
+                entry["RestoreStatus"] = status
+    return entries
+
+
 def show_owners(bucket: Bucket, rows: Sequence[Row], entries: Sequence[dict[str, Any]]) -> None:
     """Whose each object is, where other accounts may own some."""
     for row, entry in zip(rows, entries, strict=True):
@@ -169,7 +181,7 @@ def list_object_versions(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, A
     tables = bucket.tables
     page = page_of(ctx, (tables.objects, tables.markers, tables.versions), prefix, delimiter, position, limit)
     owner = owner_of(bucket)
-    entries = [version_entry(row, owner) for row in page.rows]
+    entries = with_restores(ctx, req, page.rows, [version_entry(row, owner) for row in page.rows])
     if bucket.has_acls:
         show_owners(bucket, page.rows, entries)
     answer: dict[str, Any] = {

@@ -17,6 +17,7 @@ from pilvi.core.streams import ByteStream
 from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import check_key, encryption_of, row_of
 from pilvi.services.s3.catalog import Bucket, get_bucket, object_owner, owner_of, writable_bucket
+from pilvi.services.s3.class_answers import LIFECYCLE, announced
 from pilvi.services.s3.condition import check_write, instant_of
 from pilvi.services.s3.content import Stored, forgetting, take, undo
 from pilvi.services.s3.copy import find_source, open_source, source_version
@@ -297,6 +298,9 @@ def complete_multipart_upload(ctx: Context, req: Mapping[str, Any]) -> Mapping[s
     }
     if "ver" in value:
         answer["VersionId"] = value["ver"]
+    bucket = get_bucket(ctx, name)
+    if LIFECYCLE in bucket.value:
+        announced(ctx, bucket, key, value, answer)
     return answer
 
 

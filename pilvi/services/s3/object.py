@@ -23,6 +23,7 @@ from pilvi.services.s3.condition import (
     seconds,
 )
 from pilvi.services.s3.content import Segment, Stored, open_range, take, undo
+from pilvi.services.s3.class_answers import LIFECYCLE, announced, check_readable, describe_class, note_class_read
 from pilvi.services.s3.digest import declared_by
 from pilvi.services.s3.errors import (
     aborted,
@@ -92,7 +93,7 @@ async def put_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     except PilviError as error:
         refusal = error
     else:
-        return written(value, req)
+        return announced(ctx, bucket, key, value, written(value, req)) if LIFECYCLE in bucket.value else written(value, req)
     # Not in the `except`: compiled code that waits there loses the error it handles (decisions/0006).
     await undo(ctx, stored)
     raise refusal
@@ -158,17 +159,21 @@ async def get_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
 
     req: Bucket, Key, VersionId, Range (one; several give the whole), PartNumber, the four conditions, ChecksumMode, Response*.
     Errors: NoSuchKey, NoSuchVersion, AccessDenied - missing, and the caller may not list; NotModified (304);
-    PreconditionFailed (412); InvalidRange, InvalidPartNumber (416); MethodNotAllowed - the version is a delete marker.
+    PreconditionFailed (412); InvalidRange, InvalidPartNumber (416); MethodNotAllowed - the version is a delete marker; InvalidObjectState - archived, and not restored.
     Source: S3 API Reference, GetObject.
     """
     for _ in range(OPENINGS):
         found = find_read(ctx, req)
         answer, start, end = describe(ctx, req, found)
+        if "StorageClass" in answer:
+            check_readable(ctx, found.value)
         try:
             segments = (Segment(found.value["at"], end),) if "at" in found.value else segments_of(ctx, found.value)
             keys = await open_keys(ctx, req, found.value) if "enc" in found.value else None
             body = open_range(ctx, segments, start, end, keys)
             if body.data is not None or is_still_there(ctx, found):
+                if "StorageClass" in answer:
+                    note_class_read(ctx, get_bucket(ctx, req["Bucket"]), found, end - start)
                 answer["Body"] = body
                 return answer
             await body.close()
@@ -226,7 +231,12 @@ def describe(ctx: Context, req: Mapping[str, Any], found: Found) -> tuple[dict[s
     size = value["size"]
     if "IfMatch" in req or "IfNoneMatch" in req or "IfModifiedSince" in req or "IfUnmodifiedSince" in req:
         check_read(req, value["etag"], value["mtime"])
-    answer = answer_of(value, "seq" in value or "VersionId" in req or is_versioned(ctx, req))
+    bucket = get_bucket(ctx, req["Bucket"])
+    answer = answer_of(value, "seq" in value or "VersionId" in req or bool(bucket.versioning))
+    if "StorageClass" in answer:
+        describe_class(ctx, value, answer)
+    if LIFECYCLE in bucket.value and "VersionId" not in req:
+        announced(ctx, bucket, req["Key"], value, answer)
     if "enc" in value or "SSECustomerAlgorithm" in req:
         check_customer_key(ctx, req, value.get("enc"))
         answer |= customer_answer(req)

@@ -1,0 +1,15 @@
+"""What S3 does again and again (pilvi.schedules)."""
+
+from __future__ import annotations
+
+from pilvi.schedules import Periodic
+from pilvi.services.s3 import lifecycle_run, replication_metrics, restore
+from pilvi.services.s3.classes import DAY_S
+from pilvi.services.s3.storage_lines import run_storage
+
+TASKS = (
+    Periodic("restores", 60.0, restore.run_restores, restore.has_work),
+    Periodic("lifecycle", float(DAY_S), lifecycle_run.run_lifecycle, lifecycle_run.has_work),
+    Periodic("replication metrics", 60.0, replication_metrics.publish, replication_metrics.has_work),
+    Periodic("storage", float(DAY_S), run_storage),
+)
