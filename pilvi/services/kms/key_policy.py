@@ -85,11 +85,10 @@ def read_policy(ctx: Context, arn: str, text: str, *, bypass: bool) -> str:
     if len(text.encode()) > MOST_BYTES:
         raise limit_exceeded(f"The size of policy exceeds the limit of {MOST_BYTES} bytes.")
     try:
-        document = json.loads(text)
-        parse(document, "resource")
-    except (ValueError, MalformedPolicy) as error:
-        message = error.message if isinstance(error, MalformedPolicy) else "Policy is not a valid JSON document."
-        raise malformed_policy(message) from None
+        parse(text, "resource")
+    except MalformedPolicy as error:
+        raise malformed_policy(error.message) from None
+    document = json.loads(text)
     _check_principals(ctx, document)
     if not bypass and not _may_put(ctx, arn, document):
         raise malformed_policy("The new key policy will not allow you to update the key policy in the future.")

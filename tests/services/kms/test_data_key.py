@@ -24,9 +24,7 @@ def test_generate_data_key_makes_envelopes(aws: Account) -> None:
     made = kms.generate_data_key(KeyId=key, KeySpec="AES_256", EncryptionContext=context)
     nonce = os.urandom(12)
     body = nonce + AESGCM(made["Plaintext"]).encrypt(nonce, b"the data", None)
-    s3.put_object(
-        Bucket=f"envelopes-{aws.account}", Key="k", Body=body, Metadata={"x-amz-key-v2": made["CiphertextBlob"].hex()}
-    )
+    s3.put_object(Bucket=f"envelopes-{aws.account}", Key="k", Body=body, Metadata={"x-amz-key-v2": made["CiphertextBlob"].hex()})
     found = s3.get_object(Bucket=f"envelopes-{aws.account}", Key="k")
     wrapped, body = bytes.fromhex(found["Metadata"]["x-amz-key-v2"]), found["Body"].read()
     plain = kms.decrypt(CiphertextBlob=wrapped, EncryptionContext=context)["Plaintext"]
@@ -35,7 +33,9 @@ def test_generate_data_key_makes_envelopes(aws: Account) -> None:
         AESGCM(os.urandom(32)).decrypt(body[:12], body[12:], None)
 
 
-@pytest.mark.parametrize(("asked", "size"), [({"KeySpec": "AES_128"}, 16), ({"KeySpec": "AES_256"}, 32), ({"NumberOfBytes": 64}, 64)])
+@pytest.mark.parametrize(
+    ("asked", "size"), [({"KeySpec": "AES_128"}, 16), ({"KeySpec": "AES_256"}, 32), ({"NumberOfBytes": 64}, 64)]
+)
 def test_generate_data_key_has_the_size_asked_for(aws: Account, asked: dict[str, object], size: int) -> None:
     kms = aws.client("kms")
     key = kms.create_key()["KeyMetadata"]

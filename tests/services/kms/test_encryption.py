@@ -79,7 +79,7 @@ def test_rsa_encrypts_as_its_public_key_does(aws: Account, error_of: Earn, algor
     assert message == f"Algorithm {algorithm} and key spec RSA_2048 cannot encrypt data larger than {most} bytes."
     assert error_of(kms.encrypt, KeyId=key["KeyId"], Plaintext=b"x")[0] == "InvalidKeyUsageException"
     public: Any = load_der_public_key(kms.get_public_key(KeyId=key["KeyId"])["PublicKey"])
-    digest: hashes.HashAlgorithm = hashes.SHA1() if algorithm.endswith("SHA_1") else hashes.SHA256()  # noqa: S303
+    digest: hashes.HashAlgorithm = hashes.SHA1() if algorithm.endswith("SHA_1") else hashes.SHA256()
     outside = public.encrypt(b"from outside", padding.OAEP(padding.MGF1(digest), digest, None))
     opened = kms.decrypt(KeyId=key["KeyId"], CiphertextBlob=outside, EncryptionAlgorithm=algorithm)
     assert opened["Plaintext"] == b"from outside"

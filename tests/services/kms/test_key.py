@@ -95,9 +95,7 @@ def test_update_key_description_and_tags(aws: Account, error_of: Earn) -> None:
     assert error_of(kms.tag_resource, KeyId=key, Tags=many)[0] == "LimitExceededException"
 
 
-def test_a_scheduled_key_is_pending_and_then_gone(
-    later_aws: Account, timed: TestServer, days_pass: Days, error_of: Earn
-) -> None:
+def test_a_scheduled_key_is_pending_and_then_gone(later_aws: Account, timed: TestServer, days_pass: Days, error_of: Earn) -> None:
     kms = later_aws.client("kms")
     key = kms.create_key(Tags=[{"TagKey": "a", "TagValue": "1"}])["KeyMetadata"]
     kms.create_alias(AliasName="alias/doomed", TargetKeyId=key["KeyId"])
