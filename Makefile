@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 
-.PHONY: sdk-venvs heavy-runtimes test-sagemaker setup runtimes demo test check format unit bench wheel test-compiled serve docs requirements clean new-service new-noun
+.PHONY: sdk-venvs heavy-runtimes test-sagemaker setup runtimes demo test check format unit bench soak wheel test-compiled serve docs requirements clean new-service new-noun
 
 setup: $(STAMP)
 
@@ -49,6 +49,9 @@ heavy-runtimes: setup  ## the environments that only heavy jobs need: gigabytes
 test-sagemaker: runtimes heavy-runtimes sdk-venvs  ## what is too slow or too heavy for `make test`: frameworks, algorithms, SDKs, Spark, Ray
 	PYTHON=$(PYTHON) sh scripts/heavy_env.sh ray kubernetes
 	$(BIN)/python -m pytest tests/heavy
+
+soak: setup          ## ten minutes (SOAK_MINUTES) of mixed load with kill -9 every minute: nothing acknowledged is lost
+	PYTHONPATH=. $(BIN)/python tests/heavy/soak.py
 
 bench: setup         ## speed and memory, beside peers, with ratios
 	sh benchmarks/run.sh
