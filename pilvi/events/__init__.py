@@ -118,6 +118,9 @@ class Events(Protocol):
     def wake(self, consumer: str, lane: str) -> None:
         """Entries of this lane were committed. From any thread; costs next to nothing."""
 
+    def waiting(self, consumer: str, lane: str, limit: int) -> list[Entry]:
+        """The oldest entries that were not taken yet, for figures."""
+
 
 Find = Callable[[str], Sequence[Consumer]]
 """service name -> its consumers"""

@@ -63,6 +63,9 @@ class Delivery:
         except RuntimeError:
             log.debug("the server is closing; %s in %s waits for the next start", consumer, lane)
 
+    def waiting(self, consumer: str, lane: str, limit: int) -> list[Entry]:
+        return self.log.read(consumer, lane, limit)
+
     # -- life -------------------------------------------------------------------------------------------------------
 
     def start(self, cloud: Cloud) -> None:

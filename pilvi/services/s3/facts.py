@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from pilvi.core.service import Context
 from pilvi.services.s3.catalog import Bucket
-from pilvi.services.s3.replication_rules import mark_pending
+from pilvi.services.s3.replication_rules import COMPLETED, FAILED, PENDING, mark_pending
 from pilvi.storage.records import Change
 
 CREATED = "created"
@@ -25,6 +25,11 @@ REMOVED = "removed"
 """An object, a version or a marker that is gone for good."""
 
 CREATED_BY = {"CopyObject": "Copy", "CompleteMultipartUpload": "CompleteMultipartUpload"}
+METADATA = ("ObjectTagging:", "ObjectAcl:", "ObjectRetention:", "ObjectLegalHold:")
+"""Changes of what a version carries; they are replicated too."""
+REPLICATING = "ReplicateObject"
+"""The operation in whose name replicas are written: replication does not listen to itself."""
+REPLICATION = "s3/replication"
 EXPIRATION = "LifecycleExpiration"
 """The operation in whose name lifecycle rules delete."""
 
@@ -43,17 +48,27 @@ def happened(bucket: Bucket, facts: list[Happened], kind: str, key: str, value: 
     facts.append(Happened(kind, key, value))
     if kind in (CREATED, MARKED):
         mark_pending(bucket.value.get("Replication"), bucket.account, key, value, is_marker=kind == MARKED)
+    elif kind.startswith(METADATA) and value.get("repl") in (COMPLETED, FAILED):
+        value["repl"] = PENDING
 
 
 def recordings(ctx: Context, bucket: Bucket, facts: Sequence[Happened]) -> list[Change]:
     """What the transaction must contain so that every listener hears of it."""
     events = ctx.cloud.events
     return [
-        events.recording(listener, bucket.name, happening.key, told)
+        events.recording(listener, bucket.name, turn_of(listener, happening), told)
         for happening in facts
         for told in (fact_of(ctx, bucket, happening),)
         for listener in bucket.listeners
+        if listener != REPLICATION or ctx.operation != REPLICATING
     ]
+
+
+def turn_of(listener: str, happening: Happened) -> str:
+    """What keeps its order: a key; for replication each version by itself, as every version finds its place by its id."""
+    if listener != REPLICATION:
+        return happening.key
+    return f"{happening.key}\0{happening.value.get('ver', 'null')}"
 
 
 def wake(ctx: Context, bucket: Bucket) -> None:

@@ -258,6 +258,29 @@ def plan_delete_version(ctx: Context, bucket: Bucket, key: str, version_id: str,
     return plan
 
 
+def plan_replica(ctx: Context, bucket: Bucket, key: str, value: Value, table: Table) -> Plan:
+    """A version that was made in another bucket takes the place that its sequence gives it; nothing when it is there already."""
+    if find_version(ctx, bucket, key, version_of(value)) is not None:
+        return Plan()
+    current = find_current(ctx, bucket, key)
+    other = bucket.tables.markers if table is bucket.tables.objects else bucket.tables.objects
+    plan = Plan()
+    if bucket.listeners:
+        happened(bucket, plan.facts, MARKED if "marker" in value else CREATED, key, value)
+    if current is None:
+        plan.changes += (Insert(table, key, value), Expect(other, key, 0))
+    elif seq_of(current.value) >= seq_of(value):
+        plan.changes.append(Expect(current.table, key, current.row.version))
+        retire(bucket, key, plan, value)
+    else:
+        if current.table is table:
+            plan.changes.append(Update(table, key, value, current.row.version))
+        else:
+            plan.changes += (Delete(current.table, key, current.row.version), Insert(table, key, value))
+        retire(bucket, key, plan, current.value)
+    return plan
+
+
 def drop(ctx: Context, bucket: Bucket, plan: Plan, value: Value) -> None:
     """This version goes, with its bytes; its class may charge for having it too short a time."""
     if "head" in value and "StorageClass" in value["head"]:

@@ -14,7 +14,7 @@ from pilvi.services.s3.access import denial_or
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import malformed_xml
-from pilvi.services.s3.facts import Happened
+from pilvi.services.s3.facts import happened
 from pilvi.services.s3.history import Found, Plan, carry_out_now, find_object, seq_of
 from pilvi.services.s3.lock_rules import (
     MODES,
@@ -157,7 +157,7 @@ def changing(bucket: Bucket, found: Found, key: str, value: dict[str, Any], even
     value = {**value, "seq": seq_of(value)}  # reads look for locks where a version has its place in a history
     plan = Plan([Update(found.table, found.row.id, value, found.row.version)])
     if bucket.listeners:
-        plan.facts.append(Happened(event, key, value))
+        happened(bucket, plan.facts, event, key, value)
     return plan
 
 

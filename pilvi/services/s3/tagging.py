@@ -11,7 +11,7 @@ from pilvi.services.s3.access import denial_or
 from pilvi.services.s3.attributes import checked_tags
 from pilvi.services.s3.bucket import TOO_MANY_TAGS, change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
-from pilvi.services.s3.facts import Happened
+from pilvi.services.s3.facts import happened
 from pilvi.services.s3.history import Found, Plan, carry_out_now, find_object, version_of
 from pilvi.storage.records import Update
 
@@ -62,7 +62,7 @@ def set_tags(ctx: Context, req: Mapping[str, Any], tags: Mapping[str, str]) -> M
             value["tags"] = dict(tags)
         plan = Plan([Update(found.table, found.row.id, value, found.row.version)])
         if bucket.listeners:
-            plan.facts.append(Happened("ObjectTagging:Put" if tags else "ObjectTagging:Delete", req["Key"], value))
+            happened(bucket, plan.facts, "ObjectTagging:Put" if tags else "ObjectTagging:Delete", req["Key"], value)
         return plan
 
     carry_out_now(ctx, req["Bucket"], make)
