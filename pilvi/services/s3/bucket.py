@@ -14,7 +14,7 @@ from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.s3.acl import Grants, is_public_list, requested
 from pilvi.services.s3.attributes import checked_tags
-from pilvi.services.s3.catalog import BUCKETS, DELETING_S, ENFORCED, Bucket, canonical_id, get_bucket, own_buckets
+from pilvi.services.s3.catalog import BUCKETS, DELETING_S, ENFORCED, POINTS, Bucket, canonical_id, get_bucket, own_buckets
 from pilvi.services.s3.content import forgetting, release_now
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_bucket, not_implemented
 from pilvi.services.s3.multipart import ending, parts_of
@@ -241,7 +241,7 @@ def get_bucket_location(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
 def delete_bucket(ctx: Context, req: Mapping[str, Any]) -> None:
     """Delete an empty bucket. Uploads in progress go with it; versions and delete markers keep it.
 
-    Errors: NoSuchBucket; BucketNotEmpty.
+    Errors: NoSuchBucket; BucketNotEmpty; BucketHasAccessPointsAttached.
     Source: S3 API Reference, DeleteBucket.
     """
     name = req["Bucket"]
@@ -290,6 +290,7 @@ def begin_deletion(ctx: Context, name: str) -> tuple[Bucket, int]:
 
 def check_empty(ctx: Context, bucket: Bucket) -> None:
     tables = bucket.tables
+    check_no_points(ctx, bucket)
     if ctx.store.scan(tables.objects, limit=1):
         raise ServiceError("BucketNotEmpty", "The bucket you tried to delete is not empty", 409, BucketName=bucket.name)
     if any(ctx.store.scan(table, limit=1) for table in (tables.markers, tables.versions)):
@@ -299,6 +300,20 @@ def check_empty(ctx: Context, bucket: Bucket) -> None:
             409,
             BucketName=bucket.name,
         )
+
+
+def check_no_points(ctx: Context, bucket: Bucket) -> None:
+    """Errors: BucketHasAccessPointsAttached."""
+    after = ""
+    while rows := ctx.store.scan(POINTS, after=after):
+        if any(row.value["Bucket"] == bucket.name and row.value["BucketAccountId"] == bucket.account for row in rows):
+            raise ServiceError(
+                "BucketHasAccessPointsAttached",
+                "The bucket you tried to delete has access points attached. Delete your access points before deleting your bucket.",
+                400,
+                BucketName=bucket.name,
+            )
+        after = rows[-1].id
 
 
 def take_back_deletion(ctx: Context, bucket: Bucket, version: int) -> None:

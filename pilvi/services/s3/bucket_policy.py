@@ -10,8 +10,8 @@ from pilvi.core.service import Context, Operations
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import access_denied
-from pilvi.services.s3.policy_check import checked_policy
-from pilvi.services.s3.public import is_public_policy
+from pilvi.auth.s3_policy import checked_policy
+from pilvi.auth.public import is_public_policy
 
 ops = Operations()
 
@@ -22,7 +22,7 @@ def put_bucket_policy(ctx: Context, req: Mapping[str, Any]) -> None:
 
     req: Bucket, Policy (JSON, up to 20 KiB), ExpectedBucketOwner.
     Errors: MalformedPolicy - no JSON, no policy, unknown actions or condition keys, or about something outside the bucket
-    (policy_check.py); AccessDenied - public, and BlockPublicPolicy is on for the bucket or its account; MethodNotAllowed - another
+    (pilvi.auth.s3_policy); AccessDenied - public, and BlockPublicPolicy is on for the bucket or its account; MethodNotAllowed - another
     account asks.
     Source: S3 API Reference, PutBucketPolicy; S3 User Guide, "Blocking public access".
     """

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from pilvi.core.arn import partition_of
 from pilvi.core.service import Context
 from pilvi.services.s3.errors import aborted, no_such_bucket
-from pilvi.services.s3.public import is_public_policy
+from pilvi.auth.public import is_public_policy
 from pilvi.storage.records import Expect, Row, Table
 
 SERVICE = "s3"

@@ -24,12 +24,13 @@ def copy_source_of(req: Mapping[str, Any]) -> CopySource:
     if isinstance(given, Mapping):
         return CopySource(given["Bucket"], given["Key"], given.get("VersionId"))
     path, _, version_id = given.partition("?versionId=")
+    path = unquote(path)
     if path.startswith("arn:"):
-        resource = path.split(":", 5)[5]
+        resource = path.split(":", 5)[-1]
         if resource.startswith("accesspoint/"):
-            return of_access_point(unquote(path), version_id, given)
+            return of_access_point(path, version_id, given)
         path = resource
-    bucket, _, key = unquote(path).lstrip("/").partition("/")
+    bucket, _, key = path.lstrip("/").partition("/")
     if not bucket or not key:
         raise invalid_argument("Invalid copy source object key", "x-amz-copy-source", given)
     return CopySource(bucket, key, version_id or None)

@@ -1,13 +1,14 @@
 """S3 Control: what belongs to an account rather than to one bucket. README.md tells where what lies."""
 
 from pilvi.core.service import Service
-from pilvi.services.s3control import public_access_block
+from pilvi.services.s3control import access_point, public_access_block
 from pilvi.services.s3control.access import access
 from pilvi.services.s3control.errors import CODES
 
 service = Service(
     "s3control",
     public_access_block.ops,
+    access_point.ops,
     errors=CODES,
     access=access,
 )

@@ -13,7 +13,7 @@ from pilvi.services.s3.condition import names_etag, range_of
 from pilvi.services.s3.content import Segment, overlaps
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.digest import ALGORITHMS, combined, encoded
-from pilvi.services.s3.public import is_public_policy
+from pilvi.auth.public import is_public_policy
 
 
 def allow(principal: Any, condition: dict[str, Any] | None = None, effect: str = "Allow") -> dict[str, Any]:

@@ -43,7 +43,10 @@ def test_public_access_block_of_another_account_is_denied(aws: Account, other_aw
 
 
 def test_public_access_block_needs_the_account_actions(aws: Account, reach: Callable[..., Any]) -> None:
-    reads = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:GetAccountPublicAccessBlock", "Resource": "*"}]}
+    reads = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": "s3:GetAccountPublicAccessBlock", "Resource": "*"}],
+    }
     user = reach(aws.user("reader", reads), "s3control")
     error = refused(user.put_public_access_block, AccountId=aws.account, PublicAccessBlockConfiguration=ALL_ON)
     assert "s3:PutAccountPublicAccessBlock" in error["Message"]
