@@ -2,13 +2,14 @@
 
 from pilvi.core.errors import Invalid
 from pilvi.core.service import Service
-from pilvi.services.ec2 import availability_zone, region, security_group, subnet, vpc
+from pilvi.services.ec2 import availability_zone, region, security_group, subnet, vpc, vpc_endpoint
 
 service = Service(
     "ec2",
     vpc.ops,
     subnet.ops,
     security_group.ops,
+    vpc_endpoint.ops,
     availability_zone.ops,
     region.ops,
     errors={Invalid: "InvalidParameterValue"},
