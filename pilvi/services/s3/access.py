@@ -78,6 +78,7 @@ OBJECT_ACTIONS = {
     "PutObjectTagging": "s3:PutObjectTagging",
     "DeleteObjectTagging": "s3:DeleteObjectTagging",
     "GetObjectAcl": "s3:GetObjectAcl",
+    "GetObjectTorrent": "s3:GetObjectTorrent",
     "PutObjectAcl": "s3:PutObjectAcl",
 }
 """With a version id the action is the one on versions: s3:GetObjectVersionTagging."""
@@ -530,6 +531,7 @@ def list_uploads_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) ->
 RULES: dict[str, Rule] = {
     "GetObject": read_access,
     "HeadObject": read_access,
+    "SelectObjectContent": read_access,
     "GetObjectAttributes": attributes_access,
     "PutObject": write_access,
     "CopyObject": copy_access,

@@ -43,12 +43,12 @@ def test_names_with_dots_are_not_accelerated(s3: Any, name: str) -> None:
 
 def test_the_accelerated_host_serves_enabled_buckets_only(s3: Any, fast: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="k", Body=b"1")
-    with pytest.raises(ClientError, match="InvalidRequest.*S3 Transfer Acceleration is not configured on this bucket"):
+    with pytest.raises(ClientError, match=r"InvalidRequest.*S3 Transfer Acceleration is not configured on this bucket"):
         fast.get_object(Bucket=bucket, Key="k")
     s3.put_bucket_accelerate_configuration(Bucket=bucket, AccelerateConfiguration={"Status": "Enabled"})
     fast.put_object(Bucket=bucket, Key="k", Body=b"2")
     assert fast.get_object(Bucket=bucket, Key="k")["Body"].read() == b"2"
     s3.put_bucket_accelerate_configuration(Bucket=bucket, AccelerateConfiguration={"Status": "Suspended"})
-    with pytest.raises(ClientError, match="InvalidRequest.*S3 Transfer Acceleration is disabled on this bucket"):
+    with pytest.raises(ClientError, match=r"InvalidRequest.*S3 Transfer Acceleration is disabled on this bucket"):
         fast.get_object(Bucket=bucket, Key="k")
     assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"2"
