@@ -46,6 +46,7 @@ ALTER TABLE row ALTER COLUMN value SET STORAGE EXTERNAL;
 CREATE TABLE IF NOT EXISTS body (name bytea PRIMARY KEY, data bytea);
 ALTER TABLE body ALTER COLUMN data SET STORAGE EXTERNAL;
 CREATE INDEX IF NOT EXISTS blob_in_use ON body (name) WHERE data IS NULL;
+CREATE TABLE IF NOT EXISTS writer (name bytea PRIMARY KEY, batch bigint NOT NULL, at timestamptz NOT NULL);
 CREATE TABLE IF NOT EXISTS generation (service text PRIMARY KEY, number bigint NOT NULL)
 """
 

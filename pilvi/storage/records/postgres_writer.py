@@ -5,13 +5,16 @@
 Several servers write at once: each locks what it is about to judge (advisory locks over a hash of the keys, always in the same
 order, so nobody waits in a circle), looks at the versions only then, and keeps the locks until its commit is seen by all.
 
-When the line breaks during COMMIT nobody knows what became of it, and to call it failed could lose what was replaced. So the
-writer asks PostgreSQL for the transaction by its number, for as long as that takes, before it tells anybody anything.
+When the line breaks during COMMIT nobody knows what became of it, and to call it failed could lose what was replaced. So every
+transaction leaves its number in a row of this writer's own, and the writer looks there, for as long as that takes, before it
+tells anybody anything. (PostgreSQL's own transaction numbers would not do: after a crash it may give them a second time.)
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import threading
 import zlib
 from typing import TYPE_CHECKING, Any, Protocol
@@ -49,6 +52,11 @@ DELETE_ROWS = "DELETE FROM row WHERE (address, id) IN (SELECT * FROM unnest(%s::
 PUT_BODIES = """INSERT INTO body (name, data) SELECT * FROM unnest(%s::bytea[], %s::bytea[])
     ON CONFLICT (name) DO UPDATE SET data = excluded.data"""
 DELETE_BODIES = "DELETE FROM body WHERE name = ANY(%s::bytea[])"
+MARK = """INSERT INTO writer (name, batch, at) VALUES (%s, %s, now())
+    ON CONFLICT (name) DO UPDATE SET batch = excluded.batch, at = excluded.at"""
+MARKED = "SELECT batch FROM writer WHERE name = %s FOR UPDATE"
+"""Waits for a transaction of this writer that PostgreSQL has not ended yet."""
+FORGET_WRITERS = "DELETE FROM writer WHERE at < now() - interval '30 days'"
 TELL = f"""SELECT pg_notify('{CHANNEL}', service) FROM generation WHERE service = ANY(%s)"""
 
 
@@ -92,7 +100,10 @@ class Writer:
         self._addresses = addresses
         self._watch = watch
         self.is_closing = threading.Event()
+        self._name = os.urandom(8)
+        self._batch = 0
         self._open()
+        self._connection.execute(FORGET_WRITERS)
 
     def run(self) -> None:
         ended = False
@@ -101,6 +112,8 @@ class Writer:
             if taken:
                 self._apply(taken)
                 wake(taken)
+        with contextlib.suppress(self._driver.Error):
+            self._connection.execute("DELETE FROM writer WHERE name = %s", (self._name,))
         self._connection.close()
 
     def _open(self) -> None:
@@ -135,7 +148,7 @@ class Writer:
         for table in {key[0] for key in keys} - self._addresses.keys():
             self._intern(table)
         connection = self._connection
-        xid = ""
+        is_written = False
         try:
             versions = self._begin(keys, clears)
             batch = Batch(versions)
@@ -154,14 +167,15 @@ class Writer:
             with connection.pipeline():
                 self._write(batch)
                 connection.execute(TELL, (sorted(services),), prepare=True)
-                number = connection.execute("SELECT pg_current_xact_id()::text", prepare=True)
-            xid = (number.fetchone() or ("",))[0]
+                self._batch += 1
+                connection.execute(MARK, (self._name, self._batch), prepare=True)
+            is_written = True
             connection.execute("COMMIT")
         except BaseException:
-            if not xid or not connection.closed:
+            if not is_written or not connection.closed:
                 self._roll_back()
                 raise
-            if not self._is_committed(xid):
+            if not self._is_committed():
                 raise _NotCommitted("the connection was lost") from None
         return sorted(services)
 
@@ -226,15 +240,14 @@ class Writer:
         except self._driver.Error:
             self._connection.close()
 
-    def _is_committed(self, xid: str) -> bool:
+    def _is_committed(self) -> bool:
         """What became of a transaction whose COMMIT was not answered. Asks until somebody knows, or the store closes."""
-        log.warning("records: the connection broke during COMMIT; asking what became of transaction %s", xid)
+        log.warning("records: the connection broke during COMMIT; asking what became of it")
         while True:
             try:
                 self._open()
-                found = self._connection.execute("SELECT pg_xact_status(%s::xid8)", (xid,)).fetchone()
-                if found is not None and found[0] != "in progress":
-                    return bool(found[0] == "committed")
+                found = self._connection.execute(MARKED, (self._name,)).fetchone()
+                return found is not None and found[0] == self._batch
             except (Unavailable, self._driver.Error):
                 if self.is_closing.is_set():
                     raise
