@@ -64,7 +64,9 @@ async def decrypt(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     check_tokens(ctx, req.get("GrantTokens"))
     no_enclaves(req)
-    key = _opening_key(ctx, req.get("KeyId"), req["CiphertextBlob"])
+    key = _opening_key(ctx, req.get("KeyId"), _blob(req, req.get("KeyId")))
+    if not req.get("CiphertextBlob"):
+        raise dry_run()
     algorithm = req.get("EncryptionAlgorithm") or kinds.SYMMETRIC
     plain, material_id = await _open(
         ctx, key, algorithm, req["CiphertextBlob"], req.get("EncryptionContext"), bool(req.get("DryRun"))
@@ -81,10 +83,12 @@ async def re_encrypt(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """
     check_tokens(ctx, req.get("GrantTokens"))
     is_dry = bool(req.get("DryRun"))
-    source = _opening_key(ctx, req.get("SourceKeyId"), req["CiphertextBlob"])
+    source = _opening_key(ctx, req.get("SourceKeyId"), _blob(req, req.get("SourceKeyId")))
     algorithm = req.get("SourceEncryptionAlgorithm") or kinds.SYMMETRIC
     target = await find_or_begin(ctx, req["DestinationKeyId"])
     check_usable(ctx, target, kinds.ENCRYPT, "ReEncryptTo")
+    if not req.get("CiphertextBlob"):
+        raise dry_run()
     plain, source_material = await _open(ctx, source, algorithm, req["CiphertextBlob"], req.get("SourceEncryptionContext"), False)
     to = req.get("DestinationEncryptionAlgorithm")
     blob = await _seal(ctx, target, to, plain, req.get("DestinationEncryptionContext"), is_dry)
@@ -149,7 +153,18 @@ async def _open(
     return plain, material_id
 
 
-def _opening_key(ctx: Context, key_id: str | None, blob: bytes) -> Key:
+def _blob(req: Mapping[str, Any], key_id: str | None) -> bytes | None:
+    """What is to be opened; None for a dry run that asks for the key's sake only (IGNORE_CIPHERTEXT)."""
+    if "IGNORE_CIPHERTEXT" not in (req.get("DryRunModifiers") or ()):
+        if not req.get("CiphertextBlob"):
+            raise validation("CiphertextBlob is required.")
+        return bytes(req["CiphertextBlob"])
+    if not req.get("DryRun") or not key_id or req.get("CiphertextBlob"):
+        raise validation("IGNORE_CIPHERTEXT is valid for dry runs that name a key and no ciphertext.")
+    return None
+
+
+def _opening_key(ctx: Context, key_id: str | None, blob: bytes | None) -> Key:
     """The key that is to open a blob, fit for use."""
     place = place_in(ctx, key_id, blob)
     if place is None:
@@ -159,7 +174,7 @@ def _opening_key(ctx: Context, key_id: str | None, blob: bytes) -> Key:
         raise no_key(place.arn) if key_id else unknown_ciphertext_key()
     if key.usage != kinds.ENCRYPT:
         raise incorrect_key()
-    if key_id and key.spec == kinds.SYMMETRIC:
+    if key_id and key.spec == kinds.SYMMETRIC and blob is not None:
         head = ciphertext.head_of(blob)
         if (head.account, head.key_id) != (key.account, key.id):
             raise incorrect_key()

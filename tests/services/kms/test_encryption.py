@@ -114,8 +114,13 @@ def test_dry_run_says_what_would_have_been(aws: Account, error_of: Earn) -> None
     assert error_of(kms.decrypt, CiphertextBlob=blob, DryRun=True) == would
     assert error_of(kms.re_encrypt, CiphertextBlob=blob, DestinationKeyId=key, DryRun=True) == would
     assert error_of(kms.generate_data_key, KeyId=key, KeySpec="AES_128", DryRun=True) == would
+    ignoring = {"KeyId": key, "DryRunModifiers": ["IGNORE_CIPHERTEXT"]}
+    assert error_of(kms.decrypt, DryRun=True, **ignoring) == would
+    assert error_of(kms.decrypt, **ignoring)[0] == "ValidationException"
+    assert error_of(kms.decrypt, KeyId=key)[0] == "ValidationException"
     kms.disable_key(KeyId=key)
     assert error_of(kms.encrypt, KeyId=key, Plaintext=b"x", DryRun=True)[0] == "DisabledException"
+    assert error_of(kms.decrypt, DryRun=True, **ignoring)[0] == "DisabledException"
 
 
 def test_encrypt_refuses_keys_of_another_use(aws: Account, error_of: Earn) -> None:
