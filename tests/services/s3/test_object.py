@@ -83,7 +83,6 @@ def test_put_object_refuses_what_is_not_built(s3: Any, bucket: str) -> None:
     put = {"Bucket": bucket, "Key": "k", "Body": b"1"}
     assert refused(s3.put_object, **put, ObjectLockLegalHoldStatus="ON")["Code"] == "InvalidRequest"
     assert refused(s3.put_object, **put, ACL="public-read")["Code"] == "AccessControlListNotSupported"
-    assert refused(s3.put_object, **put, StorageClass="GLACIER")["Code"] == "NotImplemented"
     assert refused(s3.put_object, **put, StorageClass="WARM")["Code"] == "InvalidStorageClass"
     s3.put_object(**put, ACL="bucket-owner-full-control")
 
