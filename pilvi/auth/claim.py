@@ -15,6 +15,10 @@ STREAMING_MODES: dict[str, Streaming] = {
 }
 
 
+FORM = "form"
+"""The service of a claim that a browser's form made, once it is verified."""
+
+
 class Claim(NamedTuple):
     kind: ClaimKind
     access_key_id: str

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from pilvi.auth.canonical import seconds_of
+from pilvi.auth.claim import FORM
 from pilvi.auth.conditions import text_of
 from pilvi.auth.pattern import Facts
 from pilvi.core.principal import Principal
@@ -179,11 +180,11 @@ _AUTH_TYPES = {"header": "REST-HEADER", "query": "REST-QUERY-STRING", "v2-header
 
 
 def _auth_type(context: GlobalContext) -> Value | None:
-    """A browser form has no claim of its own kind; it says so by its name."""
+    """A browser's form has no claim of its own kind; its service says so."""
     claim = context.claim
     if claim is None:
         return None
-    return "POST" if claim.streaming == "" and claim.service == "form" else _AUTH_TYPES[claim.kind]
+    return "POST" if claim.service == FORM else _AUTH_TYPES[claim.kind]
 
 
 def _signature_version(context: GlobalContext) -> Value | None:

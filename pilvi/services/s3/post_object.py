@@ -3,7 +3,7 @@
     form --who signed its policy?--> principal --does the policy allow this form?--> PutObject as that principal
 
 Source: S3 API Reference, "POST Object" and "Creating a POST policy".
-Differs: ACL and redirect fields of the first days (`redirect`) are not known.
+Refusals word what is wrong as the service does; those about the form's own fields come before those about its policy.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import quote, unquote, urlencode
 from xml.sax.saxutils import escape
 
+from pilvi.auth.claim import FORM, Claim
 from pilvi.auth.presign import read_post_claim, verify_post_policy
 from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request, Response
@@ -25,7 +26,7 @@ from pilvi.core.principal import ANONYMOUS
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.catalog import get_bucket
-from pilvi.services.s3.errors import access_denied
+from pilvi.services.s3.errors import access_denied, invalid_argument
 from pilvi.services.s3.form import Form, read_form
 
 MEMBERS = {
@@ -48,8 +49,11 @@ MEMBERS = {
 }
 """Form fields as PutObject's members."""
 
-UNCONDITIONAL = frozenset({"policy", "x-amz-signature", "signature", "awsaccesskeyid", "file", "bucket"})
+UNCONDITIONAL = frozenset({"policy", "x-amz-signature", "signature", "awsaccesskeyid", "file"})
 """Fields that the policy need not speak of."""
+
+EXACT = frozenset({"bucket", "success_action_status", "policy", "x-amz-algorithm", "x-amz-credential", "x-amz-date"})
+"""Fields that only an exact condition may speak of. Source: S3 API Reference, "Creating a POST policy", conditions."""
 
 
 async def post_object(ctx: Context, request: Request) -> Response:
@@ -62,11 +66,7 @@ async def post_object(ctx: Context, request: Request) -> Response:
     form = await read_form(request.headers.get("content-type", ""), request.body)
     fields = {**form.fields, "bucket": bucket}
     if not fields.get("key"):
-        raise ServiceError(
-            "InvalidArgument",
-            "Bucket POST must contain a field named 'key'.  If it is specified, please check the order of the fields.",
-            400,
-        )
+        raise missing_field("key")
     fields["key"] = fields["key"].replace("${filename}", form.filename)
     caller = identify(ctx, fields)
     body = form.file
@@ -74,6 +74,36 @@ async def post_object(ctx: Context, request: Request) -> Response:
         body = within(body, *check_policy(ctx, fields))
     put = await caller.acall("s3", "PutObject", Bucket=bucket, Key=fields["key"], Body=body, **members_of(form, fields))
     return answer(ctx, fields, put["ETag"])
+
+
+def missing_field(name: str) -> ServiceError:
+    return ServiceError(
+        "InvalidArgument",
+        f"Bucket POST must contain a field named '{name}'.  If it is specified, please check the order of the fields.",
+        400,
+        ArgumentName=name,
+        ArgumentValue="",
+    )
+
+
+SIGNING = (
+    ("x-amz-signature", ("x-amz-algorithm", "x-amz-credential", "x-amz-date", "x-amz-signature", "policy")),
+    ("signature", ("awsaccesskeyid", "signature", "policy")),
+)
+"""What a signed form has, by Version."""
+WRITTEN = {"awsaccesskeyid": "AWSAccessKeyId", "signature": "Signature"}
+
+
+def check_signing_fields(fields: Mapping[str, str]) -> None:
+    """A form is signed in full or not at all."""
+    if not any(name in fields for _, names in SIGNING for name in names):
+        return
+    is_new = any(name in fields for name in SIGNING[0][1] if name != "policy")
+    for name in SIGNING[0 if is_new else 1][1]:
+        if not fields.get(name):
+            raise missing_field(WRITTEN.get(name, name))
+    if is_new and fields["x-amz-algorithm"] != "AWS4-HMAC-SHA256":
+        raise invalid_argument('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"', "x-amz-algorithm", fields["x-amz-algorithm"])
 
 
 def bucket_of(request: Request) -> str:
@@ -84,9 +114,10 @@ def bucket_of(request: Request) -> str:
 
 def identify(ctx: Context, fields: Mapping[str, str]) -> Context:
     """The context of whoever signed the form; of nobody when it is not signed."""
+    check_signing_fields(fields)
     claim = read_post_claim(fields)
     if claim is None:
-        return context_for(ctx, fields, ANONYMOUS, None)
+        return context_for(ctx, fields, ANONYMOUS, None, None)
     identity = ctx.cloud.identities.find(claim.access_key_id, claim.session_token)
     if identity is None:
         raise ServiceError(
@@ -98,12 +129,11 @@ def identify(ctx: Context, fields: Mapping[str, str]) -> Context:
     verify_post_policy(claim, fields.get("policy", ""), identity.secret)
     if identity.expires is not None and identity.expires <= ctx.clock.real_now():
         raise ServiceError("ExpiredToken", "The provided token has expired.", 400)
-    if "policy" not in fields:
-        raise access_denied()
-    return context_for(ctx, fields, replace(identity.principal, access_key_id=claim.access_key_id), identity)
+    principal = replace(identity.principal, access_key_id=claim.access_key_id)
+    return context_for(ctx, fields, principal, identity, claim._replace(service=FORM))
 
 
-def context_for(ctx: Context, fields: Mapping[str, str], principal: Any, identity: Any) -> Context:
+def context_for(ctx: Context, fields: Mapping[str, str], principal: Any, identity: Any, claim: Claim | None) -> Context:
     return Context(
         ctx.cloud,
         principal=principal,
@@ -115,6 +145,9 @@ def context_for(ctx: Context, fields: Mapping[str, str], principal: Any, identit
         identity=identity,
         secure=ctx.secure,
         user_agent=ctx.user_agent,
+        claim=claim,
+        tls=ctx.tls,
+        vpce=ctx.vpce,
     )
 
 
@@ -131,43 +164,85 @@ def check_policy(ctx: Context, fields: Mapping[str, str]) -> tuple[int, int | No
     for condition in policy["conditions"]:
         operator, name, wanted = condition_of(condition)
         if operator == "content-length-range":
-            smallest, largest = int(name), int(wanted)
+            smallest, largest = max(smallest, int(name)), int(wanted) if largest is None else min(largest, int(wanted))
             continue
         spoken.add(name)
-        given = fields.get(name, "")
-        holds = given == wanted if operator == "eq" else given.startswith(wanted)
-        if not holds:
-            raise access_denied(
-                f"Invalid according to Policy: Policy Condition failed: {json.dumps([operator, '$' + name, wanted])}"
-            )
+        if not holds(operator, name, wanted, fields.get(name, "")):
+            raise condition_failed([operator, f"${name}", wanted])
     for name in fields:
         if name not in spoken and not name.startswith("x-ignore-"):
             raise access_denied(f"Invalid according to Policy: Extra input fields: {name}")
     return smallest, largest
 
 
+def holds(operator: str, name: str, wanted: str, given: str) -> bool:
+    """A content type may be a list: every member must begin as wanted."""
+    if operator == "eq":
+        return given == wanted
+    if name in EXACT:
+        return False
+    members = given.split(",") if name == "content-type" else [given]
+    return all(member.strip().startswith(wanted) if len(members) > 1 else member.startswith(wanted) for member in members)
+
+
+def condition_failed(condition: Any) -> ServiceError:
+    return access_denied(f"Invalid according to Policy: Policy Condition failed: {json.dumps(condition)}")
+
+
 def read_policy(text: str) -> dict[str, Any]:
+    """The policy's end and its conditions.
+
+    Errors: InvalidPolicyDocument - no JSON, or one of both is missing or makes no sense.
+    """
     try:
         policy = json.loads(base64.b64decode(text, validate=True))
-        moment = datetime.fromisoformat(policy["expiration"])
-        conditions = list(policy["conditions"])
-    except (binascii.Error, ValueError, KeyError, TypeError):
+    except (binascii.Error, ValueError):
         raise invalid_policy("Invalid Policy: Invalid JSON.") from None
-    return {"expiration": moment if moment.tzinfo else moment.replace(tzinfo=UTC), "conditions": conditions}
+    if not isinstance(policy, dict):
+        raise invalid_policy("Invalid Policy: Invalid JSON.")
+    for name in ("expiration", "conditions"):
+        if name not in policy:
+            raise invalid_policy(f"Invalid Policy: Policy missing {name}.")
+    try:
+        moment = datetime.fromisoformat(policy["expiration"])
+    except (TypeError, ValueError):
+        raise invalid_policy(f"Invalid Policy: Invalid 'expiration' value: '{policy['expiration']}'") from None
+    if not isinstance(policy["conditions"], list):
+        raise invalid_policy("Invalid Policy: Invalid 'conditions' value: must be a List.")
+    return {"expiration": moment if moment.tzinfo else moment.replace(tzinfo=UTC), "conditions": policy["conditions"]}
 
 
 def condition_of(condition: Any) -> tuple[str, str, str]:
-    """(operator, field in lower case, value) of `{"acl": "private"}`, `["starts-with", "$key", "a/"]` and their like."""
-    if isinstance(condition, Mapping) and len(condition) == 1:
+    """(operator, field in lower case, value) of `{"acl": "private"}`, `["starts-with", "$key", "a/"]` and their like.
+
+    Errors: InvalidPolicyDocument; AccessDenied - a condition that S3 cannot read fails.
+    """
+    if isinstance(condition, Mapping):
+        if len(condition) != 1:
+            raise invalid_policy(
+                "Invalid Policy: Invalid Simple-Condition: Simple-Conditions must have exactly one property specified."
+            )
         ((name, value),) = condition.items()
-        return "eq", str(name).lower(), str(value)
-    if isinstance(condition, list) and len(condition) == 3:
-        operator, name, value = str(condition[0]).lower(), str(condition[1]), str(condition[2])
-        if operator == "content-length-range" and name.isdigit() and value.isdigit():
-            return operator, name, value
-        if operator in ("eq", "starts-with") and name.startswith("$"):
-            return operator, name[1:].lower(), value
-    raise invalid_policy("Invalid Policy: Invalid Simple-Condition.")
+        if not isinstance(value, str):
+            raise invalid_policy("Invalid Policy: Invalid Simple-Condition: value must be a string.")
+        return "eq", str(name).lower(), value
+    if not isinstance(condition, list) or not condition:
+        raise invalid_policy("Invalid Policy: Invalid Condition.")
+    operator = str(condition[0]).lower()
+    if operator == "content-length-range":
+        return operator, *size_range_of(condition)
+    if len(condition) != 3 or not all(isinstance(part, str) for part in condition):
+        raise condition_failed(condition)
+    if operator not in ("eq", "starts-with") or not condition[1].startswith("$"):
+        raise condition_failed(condition)
+    return operator, condition[1][1:].lower(), condition[2]
+
+
+def size_range_of(condition: list[Any]) -> tuple[str, str]:
+    sizes = [str(size) for size in condition[1:]]
+    if len(sizes) != 2 or not all(size.isascii() and size.isdigit() for size in sizes):
+        raise invalid_policy("Invalid Policy: Invalid content-length-range condition: must be two non-negative integers.")
+    return sizes[0], sizes[1]
 
 
 def invalid_policy(message: str) -> ServiceError:
@@ -220,7 +295,7 @@ def answer(ctx: Context, fields: Mapping[str, str], etag: str) -> Response:
     bucket, key = fields["bucket"], fields["key"]
     location = f"{ctx.cloud.endpoint}/{bucket}/{quote(key)}"
     headers = [("ETag", etag), ("Location", location), ("x-amz-request-id", ctx.request_id)]
-    redirect = fields.get("success_action_redirect", "")
+    redirect = fields.get("success_action_redirect") or fields.get("redirect", "")
     if redirect.startswith(("http://", "https://")):
         query = urlencode({"bucket": bucket, "key": key, "etag": etag})
         target = f"{redirect}{'&' if '?' in redirect else '?'}{query}"

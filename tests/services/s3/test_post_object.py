@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import html
+import json
 import os
 from typing import Any
 
@@ -78,3 +82,130 @@ def test_post_object_refusals(s3: Any, bucket: str, aws: Account) -> None:
 def test_post_object_needs_the_signers_permission(aws: Account, bucket: str) -> None:
     post = aws.user("nobody").client("s3").generate_presigned_post(bucket, "k")
     assert send(post["url"], post["fields"], b"1").status_code == 403
+
+
+# -- what a policy may say ------------------------------------------------------------------------------------------------
+
+
+def signed(aws: Account, bucket: str, policy: object, **fields: str) -> dict[str, str]:
+    """A form's fields under any policy text, signed as Version 2 does."""
+    text = policy if isinstance(policy, str) else base64.b64encode(json.dumps(policy).encode()).decode()
+    signature = base64.b64encode(hmac.digest(aws.secret.encode(), text.encode(), "sha1")).decode()
+    return {"key": "k", "AWSAccessKeyId": aws.access_key_id, "policy": text, "signature": signature, **fields}
+
+
+def told(aws: Account, bucket: str, fields: dict[str, str], file: bytes | None = b"123") -> tuple[int, str, str]:
+    answer = send(f"{aws.endpoint}/{bucket}", fields, file)
+    text = answer.content.decode()
+    return answer.status_code, *(html.unescape(text.partition(f"<{name}>")[2].partition("<")[0]) for name in ("Code", "Message"))
+
+
+LATER = "2099-01-01T00:00:00Z"
+
+
+@pytest.mark.parametrize(
+    ("policy", "status", "message"),
+    [
+        ("no base 64!", 400, "Invalid Policy: Invalid JSON."),
+        (base64.b64encode(b"{").decode(), 400, "Invalid Policy: Invalid JSON."),
+        ([], 400, "Invalid Policy: Invalid JSON."),
+        ({"conditions": []}, 400, "Invalid Policy: Policy missing expiration."),
+        ({"expiration": LATER}, 400, "Invalid Policy: Policy missing conditions."),
+        ({"EXPIRATION": LATER, "conditions": []}, 400, "Invalid Policy: Policy missing expiration."),
+        ({"expiration": "soon", "conditions": []}, 400, "Invalid Policy: Invalid 'expiration' value: 'soon'"),
+        ({"expiration": LATER, "conditions": {}}, 400, "Invalid Policy: Invalid 'conditions' value: must be a List."),
+        (
+            {"expiration": LATER, "conditions": [{}]},
+            400,
+            "Invalid Policy: Invalid Simple-Condition: Simple-Conditions must have exactly one property specified.",
+        ),
+        ({"expiration": "2001-01-01T00:00:00Z", "conditions": []}, 403, "Invalid according to Policy: Policy expired."),
+        ({"expiration": LATER, "conditions": [{"bucket": "BUCKET"}]}, 403, "Invalid according to Policy: Extra input fields: key"),
+        ({"expiration": LATER, "conditions": [{"key": "k"}]}, 403, "Invalid according to Policy: Extra input fields: bucket"),
+        (
+            {"expiration": LATER, "conditions": [{"bucket": "BUCKET"}, ["starts-with", "$key", "up/"]]},
+            403,
+            'Invalid according to Policy: Policy Condition failed: ["starts-with", "$key", "up/"]',
+        ),
+        (
+            {"expiration": LATER, "conditions": [["starts-with", "$bucket", ""], {"key": "k"}]},
+            403,
+            'Invalid according to Policy: Policy Condition failed: ["starts-with", "$bucket", ""]',
+        ),
+        (
+            {"expiration": LATER, "conditions": [{"bucket": "BUCKET"}, ["ends-with", "$key", "k"]]},
+            403,
+            'Invalid according to Policy: Policy Condition failed: ["ends-with", "$key", "k"]',
+        ),
+        (
+            {"expiration": LATER, "conditions": [{"bucket": "BUCKET"}, {"key": "k"}, ["eq", "$x-amz-meta-a", "1"]]},
+            403,
+            'Invalid according to Policy: Policy Condition failed: ["eq", "$x-amz-meta-a", "1"]',
+        ),
+        (
+            {"expiration": LATER, "conditions": [{"bucket": "BUCKET"}, {"key": "k"}, ["content-length-range", 0]]},
+            400,
+            "Invalid Policy: Invalid content-length-range condition: must be two non-negative integers.",
+        ),
+        (
+            {"expiration": LATER, "conditions": [{"bucket": "BUCKET"}, {"key": "k"}, ["content-length-range", -1, 0]]},
+            400,
+            "Invalid Policy: Invalid content-length-range condition: must be two non-negative integers.",
+        ),
+        ({"expiration": LATER, "conditions": [["eq", "$bucket", "BUCKET"], ["EQ", "$Key", "k"]]}, 204, ""),
+        ({"expiration": LATER, "conditions": [{"bucket": "BUCKET"}, ["starts-with", "$key", ""]]}, 204, ""),
+    ],
+)
+def test_post_object_reads_policies_as_written(aws: Account, bucket: str, policy: object, status: int, message: str) -> None:
+    filled = json.loads(json.dumps(policy).replace("BUCKET", bucket))
+    code = {400: "InvalidPolicyDocument", 403: "AccessDenied", 204: ""}[status]
+    assert told(aws, bucket, signed(aws, bucket, filled)) == (status, code, message)
+
+
+def test_post_object_wants_all_fields_of_a_signature(aws: Account, bucket: str) -> None:
+    fields = signed(aws, bucket, {"expiration": LATER, "conditions": [{"bucket": bucket}, {"key": "k"}]})
+    for name in ("AWSAccessKeyId", "signature", "policy"):
+        less = {field: value for field, value in fields.items() if field != name}
+        status, code, message = told(aws, bucket, less)
+        assert (status, code) == (400, "InvalidArgument")
+        assert f"'{name.replace('signature', 'Signature')}'" in message
+    assert told(aws, bucket, {**fields, "AWSAccessKeyId": "AKIAUNKNOWN"})[:2] == (403, "InvalidAccessKeyId")
+    post = aws.client("s3", config=Config(signature_version="s3v4")).generate_presigned_post(bucket, "k")
+    less = {field: value for field, value in post["fields"].items() if field != "x-amz-date"}
+    assert told(aws, bucket, less)[:2] == (400, "InvalidArgument")
+    other = {**post["fields"], "x-amz-algorithm": "AWS4-ROT13"}
+    assert told(aws, bucket, other)[:2] == (400, "InvalidArgument")
+
+
+def test_post_object_redirects_by_the_old_name_and_ignores_odd_status(s3: Any, bucket: str) -> None:
+    old = {"redirect": "http://example.com/old"}
+    post = s3.generate_presigned_post(bucket, "k", Fields=old, Conditions=[["starts-with", "$redirect", "http://example.com/"]])
+    answer = send(post["url"], post["fields"], b"1")
+    assert (answer.status_code, answer.headers["location"].partition("?")[0]) == (303, "http://example.com/old")
+    odd = {"success_action_status": "404", "success_action_redirect": "nowhere"}
+    post = s3.generate_presigned_post(bucket, "k", Fields=odd, Conditions=[{name: value} for name, value in odd.items()])
+    assert send(post["url"], post["fields"], b"1").status_code == 204
+
+
+def test_post_object_carries_an_acl_where_lists_count(s3: Any, name: str) -> None:
+    s3.create_bucket(Bucket=name, ObjectOwnership="ObjectWriter")
+    post = s3.generate_presigned_post(name, "k", Fields={"acl": "public-read"}, Conditions=[{"acl": "public-read"}])
+    assert send(post["url"], post["fields"], b"1").status_code == 403
+    s3.delete_public_access_block(Bucket=name)
+    assert send(post["url"], post["fields"], b"1").status_code == 204
+    assert len(s3.get_object_acl(Bucket=name, Key="k")["Grants"]) == 2
+
+
+def test_a_policy_may_want_forms_only(aws: Account, s3: Any, bucket: str) -> None:
+    deny = {
+        "Effect": "Deny",
+        "Principal": "*",
+        "Action": "s3:PutObject",
+        "Resource": f"arn:aws:s3:::{bucket}/*",
+        "Condition": {"StringNotEquals": {"s3:authType": "POST"}},
+    }
+    s3.put_bucket_policy(Bucket=bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [deny]}))
+    with pytest.raises(s3.exceptions.ClientError, match="AccessDenied"):
+        s3.put_object(Bucket=bucket, Key="k")
+    post = s3.generate_presigned_post(bucket, "k")
+    assert send(post["url"], post["fields"], b"1").status_code == 204
