@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
 
 from pilvi.testing.server import Account
 
@@ -56,3 +59,37 @@ def test_public_access_block_needs_the_account_actions(aws: Account, reach: Call
 def test_absent_operations_say_so(aws: Account, reach: Callable[..., Any]) -> None:
     error = refused(reach(aws, "s3control").list_multi_region_access_points, AccountId=aws.account)
     assert (error["Code"], error["Status"]) == ("NotImplemented", 501)
+
+
+# -- what the switches do to buckets --------------------------------------------------------------------------------------
+
+OFF = dict.fromkeys(ALL_ON, False)
+
+
+def status(account: Account, path: str) -> int:
+    return int(URLLib3Session().send(AWSRequest("GET", f"{account.endpoint}{path}").prepare()).status_code)
+
+
+def test_a_public_bucket_is_closed_the_moment_the_account_switch_is_on(aws: Account, reach: Callable[..., Any]) -> None:
+    control, s3, bucket = reach(aws, "s3control"), aws.client("s3"), f"public-{aws.account}"
+    s3.create_bucket(Bucket=bucket, ObjectOwnership="ObjectWriter")
+    s3.delete_public_access_block(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="by-policy", Body=b"1")
+    s3.put_object(Bucket=bucket, Key="by-list", Body=b"1", ACL="public-read")
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/by-policy"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    s3.put_bucket_policy(Bucket=bucket, Policy=policy)
+
+    def seen(**switches: bool) -> tuple[int, int]:
+        control.put_public_access_block(AccountId=aws.account, PublicAccessBlockConfiguration={**OFF, **switches})
+        return status(aws, f"/{bucket}/by-policy"), status(aws, f"/{bucket}/by-list")
+
+    assert seen() == (200, 200)
+    assert seen(RestrictPublicBuckets=True) == (403, 200)
+    assert seen(IgnorePublicAcls=True) == (200, 403)
+    assert seen(**ALL_ON) == (403, 403)
+    assert refused(s3.put_bucket_policy, Bucket=bucket, Policy=policy)["Code"] == "AccessDenied"
+    assert refused(s3.put_object_acl, Bucket=bucket, Key="by-policy", ACL="public-read")["Code"] == "AccessDenied"
+    assert s3.get_object(Bucket=bucket, Key="by-list")["Body"].read() == b"1"
+    control.delete_public_access_block(AccountId=aws.account)
+    assert (status(aws, f"/{bucket}/by-policy"), status(aws, f"/{bucket}/by-list")) == (200, 200)
