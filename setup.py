@@ -14,7 +14,7 @@ pilvi/auth/canonical.py pilvi/auth/claim.py pilvi/auth/conditions.py pilvi/auth/
 pilvi/auth/policy.py pilvi/auth/presign.py pilvi/auth/principals.py pilvi/auth/region.py pilvi/auth/sigv4.py
 pilvi/core/arn.py pilvi/core/clock.py pilvi/core/http.py pilvi/core/ids.py pilvi/core/service.py
 pilvi/gateway/app.py pilvi/gateway/audit.py pilvi/gateway/call.py pilvi/gateway/chain.py pilvi/gateway/dispatch.py pilvi/gateway/http1.py
-pilvi/gateway/steps/authenticate.py pilvi/gateway/steps/authorize.py pilvi/gateway/steps/perform.py
+pilvi/gateway/steps/afterwards.py pilvi/gateway/steps/authenticate.py pilvi/gateway/steps/authorize.py pilvi/gateway/steps/perform.py
 pilvi/gateway/steps/receive.py pilvi/gateway/steps/reply.py pilvi/gateway/steps/route.py pilvi/gateway/steps/site.py
 pilvi/gateway/steps/understand.py
 pilvi/protocol/aws_json.py pilvi/protocol/cbor.py pilvi/protocol/check.py pilvi/protocol/ec2.py pilvi/protocol/hosts.py pilvi/protocol/models.py pilvi/protocol/paths.py
