@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import gzip
 import threading
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,7 @@ from pilvi.core.principal import Principal
 
 if TYPE_CHECKING:
     from pilvi.core.clock import Clock
+    from pilvi.core.service import Context
     from pilvi.gateway.call import Call
 
 FLUSH_S = 0.25
@@ -74,6 +76,26 @@ class Audit:
             f'"userIdentity":{who_of(principal.arn, principal.access_key_id, principal)},"requestID":"{call.request_id}"'
             f"{resource}{error}}}\n"
         )
+
+    def add_inside(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any], error_code: str) -> None:
+        """Note what a service did with another one on behalf of its caller: which key was used for what."""
+        record: dict[str, Any] = {
+            "eventVersion": "1.11",
+            "eventTime": f"{self._clock.real_now():%Y-%m-%dT%H:%M:%SZ}",
+            "eventSource": f"{service}.amazonaws.com",
+            "eventName": operation,
+            "awsRegion": ctx.region,
+            "sourceIPAddress": f"{ctx.service}.amazonaws.com",
+            "userAgent": f"{ctx.service}.amazonaws.com",
+            "userIdentity": msgspec.Raw(who_of(ctx.principal.arn, ctx.principal.access_key_id, ctx.principal).encode()),
+            "requestID": ctx.request_id,
+            "requestParameters": {
+                name[:1].lower() + name[1:]: params[name] for name in ("KeyId", "EncryptionContext") if name in params
+            },
+        }
+        if error_code:
+            record["errorCode"] = error_code
+        self._lines.append(_encode(record).decode() + "\n")
 
     def close(self) -> None:
         """Write what is left and stop."""

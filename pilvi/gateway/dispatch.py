@@ -31,10 +31,14 @@ from pilvi.core.streams import ByteStream
 
 if TYPE_CHECKING:
     from pilvi.auth.identity import Identities
+    from pilvi.gateway.audit import Audit
     from pilvi.protocol.models import Models, Operation
 
 THREADS = 64
 """Handlers that may block at the same time; threads are made when first needed."""
+
+AUDITED_INSIDE = frozenset({"kms"})
+"""Services whose use is on record also when another service asked on somebody's behalf."""
 
 DEFAULT_CODES: tuple[tuple[type[PilviError], str, int], ...] = (
     (NotFound, "ResourceNotFoundException", 404),
@@ -63,6 +67,7 @@ class Dispatcher:
         self.threads = ThreadPoolExecutor(THREADS, "handler")
         self.loop: asyncio.AbstractEventLoop | None = None
         """The server's loop, once it runs."""
+        self.audit: Audit | None = None
 
     # -- who may ----------------------------------------------------------------------------------------------------
 
@@ -134,8 +139,21 @@ class Dispatcher:
         return dict(self.perform_in_thread(home, found, inner, checked) or {})
 
     async def acall(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
-        home, found, inner, checked = self._enter(ctx, service, operation, params)
-        return dict(await self.perform(home, found, inner, checked) or {})
+        if service not in AUDITED_INSIDE:
+            home, found, inner, checked = self._enter(ctx, service, operation, params)
+            return dict(await self.perform(home, found, inner, checked) or {})
+        try:
+            home, found, inner, checked = self._enter(ctx, service, operation, params)
+            result = dict(await self.perform(home, found, inner, checked) or {})
+        except ServiceError as error:
+            self._audit(ctx, service, operation, params, error.code)
+            raise
+        self._audit(ctx, service, operation, params, "")
+        return result
+
+    def _audit(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any], error_code: str) -> None:
+        if self.audit is not None:
+            self.audit.add_inside(ctx, service, operation, params, error_code)
 
     def _enter(
         self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]

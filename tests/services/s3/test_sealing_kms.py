@@ -7,11 +7,12 @@ import hashlib
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from pilvi.testing.server import Account, TestServer
+from pilvi.testing.server import Account, TestServer, eventually
 from tests.services.s3.conftest import refused
 from tests.services.s3.test_access import fetch, identity, policy, statement
 from tests.services.s3.test_sealing import FROM_C, MIB5, C, read
@@ -157,6 +158,27 @@ def test_who_may_not_decrypt_may_not_read(aws: Account, s3: Any, bucket: str, ar
     narrow = aws.user("narrow", identity("s3:GetObject"), bound).client("s3")
     assert read(narrow, bucket, "k") == b"1"
     assert refused(narrow.get_object, Bucket=bucket, Key="other")["Code"] == "AccessDenied"
+
+
+def test_the_use_of_a_key_is_on_record(server: TestServer, aws: Account, s3: Any, bucket: str, arn: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"1", ServerSideEncryption="aws:kms", SSEKMSKeyId=arn)
+    reader = aws.user("reader", identity("s3:*"))
+    refused(reader.client("s3").get_object, Bucket=bucket, Key="k")
+    records: list[dict[str, Any]] = []
+
+    def both() -> bool:
+        lines = [line for path in Path(server.config.data_dir, "audit").glob("*.jsonl") for line in path.read_text().splitlines()]
+        records[:] = [
+            record for line in lines if arn in line and (record := json.loads(line))["eventSource"] == "kms.amazonaws.com"
+        ]
+        return len(records) >= 2
+
+    eventually(both)
+    made, denied = records
+    assert (made["eventName"], made["sourceIPAddress"]) == ("GenerateDataKey", "s3.amazonaws.com")
+    assert made["requestParameters"]["encryptionContext"] == {"aws:s3:arn": f"arn:aws:s3:::{bucket}/k"}
+    assert (denied["eventName"], denied["errorCode"]) == ("Decrypt", "AccessDeniedException")
+    assert denied["userIdentity"]["accessKeyId"] == reader.access_key_id
 
 
 def test_the_key_aws_manages_serves_every_user_of_the_account(aws: Account, s3: Any, bucket: str) -> None:
