@@ -246,12 +246,27 @@ def hashed(stream: ByteStream, expected_sha256: str) -> ByteStream:
     if stream.data is not None and len(stream.data) < _THREAD_BYTES:
         _check_hash(hashlib.sha256(stream.data).hexdigest(), expected_sha256)
         return stream
-    return ByteStream(source=_Hashing(stream, expected_sha256), length=stream.length)
+    promised = ByteStream(source=_Hashing(stream, expected_sha256), length=stream.length)
+    promised.promise = _Promise(stream, expected_sha256)
+    return promised
 
 
 def _check_hash(computed: str, expected: str) -> None:
     if not canonical.same(computed, expected):
         raise s3_error(payload_mismatch(expected, computed))
+
+
+class _Promise:
+    """The same for whoever hashes by hand."""
+
+    def __init__(self, stream: ByteStream, expected: str) -> None:
+        self.stream = stream
+        self._expected = expected
+        self._digest = hashlib.sha256()
+        self.update = self._digest.update
+
+    def keep(self) -> None:
+        _check_hash(self._digest.hexdigest(), self._expected)
 
 
 class _Through(ABC):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 CHUNK_BYTES = 1 << 20
 
@@ -16,6 +16,18 @@ class ClientGone(ConnectionResetError):
     """The client went away in the middle of its request: nobody is left to answer. No other broken connection is this."""
 
 
+class Promise(Protocol):
+    """What a caller has signed of a body: its SHA-256. `stream` gives the bytes unchecked, for whoever hashes in threads of his own."""
+
+    stream: ByteStream
+
+    def update(self, data: Piece | memoryview, /) -> None:
+        """Every piece, in order."""
+
+    def keep(self) -> None:
+        """At the end: the caller's error unless the bytes are those that were signed."""
+
+
 class ByteStream:
     """A body that is read once, in order.
 
@@ -23,7 +35,7 @@ class ByteStream:
     `length` is the number of bytes when it is known beforehand, else None.
     """
 
-    __slots__ = ("_async", "data", "length", "reader", "trailer_names", "trailers")
+    __slots__ = ("_async", "data", "length", "promise", "reader", "trailer_names", "trailers")
 
     def __init__(
         self,
@@ -39,6 +51,8 @@ class ByteStream:
         """The blocking iterator, for whoever reads in a thread; take this or the stream, never both."""
         self._async = source
         self.length = len(data) if data is not None else length
+        self.promise: Promise | None = None
+        """Kept by reading this stream to its end; or by hand, reading the promise's own stream instead of this one."""
         self.trailer_names: tuple[str, ...] = ()
         """Names of the trailers an aws-chunked body announced (`x-amz-checksum-crc32`), known before it is read."""
         self.trailers: dict[str, str] = {}

@@ -14,14 +14,14 @@ import asyncio
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from threading import Lock, RLock
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilvi.core.errors import Invalid, ServiceError, Unavailable
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream, Piece
-from pilvi.services.s3.digest import Buffer, Declared, Hash, Sums, sums_of
+from pilvi.services.s3.digest import Buffer, Declared, Sums, sums_of
 from pilvi.services.s3.flow import Block, ahead, blocks_of
 from pilvi.storage.layers import Keys, seal_body, unseal_body
 from pilvi.storage.records import BodyNames, Change, DeleteBody, PutBody, new_body_name
@@ -31,13 +31,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pilvi.s3")
 
-INLINE_BYTES = 32 << 10
+INLINE_BYTES = 64 << 10
 """Up to here bytes live beside the records; beyond, in a file of their own."""
 
 GATHER_BYTES = 256 << 10
 
 READ_BYTES = 256 << 10
 """Large objects are opened in pieces of this size: memory of larger ones is handed back to the system each time."""
+
+NOW_BYTES = 128 << 10
+"""Ranges up to here are read on the event loop, where the file lies in the system's memory: a thread costs more than the work."""
 
 INLINE_MARK = BodyNames.MARK
 """How names of inline bytes begin; blob files are never called so."""
@@ -89,11 +92,16 @@ async def take(ctx: Context, body: ByteStream, declared: Declared, sealing: Keys
     data = body.data
     if data is not None and len(data) <= INLINE_BYTES:
         return take_small(ctx, data, body, declared, sealing)
-    blocks = blocks_of(body)
+    promise = body.promise
+    blocks = blocks_of(body if promise is None else promise.stream)
     first: Block = await anext(blocks, [])
-    if size_of(first) <= INLINE_BYTES:
-        return take_small(ctx, b"".join(first), body, declared, sealing)
-    return await take_large(ctx, first, blocks, body, declared, sealing)
+    if size_of(first) > INLINE_BYTES:
+        return await take_large(ctx, first, blocks, body, declared, sealing)
+    data = b"".join(first)
+    if promise is not None:
+        promise.update(data)
+        promise.keep()
+    return take_small(ctx, data, body, declared, sealing)
 
 
 def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared, sealing: Keys | None) -> Stored:
@@ -110,48 +118,85 @@ def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared, 
 async def take_large(
     ctx: Context, first: Block, rest: AsyncIterator[Block], body: ByteStream, declared: Declared, sealing: Keys | None
 ) -> Stored:
-    loop = asyncio.get_running_loop()
-    blobs: Blobs = ctx.blobs if sealing is None else ctx.blobs.under(sealing)
-    writer = await loop.run_in_executor(None, blobs.create)
-    md5 = hashlib.md5(usedforsecurity=False)
-    sums = Sums(declared)
-
-    def work(block: Block) -> asyncio.Future[tuple[None, None]]:
-        """MD5 in one thread, the other sum and the sealed write in a second; both let go of the interpreter."""
-        return asyncio.gather(
-            loop.run_in_executor(None, hash_block, md5, block),
-            loop.run_in_executor(None, write_block, writer, sums, block),
-        )
-
-    size = size_of(first)
-    working = work(first)
+    intake = Intake(ctx.blobs if sealing is None else ctx.blobs.under(sealing), declared, body)
+    working = intake.work(first)
     try:
         async for block in rest:
             await working
-            working = work(block)
-            size += size_of(block)
+            working = intake.work(block)
         await working
-        kept, verified = sums.close(declared, md5.digest(), body)
-        await loop.run_in_executor(None, writer.finish)
+        kept, verified = intake.verify(declared)
+        if not intake.is_finished:
+            await asyncio.get_running_loop().run_in_executor(None, intake.finish)
     except BaseException as error:  # noqa: BLE001 - raised again below: compiled code must not wait in an `except` (decisions/0006)
         failure = error
     else:
-        etag = md5.hexdigest() if sealing is None else ctx.ids.hex(32)
-        return Stored(writer.name, size, etag, *kept, verified, (PutBody(writer.name, None),))
+        etag = intake.md5.hexdigest() if sealing is None else ctx.ids.hex(32)
+        name = intake.name
+        return Stored(name, intake.size, etag, *kept, verified, (PutBody(name, None),))
     await asyncio.wait([working])
-    await loop.run_in_executor(None, writer.abort)
+    await asyncio.get_running_loop().run_in_executor(None, intake.abandon)
     raise failure
 
 
-def hash_block(md5: Hash, block: Block) -> None:
+class Intake:
+    """A large body on its way to the disk: MD5 in one thread, what its caller has signed in a second, the declared sum and the
+    sealed write in a third; all of them let go of the interpreter.
+    """
+
+    def __init__(self, blobs: Blobs, declared: Declared, body: ByteStream) -> None:
+        self.md5: Any = hashlib.md5(usedforsecurity=False)
+        self.size = 0
+        self.name = ""
+        self.is_finished = False
+        """Synced and closed."""
+        self._blobs = blobs
+        self._body = body
+        self._sums = Sums(declared)
+        self._writer: BlobWriter | None = None
+
+    def work(self, block: Block) -> asyncio.Future[Any]:
+        """Begin with the next block, when the one before is done."""
+        loop = asyncio.get_running_loop()
+        self.size += size_of(block)
+        jobs = [
+            loop.run_in_executor(None, hash_block, self.md5.update, block),
+            loop.run_in_executor(None, self._write, block, self.size == self._body.length),
+        ]
+        if self._body.promise is not None:
+            jobs.append(loop.run_in_executor(None, hash_block, self._body.promise.update, block))
+        return asyncio.gather(*jobs)
+
+    def _write(self, block: Block, is_last: bool) -> None:
+        if self._writer is None:
+            self._writer = self._blobs.create()
+            self.name = self._writer.name
+        for piece in gathered(block):
+            self._sums.update(piece)
+            self._writer.write(piece)
+        if is_last:
+            self.finish()
+
+    def finish(self) -> None:
+        assert self._writer is not None
+        self._writer.finish()
+        self.is_finished = True
+
+    def verify(self, declared: Declared) -> tuple[tuple[str, str], tuple[str, str]]:
+        """What `Sums.close` gives, once everything was worked on."""
+        if self._body.promise is not None:
+            self._body.promise.keep()
+        return self._sums.close(declared, self.md5.digest(), self._body)
+
+    def abandon(self) -> None:
+        if self._writer is not None:
+            self._writer.abort()
+            self._blobs.delete(self.name)
+
+
+def hash_block(update: Callable[[Buffer], None], block: Block) -> None:
     for piece in block:
-        md5.update(piece)
-
-
-def write_block(writer: BlobWriter, sums: Sums, block: Block) -> None:
-    for piece in gathered(block):
-        sums.update(piece)
-        writer.write(piece)
+        update(piece)
 
 
 def gathered(block: Block) -> Iterator[Buffer]:
@@ -194,6 +239,10 @@ def open_range(ctx: Context, segments: Sequence[Segment], start: int, end: int, 
         return ByteStream(b"")
     if len(pieces) == 1 and pieces[0][0].startswith(INLINE_MARK):
         return ByteStream(read_inline(ctx, *pieces[0], opening))
+    if len(pieces) == 1 and opening is None and end - start <= NOW_BYTES:
+        data = ctx.blobs.read_now(*pieces[0])
+        if data is not None:
+            return ByteStream(data)
     reader = Reader(ctx, pieces, opening)
     return ByteStream(sync=reader, source=ahead(reader), length=end - start)
 

@@ -9,7 +9,7 @@ from itertools import islice
 from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.digest import Buffer
 
-BLOCK_BYTES = 2 << 20
+BLOCK_BYTES = 1 << 20
 """Large bodies are hashed and written in blocks of about this size; two or three of them are in memory at a time."""
 
 PIECES_AHEAD = 4
