@@ -33,7 +33,6 @@ class Gateway:
         self.router = Router(cloud.models)
         self.audit = audit
         self.dispatcher.audit = audit
-        self.dispatcher.audit = audit
         self.elsewhere = elsewhere
         self.is_ready = False
 
