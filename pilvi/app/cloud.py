@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from pilvi.app.clients import CERTIFICATE, Clients
 from pilvi.app.places import job_compute
 from pilvi.app.registry import Registry
 from pilvi.app.scrubbing import Scrubbing
+from pilvi.app.servers import Servers
 from pilvi.app.stores import open_stores
 from pilvi.auth.identity import Identities as IdentitiesPort
 from pilvi.compute import Compute
@@ -19,19 +21,21 @@ from pilvi.compute.leftovers import end_leftovers
 from pilvi.compute.process import ProcessCompute
 from pilvi.core.clock import Clock, ProductClock, SystemClock
 from pilvi.core.config import Config
-from pilvi.core.errors import PilviError
+from pilvi.core.errors import AlreadyExists, PilviError
 from pilvi.core.ids import Ids
 from pilvi.core.principal import Principal
 from pilvi.core.service import Access, ClientSide, Context
 from pilvi.events import Events
 from pilvi.events.delivery import Delivery
 from pilvi.events.embedded import EmbeddedLog
+from pilvi.events.lease import Lease
 from pilvi.gateway.dispatch import Dispatcher
 from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
 from pilvi.schedules import Periodic, Ran, Schedules
 from pilvi.schedules.offset import Follower, move, read_offset
 from pilvi.services.iam.identities import Identities
+from pilvi.storage.blobs import nobody
 from pilvi.storage.lock import lock_data_dir
 from pilvi.storage.records import Records, Rows, Table
 from pilvi.storage.sealed import AtRest, Keyring
@@ -56,7 +60,9 @@ class Cloud:
         self.keyring: Keyring = self.stores.keyring
         self.store: Records = self.stores.records
         self.blobs: AtRest = self.stores.blobs
-        self.product_clock = ProductClock(clock or SystemClock(), None if is_first else Follower(self.store))
+        self.servers = Servers(self.store, clock or SystemClock(), self.endpoint) if config.is_shared else None
+        alone = is_first and not config.is_shared
+        self.product_clock = ProductClock(clock or SystemClock(), None if alone else Follower(self.store))
         self.clock: Clock = self.product_clock
         if is_first:
             self.product_clock.offset_s = read_offset(self.store)
@@ -69,7 +75,8 @@ class Cloud:
         self.job_compute: Compute = job_compute(config, self.compute) if is_first else self.compute
         self.clients = Clients(config.data_dir, self.endpoint)
         self.memory: dict[str, Any] = {}
-        self.delivery = Delivery(EmbeddedLog(self.store, self.clock, self.ids), self.clock, self.registry.consumers)
+        lease = Lease(self.store, self.ids, self.clock.real_s) if config.is_shared else None
+        self.delivery = Delivery(EmbeddedLog(self.store, self.clock, self.ids), self.clock, self.registry.consumers, lease)
         self.events: Events = self.delivery
         self.jobs = Jobs(self)
         self.schedules = Schedules(self, self.store, self.clock, self.ids.hex(16), self._tasks)
@@ -78,10 +85,20 @@ class Cloud:
     def prepare(self) -> None:
         """What a first start makes, and what a start after a crash puts in order."""
         end_leftovers(self.config.data_dir)
-        self.blobs.sweep(self.store.body_names(blobs_only=True))
+        spare = nobody
+        if self.servers is not None:
+            self.servers.join()
+            spare = self.is_of_another_server
+        self.blobs.sweep(self.store.body_names(blobs_only=True), spare)
         if not self.identities.accounts():
-            self.identities.create_account(self.config.account)
-        self.jobs.recover()
+            with suppress(AlreadyExists):  # another server was quicker
+                self.identities.create_account(self.config.account)
+        if self.servers is None or self.servers.leads:
+            self.jobs.recover()
+
+    def is_of_another_server(self, name: str) -> bool:
+        """Whether a blob may be one that another server is writing."""
+        return self.servers is not None and self.servers.is_alive(name[:16])
 
     @cached_property
     def authority(self) -> Authority:
@@ -96,6 +113,19 @@ class Cloud:
             await asyncio.to_thread(lambda: self.authority.prepare())
         self.schedules.start()
         self.scrubbing.start()
+        if self.servers is not None:
+            loop = asyncio.get_running_loop()
+            self.servers.start(lambda: self._take_over(loop))
+            if not self.servers.leads:
+                return
+        await self._resume_services()
+
+    def _take_over(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The server that led is gone: go on with what it ran. From a thread."""
+        self.jobs.recover()
+        asyncio.run_coroutine_threadsafe(self._resume_services(), loop).result()
+
+    async def _resume_services(self) -> None:
         for name in sorted({table.service for table in await asyncio.to_thread(self.store.tables)}):
             if (resume := await asyncio.to_thread(self.registry.resumption, name)) is not None:
                 try:
@@ -141,7 +171,7 @@ class Cloud:
         self.identities.create_account(self.config.account)
 
     def _tasks(self) -> dict[str, Periodic]:
-        return {**self.registry.tasks(), "storage/scrub": self.scrubbing.task()}
+        return {**self.registry.tasks(), **self.scrubbing.tasks()}
 
     def advance_clock(self, by_s: float) -> Ran:
         """Move the product's time forward, and run all that becomes due by it. For threads; Invalid when it goes back."""
@@ -151,6 +181,8 @@ class Cloud:
     def close(self) -> None:
         self.schedules.close()
         self.scrubbing.close()
+        if self.servers is not None:
+            self.servers.close()
         self.stop_services()
         self.jobs.close()
         if self.job_compute is not self.compute:

@@ -71,8 +71,11 @@ class Scrubbing:
         with self._lock:
             pass
 
-    def task(self) -> Periodic:
-        return Periodic("scrub", PERIOD_S, _run)
+    def tasks(self) -> dict[str, Periodic]:
+        tasks = {"storage/scrub": Periodic("scrub", PERIOD_S, _run)}
+        if self._cloud.stores.deferred is not None:
+            tasks["storage/deferred"] = Periodic("deferred", 60.0, _remove_due)
+        return tasks
 
     def _fill(self) -> None:
         assert self._cloud.stores.mirror is not None
@@ -104,3 +107,9 @@ class Scrubbing:
 
 def _run(cloud: CloudPort) -> None:
     cast("Cloud", cloud).scrubbing.run()
+
+
+def _remove_due(cloud: CloudPort) -> None:
+    deferred = cast("Cloud", cloud).stores.deferred
+    assert deferred is not None
+    deferred.remove_due()

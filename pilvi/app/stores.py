@@ -8,9 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pilvi.app.servers import check_keys
+from pilvi.core.clock import SystemClock
 from pilvi.core.config import Config, blobs_credentials
 from pilvi.core.errors import Invalid, NotFound, Unavailable
 from pilvi.storage.blobs import Blobs
+from pilvi.storage.blobs.deferred import DeferredBlobs
 from pilvi.storage.blobs.files import FileBlobs
 from pilvi.storage.blobs.mirrored import Copies, MirroredBlobs
 from pilvi.storage.durable import sync_folder
@@ -32,6 +35,8 @@ class Stores:
     blobs: AtRest
     lost: dict[str, str] = field(default_factory=dict)
     """Mirrors that are not kept up to date any more, and why."""
+    deferred: DeferredBlobs | None = None
+    """Where other servers share the blobs."""
 
     @property
     def mirror(self) -> MirroredBlobs | None:
@@ -46,6 +51,14 @@ def open_stores(config: Config, *, is_first: bool) -> Stores:
     keyring = open_keyring(config, mirrors) if is_first else Keyring(key_file(config))
     records = open_records(config, mirrors if is_first else None, lost)
     dress = dressing(config, keyring)
+    if config.is_shared:
+        try:
+            check_keys(records, keyring)
+            deferred = DeferredBlobs(raw_blobs(config), records, SystemClock().real_s)
+        except BaseException:
+            records.close()
+            raise
+        return Stores(keyring, records, dress(deferred), lost, deferred)
     if not mirrors:
         return Stores(keyring, records, dress(raw_blobs(config)), lost)
     folders = [FileBlobs(folder / BLOBS) for folder in (config.data_dir, *mirrors)]

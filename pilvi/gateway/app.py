@@ -6,6 +6,7 @@ import asyncio
 import json
 from typing import TYPE_CHECKING
 
+from pilvi.core.errors import Unavailable
 from pilvi.core.http import Request, Response
 from pilvi.gateway.call import Call
 from pilvi.gateway.chain import answer
@@ -34,6 +35,9 @@ class Gateway:
         self.audit = audit
         self.dispatcher.audit = audit
         self.elsewhere = elsewhere
+        self.servers = cloud.servers
+        self.may_forward = elsewhere is not None or cloud.servers is not None
+        self._leader: tuple[str, Forwarder] | None = None
         self.is_ready = False
 
     async def answer(self, request: Request) -> Response:
@@ -50,6 +54,18 @@ class Gateway:
         if self.registry.is_loaded(name):
             return self.registry.find(name)
         return await asyncio.to_thread(self.registry.find, name)
+
+    def to_leader(self) -> Forwarder:
+        """The way to the server that leads; Unavailable while there is none."""
+        from pilvi.gateway.forward import Forwarder
+
+        assert self.servers is not None
+        address = self.servers.leader_endpoint.partition("://")[2]
+        if not address:
+            raise Unavailable("No server leads at this moment; please try again.")
+        if self._leader is None or self._leader[0] != address:
+            self._leader = (address, Forwarder(address))
+        return self._leader[1]
 
     async def _own(self, request: Request) -> Response:
         """The server's own few addresses."""

@@ -30,7 +30,7 @@ async def answer(gateway: Gateway, call: Call) -> None:
     """Fill in `call.response`; never raises."""
     try:
         route(gateway, call)
-        if gateway.elsewhere is not None and await forward(gateway, call):
+        if gateway.may_forward and await forward(gateway, call):
             return
         if call.match is not None and call.match.site:
             await visit(gateway, call)

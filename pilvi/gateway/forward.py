@@ -26,6 +26,7 @@ HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "conte
 
 class Forwarder:
     def __init__(self, path: str) -> None:
+        """path: a socket of this machine; of another server (gateway.app), HOST:PORT."""
         self._path = path
         self._idle: deque[_Line] = deque()
 
@@ -49,7 +50,10 @@ class Forwarder:
             if line.is_usable:
                 return line
             line.close()
-        return _Line(*await asyncio.open_unix_connection(self._path, limit=READ_BYTES))
+        if self._path.startswith("/"):
+            return _Line(*await asyncio.open_unix_connection(self._path, limit=READ_BYTES))
+        host, _, port = self._path.rpartition(":")
+        return _Line(*await asyncio.open_connection(host.strip("[]"), int(port), limit=READ_BYTES))
 
     def _give_back(self, line: _Line) -> None:
         if line.is_usable and len(self._idle) < IDLE:

@@ -23,7 +23,7 @@ class Postgres:
     def __init__(self, folder: Path) -> None:
         self._bin = postgres_programs()
         self.folder = folder
-        self.url = f"postgresql:///postgres?host={folder}&user=pilvi"
+        self.url = self.url_of("postgres")
         folder.mkdir(parents=True, exist_ok=True)
         self._as: list[str] = []
         if os.getuid() == 0:
@@ -38,6 +38,12 @@ class Postgres:
     def stop(self, mode: str = "fast") -> None:
         """immediate: as if it was killed."""
         self._run("pg_ctl", "-D", str(self.folder / "data"), "-w", "-m", mode, "stop")
+
+    def url_of(self, database: str) -> str:
+        return f"postgresql:///{database}?host={self.folder}&user=pilvi"
+
+    def make_database(self, name: str) -> None:
+        self._run("createdb", "-h", str(self.folder), "-U", "pilvi", name)
 
     def _options(self) -> str:
         return f"-c listen_addresses='' -c unix_socket_directories='{self.folder}'"

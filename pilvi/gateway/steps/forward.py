@@ -13,14 +13,18 @@ if TYPE_CHECKING:
 
 
 async def forward(gateway: Gateway, call: Call) -> bool:
-    """True when the answer came from the first process."""
+    """True when the answer came from the first process, or from the server that leads."""
     if call.match is not None and call.match.needs_body:
         await receive(gateway, call)
-    if is_read(gateway, call):
+    if gateway.servers is not None:
+        service = call.match.service if call.match is not None else ""
+        elsewhere = None if gateway.servers.serves(service) else gateway.to_leader()
+    else:
+        elsewhere = None if is_read(gateway, call) else gateway.elsewhere
+    if elsewhere is None:
         return False
-    assert gateway.elsewhere is not None
     call.is_forwarded = True
-    call.response = await gateway.elsewhere.send(call.request, call.body)
+    call.response = await elsewhere.send(call.request, call.body)
     return True
 
 
