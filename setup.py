@@ -23,7 +23,7 @@ pilvi/protocol/route.py pilvi/protocol/s3_objects.py pilvi/protocol/s3_paths.py 
 pilvi/protocol/tree.py
 pilvi/services/s3/access.py pilvi/services/s3/attributes.py pilvi/services/s3/catalog.py pilvi/services/s3/condition.py
 pilvi/services/s3/content.py pilvi/services/s3/digest.py pilvi/services/s3/encryption.py pilvi/services/s3/history.py
-pilvi/services/s3/listing.py pilvi/services/s3/object.py pilvi/storage/keyring.py pilvi/storage/records/batch.py pilvi/storage/records/cache.py pilvi/storage/records/sqlite.py
+pilvi/services/s3/listing.py pilvi/services/s3/object.py pilvi/services/s3/permission.py pilvi/storage/keyring.py pilvi/storage/records/batch.py pilvi/storage/records/cache.py pilvi/storage/records/sqlite.py
 pilvi/storage/records/sqlite_writer.py pilvi/storage/records/submissions.py
 """.split()  # noqa: SIM905 - a table reads better than fifty quoted strings
 

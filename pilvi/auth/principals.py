@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from enum import IntEnum
+from functools import lru_cache
+from hashlib import sha256
 from typing import Any
 
 from pilvi.core.principal import Principal
@@ -66,10 +68,22 @@ class _Names:
                 return PERSONALLY
             if caller.issuer_arn and (caller.issuer_arn in self.names or caller.user_id.partition(":")[0] in self.names):
                 return EVERYBODY
+        if self.canonical and kind != "anonymous" and canonical_id(caller.account) in self.canonical:
+            return ACCOUNT
         if self.anyone:
             # A session stays within its boundary and session policies; users are let in by themselves.
             return EVERYBODY if kind in ("assumed-role", "federated-user") else PERSONALLY
         return ACCOUNT if caller.account in self.accounts else NOBODY
+
+
+@lru_cache(1024)
+def canonical_id(account: str) -> str:
+    """The canonical user id of an account: 64 hexadecimal digits that always stand for it."""
+    return sha256(f"canonical user {account}".encode()).hexdigest() if account != "anonymous" else ANONYMOUS_ID
+
+
+ANONYMOUS_ID = "65a011a29cdf8ec533ec3d1ccaae921c"
+"""Who owns what nobody signed for. Source: S3 User Guide, "How Amazon S3 authorizes a request"."""
 
 
 def _excluding(names: _Names) -> PrincipalTest:

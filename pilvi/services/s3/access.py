@@ -14,17 +14,26 @@ from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qsl
 
-from pilvi.auth.principals import ACCOUNT, NOBODY
+from pilvi.auth.principals import ACCOUNT
 from pilvi.core.arn import partition_of
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Access, Context
-from pilvi.services.s3.acl import BUCKET_GRANTS, OBJECT_GRANTS, closeness
-from pilvi.services.s3.catalog import VPC_ENDPOINTS, Bucket, Point, denials_of, get_bucket
+from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
+from pilvi.services.s3.directory_rules import (
+    READING,
+    REGIONAL,
+    SIGNED_BY_OWN_KEYS,
+    STORING,
+    SUFFIX,
+    arn_of,
+    check_supported,
+)
 from pilvi.services.s3.entry import ACCELERATED, REQUESTER_PAYS, check_entry
-from pilvi.services.s3.errors import access_denied, invalid_request
+from pilvi.services.s3.errors import access_denied
 from pilvi.services.s3.history import Found, find_object
 from pilvi.services.s3.lock_rules import condition_keys
+from pilvi.services.s3.permission import check_old_signature, check_point, permission
 from pilvi.services.s3.sealing import CONDITIONS
 
 Rule = Callable[[Context, Bucket, Mapping[str, Any]], Sequence[Access]]
@@ -84,6 +93,10 @@ OBJECT_ACTIONS = {
 """With a version id the action is the one on versions: s3:GetObjectVersionTagging."""
 
 
+WITHOUT_BUCKET = frozenset({"CreateBucket", "CreateSession"})
+"""Operations that name a bucket which need not be there."""
+EXPRESS = "s3express"
+"""What requests to directory buckets are signed for."""
 LOCK_OPERATIONS = frozenset({"PutObjectRetention", "GetObjectRetention", "PutObjectLegalHold", "GetObjectLegalHold"})
 
 
@@ -94,7 +107,7 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     the bucket lies in another Region than the request is signed for.
     """
     name = req.get("Bucket")
-    if name is None or operation == "CreateBucket":
+    if name is None or operation in WITHOUT_BUCKET:
         return account_access(ctx, operation, req)
     bucket = get_bucket(ctx, name)
     claim = ctx.claim
@@ -102,6 +115,8 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
         check_old_signature(bucket)
     elif bucket.region != ctx.region and ctx.principal.kind != "anonymous" and operation != "GetBucketLocation":
         raise wrong_region(ctx, bucket)
+    if claim is not None and claim.service == EXPRESS and not bucket.zone:
+        raise access_denied()
     if bucket.point is not None:
         check_point(ctx, bucket.point, operation)
     expected = req.get("ExpectedBucketOwner")
@@ -109,6 +124,8 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
         raise access_denied()
     if REQUESTER_PAYS in bucket.value or ACCELERATED in req:
         check_entry(ctx, operation, bucket, req)
+    if bucket.zone:
+        return directory_access(ctx, bucket, operation, req)
     if operation == "DeleteObjects":
         return ()
     rule = RULES.get(operation)
@@ -125,168 +142,43 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     return (permission(ctx, bucket, action, bucket.arn),)
 
 
-def permission(
-    ctx: Context,
-    bucket: Bucket,
-    action: str,
-    resource: str,
-    context: Mapping[str, Any] | None = None,
-    value: Mapping[str, Any] | None = None,
-) -> Access:
-    """One action on a bucket or its objects, under the bucket's policy. value: the row of the object it is about, if there is one."""
-    if bucket.has_acls or bucket.point is not None or ctx.vpce:
-        return particular(ctx, bucket, action, resource, context or {}, value)
-    if context is None:
-        return Access(action, resource, policy_for(ctx, bucket), bucket.account)
-    return Access(action, resource, policy_for(ctx, bucket), bucket.account, context)
+def directory_access(ctx: Context, bucket: Bucket, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
+    """A directory bucket: Regional operations by their actions, Zonal ones by a session, which was permitted when it was made.
 
-
-def particular(
-    ctx: Context,
-    bucket: Bucket,
-    action: str,
-    resource: str,
-    context: Mapping[str, Any],
-    value: Mapping[str, Any] | None,
-) -> Access:
-    """The same where access control lists count, or an access point or a VPC endpoint lies between.
-
-    What other accounts own in a bucket, its policy can deny but not allow; their lists and their own policies decide.
+    Errors: MethodNotAllowed, NotImplemented, InvalidStorageClass - what directory buckets have not.
     """
-    policy, account = policy_for(ctx, bucket), bucket.account
-    if value is not None and action in OBJECT_GRANTS and "owner" in value and bucket.has_acls:
-        policy, account = bucket.denies, value["owner"]
-    if ctx.vpce:
-        context = {**context, "aws:SourceVpc": vpc_of(ctx)}
-    point = bucket.point
-    if point is None:
-        return Access(action, resource, policy, account, context, acl=acl_grant(ctx, bucket, action, value))
-    origin = "VPC" if point.vpc else "Internet"
-    context = {
-        **context,
-        "s3:DataAccessPointArn": point.arn,
-        "s3:DataAccessPointAccount": point.account,
-        "s3:AccessPointNetworkOrigin": origin,
-    }
-    behind = Access(action, resource, policy, account, context, acl=acl_grant(ctx, bucket, action, value))
-    on_point = point.arn if resource == bucket.arn else f"{point.arn}/object/{resource[len(bucket.arn) + 1 :]}"
-    return Access(action, on_point, point_policy(ctx, bucket, point), point.account, context, also=behind)
+    check_supported(operation, req)
+    session = ctx.identity.session if ctx.identity is not None else {}
+    if session.get("bucket", bucket.arn) != bucket.arn:
+        raise access_denied()
+    if operation in REGIONAL:
+        return (permission(ctx, bucket, REGIONAL[operation], bucket.arn),)
+    if operation in STORING and isinstance(req, dict):
+        req.pop("StorageClass", None)  # there is but one
+    mode = "ReadOnly" if operation in READING else "ReadWrite"
+    permitted = session.get("mode", "Regional")
+    if permitted != "Regional":
+        if (permitted == "ReadOnly" and mode == "ReadWrite") or operation in SIGNED_BY_OWN_KEYS:
+            raise access_denied()
+        return ()
+    needed = [entry(ctx, bucket, mode)]
+    if operation in ("CopyObject", "UploadPartCopy"):
+        needed += source_access(ctx, copy_source_of(req), req)
+    return needed
 
 
-def acl_grant(ctx: Context, bucket: Bucket, action: str, value: Mapping[str, Any] | None) -> int:
-    """How closely the list of the bucket, or of the object, lets the caller in."""
-    if not bucket.has_acls:
-        return NOBODY
-    caller, ignores, of_bucket = ctx.principal, bucket.block.ignore_acls, bucket.value.get("Acl")
-    wanted = OBJECT_GRANTS.get(action)
-    if wanted is not None:
-        if value is None:  # who may list a bucket may learn that a key is not there, and who may write gives new objects a list
-            wanted = NEW_OBJECT.get(wanted)
-            return closeness(caller, of_bucket, wanted, ignores_public=ignores) if wanted is not None else NOBODY
-        return closeness(caller, value.get("acl"), wanted, ignores_public=ignores)
-    wanted = BUCKET_GRANTS.get(action)
-    if wanted is None:
-        is_own = value is not None and "owner" in value and value["owner"] == caller.account
-        wanted = "WRITE" if is_own and action in DELETIONS else None
-    return closeness(caller, of_bucket, wanted, ignores_public=ignores) if wanted is not None else NOBODY
-
-
-NEW_OBJECT = {"READ": "READ", "WRITE_ACP": "WRITE"}
-DELETIONS = ("s3:DeleteObject", "s3:DeleteObjectVersion")
-"""Allowed by WRITE on the bucket to whoever owns the object."""
-
-
-def policy_for(ctx: Context, bucket: Bucket) -> Mapping[str, Any] | None:
-    """The bucket's policy as far as it binds this caller: a restricted public one lets in its own account and AWS services only."""
-    if bucket.is_public and bucket.block.restrict and ctx.principal.account != bucket.account and ctx.principal.kind != "service":
-        return bucket.denies
-    return bucket.policy
-
-
-def point_policy(ctx: Context, bucket: Bucket, point: Point) -> Mapping[str, Any] | None:
-    """The access point's policy, restricted in the same way."""
-    if point.is_public and bucket.block.restrict and ctx.principal.account != point.account and ctx.principal.kind != "service":
-        return denials_of(point.policy)
-    return point.policy
-
-
-POINT_OPERATIONS = frozenset(
-    [
-        "AbortMultipartUpload",
-        "CompleteMultipartUpload",
-        "CopyObject",
-        "CreateMultipartUpload",
-        "DeleteObject",
-        "DeleteObjects",
-        "DeleteObjectTagging",
-        "GetBucketAcl",
-        "GetBucketCors",
-        "GetBucketLocation",
-        "GetBucketNotificationConfiguration",
-        "GetBucketPolicy",
-        "GetObject",
-        "GetObjectAcl",
-        "GetObjectAttributes",
-        "GetObjectLegalHold",
-        "GetObjectRetention",
-        "GetObjectTagging",
-        "HeadBucket",
-        "HeadObject",
-        "ListMultipartUploads",
-        "ListObjects",
-        "ListObjectsV2",
-        "ListObjectVersions",
-        "ListParts",
-        "PutObject",
-        "PutObjectAcl",
-        "PutObjectLegalHold",
-        "PutObjectRetention",
-        "PutObjectTagging",
-        "RestoreObject",
-        "SelectObjectContent",
-        "UploadPart",
-        "UploadPartCopy",
-    ]
-)
-"""Source: S3 User Guide, "Access point compatibility with S3 operations"."""
-
-
-def check_point(ctx: Context, point: Point, operation: str) -> None:
-    """Errors: MethodNotAllowed - not through an access point; AccessDenied - from outside the point's VPC."""
-    if operation not in POINT_OPERATIONS:
-        raise ServiceError("MethodNotAllowed", "The specified method is not allowed against this resource.", 405)
-    if point.vpc and (not ctx.vpce or vpc_of(ctx) != point.vpc):
+def check_express(ctx: Context, operation: str, req: Mapping[str, Any]) -> None:
+    """Keys of a session make the bucket they are for, and no other; they make no further session."""
+    session = ctx.identity.session if ctx.identity is not None else {}
+    if "bucket" not in session:
+        return
+    if operation != "CreateBucket" or session["bucket"] != arn_of(ctx.region, ctx.account, req["Bucket"]):
         raise access_denied()
 
 
-def vpc_of(ctx: Context) -> str:
-    """The VPC of the endpoint a request came through. AccessDenied when there is no such endpoint: its name leads nowhere."""
-    row = ctx.store.get(VPC_ENDPOINTS, ctx.vpce)
-    if row is None:
-        raise access_denied()
-    return str(row.value["VpcId"])
-
-
-OLD_REGIONS = frozenset(
-    [
-        "us-east-1",
-        "us-west-1",
-        "us-west-2",
-        "eu-west-1",
-        "ap-southeast-1",
-        "ap-southeast-2",
-        "ap-northeast-1",
-        "sa-east-1",
-        "us-gov-west-1",
-    ]
-)
-"""Regions that still know Signature Version 2. Source: S3 API Reference, "Authenticating requests (AWS Signature Version 2)"."""
-
-
-def check_old_signature(bucket: Bucket) -> None:
-    """Errors: InvalidRequest - the bucket's Region takes Version 4 only."""
-    if bucket.region not in OLD_REGIONS:
-        raise invalid_request("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
+def entry(ctx: Context, bucket: Bucket, mode: str) -> Access:
+    """What lets into a directory bucket."""
+    return permission(ctx, bucket, "s3express:CreateSession", bucket.arn, {"s3express:SessionMode": mode})
 
 
 def denial_or(ctx: Context, bucket: Bucket, error: ServiceError) -> ServiceError:
@@ -308,9 +200,18 @@ def wrong_region(ctx: Context, bucket: Bucket) -> ServiceError:
 
 def account_access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
     partition = partition_of(ctx.region)
+    if ctx.claim is not None and ctx.claim.service == EXPRESS:
+        check_express(ctx, operation, req)
+    if operation == "CreateSession":
+        return ()  # the operation itself finds out which mode is allowed
+    if operation == "ListDirectoryBuckets" or (operation == "CreateBucket" and req["Bucket"].endswith(SUFFIX)):
+        return (Access(REGIONAL[operation], arn_of(ctx.region, ctx.account, req.get("Bucket", "*")), None, ctx.account),)
     if operation == "CreateBucket":
         configuration = req.get("CreateBucketConfiguration") or {}
         context = {"s3:LocationConstraint": configuration["LocationConstraint"]} if "LocationConstraint" in configuration else {}
+        if "ObjectOwnership" in req:
+            context["s3:x-amz-object-ownership"] = req["ObjectOwnership"]
+        context |= {key: req[member] for member, key in WRITE_KEYS.items() if member in req}
         actions = ["s3:CreateBucket"]
         if req.get("ObjectLockEnabledForBucket"):
             actions += ["s3:PutBucketObjectLockConfiguration", "s3:PutBucketVersioning"]
@@ -384,6 +285,9 @@ def list_context(req: Mapping[str, Any]) -> Mapping[str, Any]:
 # -- writing --------------------------------------------------------------------------------------------------------------
 
 WRITE_KEYS = {
+    "CopySource": "s3:x-amz-copy-source",
+    "MetadataDirective": "s3:x-amz-metadata-directive",
+    "WebsiteRedirectLocation": "s3:x-amz-website-redirect-location",
     "ACL": "s3:x-amz-acl",
     "GrantFullControl": "s3:x-amz-grant-full-control",
     "GrantRead": "s3:x-amz-grant-read",
@@ -459,6 +363,10 @@ def source_access(ctx: Context, source: CopySource, req: Mapping[str, Any]) -> S
     expected = req.get("ExpectedSourceBucketOwner")
     if expected is not None and expected != origin.account:
         raise access_denied()
+    if origin.zone:
+        return (entry(ctx, origin, "ReadOnly"),)
+    if origin.point is not None:
+        check_point(ctx, origin.point, "GetObject")
     if REQUESTER_PAYS in origin.value:
         check_entry(ctx, "GetObject", origin, req)
     wanted: dict[str, Any] = {"Key": source.key}

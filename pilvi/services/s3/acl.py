@@ -12,11 +12,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from pilvi.auth.principals import ACCOUNT, EVERYBODY, NOBODY, PERSONALLY
+from pilvi.auth.principals import ACCOUNT, EVERYBODY, NOBODY, PERSONALLY, canonical_id
 from pilvi.core.errors import ServiceError
 from pilvi.core.principal import Principal
 from pilvi.core.service import Context
-from pilvi.services.s3.catalog import Bucket, canonical_id
+from pilvi.services.s3.catalog import Bucket
 from pilvi.services.s3.errors import access_denied, invalid_argument, invalid_request
 
 Grants = Sequence[Sequence[str]]

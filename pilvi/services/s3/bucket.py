@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from pilvi.auth.principals import canonical_id
 from pilvi.auth.region import known_region
 from pilvi.core.arn import partition_of
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid, NotFound, ServiceError
@@ -14,11 +15,22 @@ from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.s3.acl import Grants, is_public_list, requested
 from pilvi.services.s3.attributes import checked_tags
-from pilvi.services.s3.catalog import BUCKETS, DELETING_S, ENFORCED, POINTS, Bucket, canonical_id, get_bucket, own_buckets
+from pilvi.services.s3.catalog import (
+    BUCKETS,
+    DELETING_S,
+    ENFORCED,
+    POINTS,
+    Bucket,
+    get_bucket,
+    own_buckets,
+    own_directories,
+)
 from pilvi.services.s3.content import forgetting, release_now
+from pilvi.services.s3.directory import create_directory
+from pilvi.services.s3.directory_rules import SUFFIX
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_bucket, not_implemented
 from pilvi.services.s3.multipart import ending, parts_of
-from pilvi.storage.records import Change, Delete, Insert, Row, Update
+from pilvi.storage.records import Change, Delete, Insert, Row, Table, Update
 
 ops = Operations()
 
@@ -42,6 +54,8 @@ def create_bucket(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     Source: S3 API Reference, CreateBucket; S3 User Guide, "General purpose bucket naming rules".
     """
     name = req["Bucket"]
+    if name.endswith(SUFFIX):
+        return create_directory(ctx, req)
     check_name(name)
     check_settings(req)
     configuration = req.get("CreateBucketConfiguration") or {}
@@ -224,7 +238,7 @@ def head_bucket(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     Source: S3 API Reference, HeadBucket.
     """
     bucket = get_bucket(ctx, req["Bucket"])
-    return {"BucketRegion": bucket.region, "BucketArn": bucket.arn, "AccessPointAlias": False}
+    return {"BucketRegion": bucket.region, "BucketArn": bucket.arn, "AccessPointAlias": bucket.point is not None}
 
 
 @ops
@@ -253,10 +267,14 @@ def delete_bucket(ctx: Context, req: Mapping[str, Any]) -> None:
         raise
     uploads, garbage = uploads_of(ctx, bucket)
     try:
-        ctx.write(Delete(BUCKETS, name, version), Delete(own_buckets(bucket.account), name), *uploads)
+        ctx.write(Delete(BUCKETS, name, version), Delete(own_list(bucket), name), *uploads)
     except (Conflict, NotFound):
         raise aborted() from None
     release_now(ctx, garbage)
+
+
+def own_list(bucket: Bucket) -> Table:
+    return own_directories(bucket.account, bucket.region) if bucket.zone else own_buckets(bucket.account)
 
 
 def uploads_of(ctx: Context, bucket: Bucket) -> tuple[list[Change], list[str]]:

@@ -2,6 +2,7 @@
 
     ("", "", "s3bucket", "Bucket")             name               -> Bucket: owner, Region, and every setting in one row
     (account, "", "s3bucket", "OwnBucket")     name               -> the same bucket in its owner's list
+    (account, region, "s3bucket", "OwnDirectory")  name           -> its directory buckets in a Region
     (account, "", "s3bucket", "Account")       setting            -> what holds for all its buckets (pilvi.services.s3control)
     ("", "", "s3bucket", "AccessPoint")        ARN                -> access points, and Alias: alias -> ARN (the same)
     ("", "", "s3bucket", "VpcEndpoint")        id                 -> ways to S3 out of a VPC (pilvi.services.ec2)
@@ -18,15 +19,15 @@ every request looks its bucket up, and writing objects must not empty that cache
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any, NamedTuple
 
+from pilvi.auth.principals import canonical_id
+from pilvi.auth.public import is_public_policy
 from pilvi.core.arn import partition_of
 from pilvi.core.service import Context
+from pilvi.services.s3.directory_rules import arn_of
 from pilvi.services.s3.errors import aborted, no_such_bucket
-from pilvi.auth.public import is_public_policy
 from pilvi.storage.records import Expect, Row, Table
 
 SERVICE = "s3"
@@ -102,6 +103,8 @@ class Bucket:
     """Whether that policy grants the public something."""
     listeners: tuple[str, ...]
     """Consumers of facts (pilvi.events) that its settings name; mostly none."""
+    zone: str
+    """The Availability Zone of a directory bucket; '' for general purpose buckets."""
     has_lock: bool
     """Whether it has object lock (lock_rules.py)."""
     ownership: str
@@ -190,10 +193,11 @@ def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, A
         value,
         row.version,
         Tables(*(Table(account, region, SERVICE, f"{noun}:{name}") for noun in NOUNS)),
-        f"arn:{partition_of(region)}:s3:::{name}",
+        arn_of(region, account, name) if "Zone" in value else f"arn:{partition_of(region)}:s3:::{name}",
         policy,
         policy is not None and is_public_policy(policy),
         tuple(consumer for setting, consumer in LISTENERS.items() if value.get(setting)),
+        value.get("Zone", ""),
         "ObjectLockConfiguration" in value,
         ownership,
         ownership != ENFORCED,
@@ -251,16 +255,14 @@ def own_buckets(account: str) -> Table:
     return Table(account, "", BUCKET_SERVICE, "OwnBucket")
 
 
-ANONYMOUS_ID = "65a011a29cdf8ec533ec3d1ccaae921c"
-"""Who owns what nobody signed for. Source: S3 User Guide, "How Amazon S3 authorizes a request"."""
+def own_directories(account: str, region: str) -> Table:
+    """The list of an account's directory buckets in a Region."""
+    return Table(account, region, BUCKET_SERVICE, "OwnDirectory")
 
 
-@lru_cache(1024)
-def canonical_id(account: str) -> str:
-    """The canonical user id of an account: 64 hexadecimal digits that always stand for it."""
-    if account == "anonymous":
-        return ANONYMOUS_ID
-    return hashlib.sha256(f"canonical user {account}".encode()).hexdigest()
+def own_directories(account: str, region: str) -> Table:
+    """The list of an account's directory buckets in a Region."""
+    return Table(account, region, BUCKET_SERVICE, "OwnDirectory")
 
 
 def owner_of(bucket: Bucket) -> dict[str, str]:

@@ -9,10 +9,11 @@ from typing import Any
 from pilvi.core.errors import NotFound, PilviError, ServiceError
 from pilvi.core.service import Access, Context, Operations
 from pilvi.core.streams import ByteStream
-from pilvi.services.s3.access import denial_or, permission
+from pilvi.services.s3.access import denial_or
 from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import answer_of, check_key, checksum_of, customer_answer, encryption_of, row_of
 from pilvi.services.s3.catalog import Bucket, get_bucket, writable_bucket
+from pilvi.services.s3.class_answers import LIFECYCLE, announced, check_readable, describe_class, note_class_read
 from pilvi.services.s3.condition import (
     check_read,
     check_write,
@@ -23,7 +24,6 @@ from pilvi.services.s3.condition import (
     seconds,
 )
 from pilvi.services.s3.content import Segment, Stored, open_range, take, undo
-from pilvi.services.s3.class_answers import LIFECYCLE, announced, check_readable, describe_class, note_class_read
 from pilvi.services.s3.digest import declared_by
 from pilvi.services.s3.errors import (
     aborted,
@@ -49,6 +49,7 @@ from pilvi.services.s3.history import (
 )
 from pilvi.services.s3.lock_rules import check_asked
 from pilvi.services.s3.mfa import is_needed, not_proved, prove_if_needed
+from pilvi.services.s3.permission import permission
 from pilvi.services.s3.sealing import check_customer_key, is_asked, open_row, seal_row
 from pilvi.storage.layers import Keys
 
@@ -466,7 +467,8 @@ async def delete_one(
         conditions["BypassGovernanceRetention"] = req["BypassGovernanceRetention"]
     try:
         check_key(key)
-        ctx.authorize(delete_permission(ctx, name, key, version_id))
+        if not get_bucket(ctx, name).zone:  # whose sessions were asked already
+            ctx.authorize(delete_permission(ctx, name, key, version_id))
         plan = await carry_out(ctx, name, key, lambda bucket: deletion(ctx, bucket, key, version_id, conditions, is_proved))
     except ServiceError as error:
         return entry | {"Code": error.code, "Message": error.message}, True

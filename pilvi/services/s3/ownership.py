@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pilvi.auth.principals import canonical_id
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.s3.acl import Grants
 from pilvi.services.s3.bucket import change_bucket
-from pilvi.services.s3.catalog import ENFORCED, canonical_id, get_bucket
+from pilvi.services.s3.catalog import ENFORCED, get_bucket
 from pilvi.services.s3.errors import malformed_xml
 
 ops = Operations()

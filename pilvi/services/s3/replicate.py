@@ -20,7 +20,6 @@ from pilvi.core.errors import NotFound, PilviError, ServiceError
 from pilvi.core.principal import Principal
 from pilvi.core.service import Access, Cloud, Context
 from pilvi.events import GiveUp
-from pilvi.services.s3.access import permission
 from pilvi.services.s3.catalog import Bucket, find_bucket
 from pilvi.services.s3.content import Segment, Stored, open_range, take, undo
 from pilvi.services.s3.digest import ALGORITHMS, Declared
@@ -37,6 +36,7 @@ from pilvi.services.s3.history import (
     plan_replica,
     segments_of,
 )
+from pilvi.services.s3.permission import permission
 from pilvi.services.s3.replication_metrics import keep_outcome
 from pilvi.services.s3.replication_rules import COMPLETED, FAILED, REPLICA, rules_for, takes, takes_markers
 from pilvi.services.s3.sealing import at_key, open_row, worded
