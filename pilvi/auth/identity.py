@@ -68,6 +68,12 @@ class Identities(Protocol):
     def session_token(self, caller: Principal, *, duration_s: int = 43200) -> Identity:
         """Temporary credentials of a user or the root (GetSessionToken)."""
 
+    def bucket_session(self, caller: Identity, bucket_arn: str, mode: str, duration_s: int) -> Identity:
+        """Temporary credentials of a caller for one directory bucket: `session` says which (`bucket`) and what for (`mode`).
+
+        What the caller may do binds them too. They sign for `s3express` only; the gateway refuses them elsewhere.
+        """
+
     def federation_token(
         self,
         caller: Principal,

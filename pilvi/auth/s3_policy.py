@@ -280,8 +280,19 @@ def checked_policy(arn: str, text: str) -> dict[str, Any]:
         raise malformed(error.message) from None
     document: dict[str, Any] = json.loads(text)
     for statement in as_list(document["Statement"]):
-        check_statement(arn, statement)
+        if ":s3express:" in arn:
+            check_express_statement(arn, statement)
+        else:
+            check_statement(arn, statement)
     return document
+
+
+def check_express_statement(arn: str, statement: Mapping[str, Any]) -> None:
+    """A directory bucket's policy is about that bucket as a whole, and s3express actions."""
+    if not all(action.startswith(("s3express:", "*")) for action in actions_of(statement)):
+        raise malformed("Policy has invalid action")
+    if not all(resource in (arn, "*") for resource in as_list(statement.get("Resource", statement.get("NotResource")))):
+        raise malformed("Policy has invalid resource")
 
 
 def check_statement(arn: str, statement: Mapping[str, Any]) -> None:

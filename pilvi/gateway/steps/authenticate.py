@@ -37,6 +37,8 @@ def authenticate(gateway: Gateway, call: Call) -> None:
         if call.body is None and claim.streaming:
             call.request.body = decoded(call.request.body, call.request, claim, None)
         return
+    if claim.session_token and claim.service != "s3express" and "bucket" in identity.session:
+        raise AuthError("bad_token", access_key_id=claim.access_key_id)
     now = gateway.clock.real_now()
     body_hash = None if call.body is None else hashlib.sha256(call.body).hexdigest()
     host_bucket = match.path_params.get("Bucket", "") if not claim.region else ""

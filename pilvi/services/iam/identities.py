@@ -80,6 +80,10 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """names of the tags that chained sessions inherit"""
     o: str = ""
     """source identity"""
+    b: str = ""
+    """ARN of the directory bucket it is for, and for nothing else"""
+    w: str = ""
+    """what it may do there"""
 
 
 @dataclass(slots=True)
@@ -294,6 +298,20 @@ class Identities:
         principal = (caller.kind, caller.account, caller.arn, caller.user_id, caller.name, caller.issuer_arn)
         return self._issue(principal, duration_s)
 
+    def bucket_session(self, caller: Identity, bucket_arn: str, mode: str, duration_s: int) -> Identity:
+        who = caller.principal
+        return self._issue(
+            (who.kind, who.account, who.arn, who.user_id, who.name, who.issuer_arn),
+            duration_s,
+            documents=tuple(caller.session.get("policies", ())),
+            managed_arns=caller.session.get("policy_arns", ()),
+            restricted=isinstance(who, SessionPrincipal),
+            tags=caller.session.get("tags"),
+            source_identity=caller.session.get("source_identity", ""),
+            bucket=bucket_arn,
+            mode=mode,
+        )
+
     def federation_token(
         self,
         caller: Principal,
@@ -345,6 +363,8 @@ class Identities:
         tags: Mapping[str, str] | None = None,
         transitive: Sequence[str] = (),
         source_identity: str = "",
+        bucket: str = "",
+        mode: str = "",
     ) -> Identity:
         issued = int(self._clock.real_s())
         session = Session(
@@ -359,6 +379,8 @@ class Identities:
             dict(tags or {}),
             tuple(transitive),
             source_identity,
+            bucket,
+            mode,
         )
         token = base64.b64encode(self._keyring.seal(msgspec.json.encode(session), SESSION_CONTEXT)).decode()
         return identity_of(session, token)
@@ -465,6 +487,15 @@ def identity_of(session: Session, token: str) -> Identity:
         )
     else:
         principal = Principal(*session.p, access_key_id=session.k)  # type: ignore[arg-type]
+    facts: dict[str, Any] = {
+        "policies": session.d,
+        "policy_arns": session.m,
+        "tags": session.t,
+        "transitive": session.n,
+        "source_identity": session.o,
+    }
+    if session.b:
+        facts |= {"bucket": session.b, "mode": session.w}
     return Identity(
         principal,
         session.k,
@@ -472,11 +503,5 @@ def identity_of(session: Session, token: str) -> Identity:
         token,
         expires=datetime.fromtimestamp(session.e, UTC),
         issued=datetime.fromtimestamp(session.i, UTC),
-        session={
-            "policies": session.d,
-            "policy_arns": session.m,
-            "tags": session.t,
-            "transitive": session.n,
-            "source_identity": session.o,
-        },
+        session=facts,
     )

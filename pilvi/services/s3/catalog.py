@@ -260,11 +260,6 @@ def own_directories(account: str, region: str) -> Table:
     return Table(account, region, BUCKET_SERVICE, "OwnDirectory")
 
 
-def own_directories(account: str, region: str) -> Table:
-    """The list of an account's directory buckets in a Region."""
-    return Table(account, region, BUCKET_SERVICE, "OwnDirectory")
-
-
 def owner_of(bucket: Bucket) -> dict[str, str]:
     """The bucket's owner, to whom every object belongs while BucketOwnerEnforced holds."""
     return {"ID": canonical_id(bucket.account)}

@@ -25,6 +25,7 @@ from pilvi.core.service import Context
 from pilvi.services.s3.catalog import Bucket, writable_bucket
 from pilvi.services.s3.charges import early_end
 from pilvi.services.s3.content import Segment, forgetting, is_file, release, release_now, unsealed
+from pilvi.services.s3.directory_rules import CLASS
 from pilvi.services.s3.errors import aborted, invalid_argument, no_such_key, no_such_version
 from pilvi.services.s3.facts import CREATED, MARKED, REMOVED, Happened, happened, recordings, wake
 from pilvi.services.s3.lock_rules import SETTING, check_removable, lock_by_default
@@ -198,6 +199,8 @@ def plan_succession(ctx: Context, bucket: Bucket, key: str, current: Found | Non
         value["seq"] = seq = now if current is None else max(now, seq_of(current.value) + 1)
         if versioning == "Enabled":
             value["ver"] = complement(seq) + ctx.ids.hex(16)
+    if bucket.zone:
+        value.setdefault("head", {})["StorageClass"] = CLASS
     if bucket.has_lock and table is bucket.tables.objects:
         lock_by_default(bucket.value[SETTING], value, ctx.clock.now())
     if bucket.listeners:
