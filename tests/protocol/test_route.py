@@ -255,3 +255,34 @@ def test_route_lets_host_prefixes_go(router: Router, host: str, path: str, expec
 def test_a_bucket_may_be_called_as_our_own_paths(router: Router) -> None:
     assert named(routed(router, "GET", "/restapis/a/b/_user_request_/c", "", "s3")) == "s3.GetObject"
     assert named(routed(router, "POST", "/service/AmazonSQS/operation/x", "uploads", "s3")) == "s3.CreateMultipartUpload"
+
+
+@pytest.mark.parametrize(
+    ("host", "bucket", "vpce"),
+    [
+        ("team-a-123456789012.s3-accesspoint.us-east-1.amazonaws.com", "arn:aws:s3:us-east-1:123456789012:accesspoint/team-a", ""),
+        (
+            "t-123456789012.s3-accesspoint.dualstack.cn-north-1.amazonaws.com.cn",
+            "arn:aws-cn:s3:cn-north-1:123456789012:accesspoint/t",
+            "",
+        ),
+        ("t-123456789012.s3-accesspoint-fips.us-east-1.amazonaws.com", "arn:aws:s3:us-east-1:123456789012:accesspoint/t", ""),
+        ("b.bucket.vpce-01-ab.s3.us-east-1.vpce.amazonaws.com", "b", "vpce-01"),
+        ("my.b.bucket.vpce-01-ab.s3.us-east-1.vpce.amazonaws.com", "my.b", "vpce-01"),
+        (
+            "t-123456789012.accesspoint.vpce-01-ab.s3.us-east-1.vpce.amazonaws.com",
+            "arn:aws:s3:us-east-1:123456789012:accesspoint/t",
+            "vpce-01",
+        ),
+    ],
+)
+def test_hosts_of_access_points_and_vpc_endpoints(router: Router, host: str, bucket: str, vpce: str) -> None:
+    match = routed(router, "GET", "/k", host=host)
+    assert (match.operation.name, match.path_params, match.vpce) == ("GetObject", {"Bucket": bucket, "Key": "k"}, vpce)
+
+
+def test_a_vpc_endpoint_leads_to_path_style_and_to_s3_control(router: Router) -> None:
+    match = routed(router, "GET", "/b/k", host="bucket.vpce-01-ab.s3.us-east-1.vpce.amazonaws.com")
+    assert (match.path_params, match.vpce) == ({"Bucket": "b", "Key": "k"}, "vpce-01")
+    control = routed(router, "GET", "/v20180820/accesspoint", host="1.control.vpce-01-ab.s3.us-east-1.vpce.amazonaws.com")
+    assert (control.service, control.operation.name) == ("s3control", "ListAccessPoints")
