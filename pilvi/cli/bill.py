@@ -56,7 +56,7 @@ def lines(bill: dict[str, Any]) -> Iterator[str]:
         for usage in service["usage"]:
             mark = "?" if usage["price"] is None else "~" if usage["is_estimated"] else ""
             marks.add(mark)
-            price = "no price known" if usage["price"] is None else f"{mark}{usage['price']} an hour"
+            price = "no price known" if usage["price"] is None else f"{mark}{usage['price']} {a_unit(usage['unit'])}"
             spot = "  spot" if usage["purchase"].startswith("Spot") else ""
             hours = f"{float(usage['quantity']):.4f} {usage['unit']}"  # only shown; amounts are the server's
             yield _row(f"  {usage['usage_type']}{spot}  {hours}  {price}", usage["usd"])
@@ -75,6 +75,11 @@ def lines(bill: dict[str, Any]) -> Iterator[str]:
         yield "~ estimated: AWS's price is not known here (--json says how it is derived)"
     if "?" in marks:
         yield "? nothing is asked where no price is known"
+
+
+def a_unit(unit: str) -> str:
+    """What a price is for."""
+    return "an hour" if unit == "Hrs" else f"a {unit.removesuffix('s')}"
 
 
 def _row(text: str, usd: str) -> str:

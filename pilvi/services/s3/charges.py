@@ -36,7 +36,7 @@ EARLY = {
     "DEEP_ARCHIVE": "EarlyDelete-GDA",
 }
 
-MOVES = {"GLACIER": "Requests-Tier3", "DEEP_ARCHIVE": "Requests-GDA-Tier3"}
+MOVES = {"GLACIER": "Requests-Tier3", "DEEP_ARCHIVE": "Requests-GDA-Tier3", "GLACIER_IR": "Requests-GIR-Tier4"}
 """Lifecycle moves, by the class moved to; into all others: Requests-Tier4."""
 
 
@@ -63,9 +63,12 @@ def line_of(bucket: Bucket, id: str, usage: str, operation: str, at: datetime, q
 
 
 def retrieval(ctx: Context, bucket: Bucket, value: Mapping[str, Any], way: str) -> tuple[Change, ...]:
-    """A restore that was asked for: its request, and the bytes it brings back. Standard and bulk ones of archive tiers are free."""
+    """A restore that was asked for: its request, and the bytes it brings back.
+
+    Free are bulk restores of GLACIER, and all but expedited ones of archive tiers.
+    """
     name = class_of(value)
-    if name not in ARCHIVED and way != "Expedited":
+    if way != "Expedited" and (name not in ARCHIVED or (name, way) == ("GLACIER", "Bulk")):
         return ()
     prefix = "GDA-" if name == "DEEP_ARCHIVE" else ""
     now, id = ctx.clock.now(), f"s3/restore/{ctx.ids.hex(16)}"

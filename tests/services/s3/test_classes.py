@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -180,3 +181,16 @@ def test_a_restore_survives_a_restart(tmp_path_factory: pytest.TempPathFactory) 
 def test_class_figures_name_every_class() -> None:
     assert {found.name for found in CLASSES} == STORABLE | {"EXPRESS_ONEZONE"}
     assert next(found for found in CLASSES if found.name == "ONEZONE_IA").zones == 1
+
+
+def test_the_page_of_figures_says_what_the_cost_model_uses() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "storage-classes.md").read_text()
+    rows = {
+        cells[0].strip("`"): cells
+        for line in page.splitlines()
+        if line.startswith("| `") and len(cells := line.strip("| ").split(" | ")) == 9
+    }
+    for found in CLASSES:
+        size = f"{found.minimum_bytes >> 10} KiB" if found.minimum_bytes else "0"
+        figures = [found.title, found.durability, found.availability, str(found.zones), str(found.minimum_days), size]
+        assert rows[found.name][1:] == [*figures, found.retrieval, found.first_byte]
