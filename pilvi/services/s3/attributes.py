@@ -187,8 +187,6 @@ def answer_of(value: Mapping[str, Any], is_versioned: bool) -> dict[str, Any]:
     }
     if (head := value.get("head")) is not None:
         answer |= head
-    if "c" in value.get("enc", ()):
-        del answer["ServerSideEncryption"]
     if (meta := value.get("meta")) is not None:
         answer["Metadata"] = meta
     if (tags := value.get("tags")) is not None:
