@@ -220,3 +220,46 @@ def test_denials_name_the_policy_that_stood_in_the_way(s3: Any, aws: Account, op
     assert message.endswith("with an explicit deny in a resource-based policy")
     assert refused(other_aws.client("s3").get_object, Bucket=open_bucket, Key="k")["Message"] == "Access Denied"
     assert b"<Message>Access Denied</Message>" in fetch(aws, f"/{open_bucket}/k").content
+
+
+# -- principals and copies ------------------------------------------------------------------------------------------------
+
+
+def test_a_policy_may_name_a_canonical_user(s3: Any, open_bucket: str, other_aws: Account) -> None:
+    theirs = other_aws.client("s3")
+    them = {"CanonicalUser": theirs.list_buckets()["Owner"]["ID"]}
+    s3.put_bucket_policy(Bucket=open_bucket, Policy=document(open_bucket, Principal=them))
+    assert theirs.get_object(Bucket=open_bucket, Key="k")["Body"].read() == b"1"
+    assert refused(other_aws.user("idle").client("s3").get_object, Bucket=open_bucket, Key="k")["Code"] == "AccessDenied"
+
+
+def test_copies_from_one_place_only(s3: Any, bucket: str, open_bucket: str, aws: Account) -> None:
+    s3.put_object(Bucket=open_bucket, Key="good/k", Body=b"1")
+    allowed = {"StringNotLike": {"s3:x-amz-copy-source": f"{open_bucket}/good/*"}}
+    s3.put_bucket_policy(Bucket=open_bucket, Policy=document(open_bucket, Effect="Deny", Action="s3:PutObject", Condition=allowed))
+    s3.copy_object(Bucket=open_bucket, Key="copy", CopySource={"Bucket": open_bucket, "Key": "good/k"})
+    error = refused(s3.copy_object, Bucket=open_bucket, Key="copy", CopySource={"Bucket": open_bucket, "Key": "k"})
+    assert error["Code"] == "AccessDenied"
+
+
+def test_a_user_allowed_by_iam_is_denied_by_the_bucket(s3: Any, aws: Account, open_bucket: str) -> None:
+    allow = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
+    user = aws.user("ada", allow).client("s3")
+    user.get_object(Bucket=open_bucket, Key="k")
+    me = {"AWS": f"arn:aws:iam::{aws.account}:user/ada"}
+    s3.put_bucket_policy(Bucket=open_bucket, Policy=document(open_bucket, Effect="Deny", Principal=me))
+    error = refused(user.get_object, Bucket=open_bucket, Key="k")
+    assert (error["Code"], error["Status"]) == ("AccessDenied", 403)
+    assert error["Message"].endswith("with an explicit deny in a resource-based policy")
+
+
+def test_a_restricted_bucket_keeps_its_denials(s3: Any, aws: Account, other_aws: Account, open_bucket: str) -> None:
+    them = {"AWS": f"arn:aws:iam::{other_aws.account}:root"}
+    public = json.loads(document(open_bucket))["Statement"][0]
+    named = json.loads(document(open_bucket, Principal=them))["Statement"][0]
+    s3.put_bucket_policy(Bucket=open_bucket, Policy=json.dumps({"Version": "2012-10-17", "Statement": [public, named]}))
+    assert other_aws.client("s3").get_object(Bucket=open_bucket, Key="k")["Body"].read() == b"1"
+    s3.put_public_access_block(Bucket=open_bucket, PublicAccessBlockConfiguration={**OFF, "RestrictPublicBuckets": True})
+    assert refused(other_aws.client("s3").get_object, Bucket=open_bucket, Key="k")["Code"] == "AccessDenied"
+    assert fetch(aws, f"/{open_bucket}/k").status_code == 403
+    s3.get_object(Bucket=open_bucket, Key="k")
