@@ -19,7 +19,7 @@ from pilvi.services.s3.acl import (
 )
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, account_of, get_bucket
-from pilvi.services.s3.facts import Happened
+from pilvi.services.s3.facts import happened
 from pilvi.services.s3.history import Found, Plan, carry_out_now, find_object, version_of
 from pilvi.storage.records import Update
 
@@ -76,7 +76,7 @@ def put_object_acl(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
             answered["VersionId"] = version_of(value)
         plan = Plan([Update(found.table, found.row.id, value, found.row.version)])
         if bucket.listeners:
-            plan.facts.append(Happened("ObjectAcl:Put", req["Key"], value))
+            happened(bucket, plan.facts, "ObjectAcl:Put", req["Key"], value)
         return plan
 
     carry_out_now(ctx, req["Bucket"], make)
