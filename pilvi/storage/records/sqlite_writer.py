@@ -287,7 +287,8 @@ _PUT_ROWS = _for_sizes(
     "(?, ?, ?, ?)",
     " ON CONFLICT (address, id) DO UPDATE SET version = excluded.version, value = excluded.value",
 )
-_DELETE_ROWS = _for_sizes("DELETE FROM row WHERE (address, id) IN (VALUES ", "(?, ?)", ")")
+# `(address, id) IN (VALUES ...)` would walk the whole table: SQLite seeks only for each side of an OR.
+_DELETE_ROWS = {size: "DELETE FROM row WHERE " + " OR ".join(["(address = ? AND id = ?)"] * size) for size in _SIZES}
 _PUT_BODIES = _for_sizes(
     "INSERT INTO body (name, data) VALUES ", "(?, ?)", " ON CONFLICT (name) DO UPDATE SET data = excluded.data"
 )
