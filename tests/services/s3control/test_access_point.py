@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.awsrequest import AWSRequest
 from botocore.exceptions import ClientError
+from botocore.httpsession import URLLib3Session
 
 from pilvi.testing.server import Account
 
@@ -216,3 +218,59 @@ def test_multi_region_access_points_are_absent(control: Any, aws: Account) -> No
         "NotImplemented",
         501,
     )
+
+
+def test_a_public_point_and_its_blocks(aws: Account, bucket: str, control: Any) -> None:
+    direct, named = aws.client("s3"), {"AccountId": aws.account, "Name": "everyone"}
+    direct.put_object(Bucket=bucket, Key="k", Body=b"1")
+    direct.put_bucket_policy(Bucket=bucket, Policy=delegation(bucket, aws.account))
+    assert direct.get_bucket_policy_status(Bucket=bucket)["PolicyStatus"]["IsPublic"] is False
+    made = control.create_access_point(**named, Bucket=bucket, PublicAccessBlockConfiguration=ALL_OFF)
+    text = policy({"Principal": "*", "Action": "s3:GetObject", "Resource": f"{made['AccessPointArn']}/object/*"})
+    assert refused(control.put_access_point_policy, **named, Policy=text) == ("AccessDenied", 403), "the bucket's block counts, too"
+    direct.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=ALL_OFF)
+    control.put_access_point_policy(**named, Policy=text)
+    assert control.get_access_point_policy_status(**named)["PolicyStatus"]["IsPublic"] is True
+
+    def status() -> int:
+        return int(URLLib3Session().send(AWSRequest("GET", f"{aws.endpoint}/{made['Alias']}/k").prepare()).status_code)
+
+    assert status() == 200
+    restricted = {**ALL_OFF, "RestrictPublicBuckets": True}
+    control.put_public_access_block(AccountId=aws.account, PublicAccessBlockConfiguration=restricted)
+    assert status() == 403
+    control.delete_public_access_block(AccountId=aws.account)
+    assert status() == 200
+    direct.put_public_access_block(Bucket=bucket, PublicAccessBlockConfiguration=restricted)
+    assert status() == 403
+
+
+def test_iam_may_allow_one_point_only(aws: Account, bucket: str, point: dict[str, str], control: Any, reach: Reach) -> None:
+    direct, arn = aws.client("s3"), point["AccessPointArn"]
+    direct.put_object(Bucket=bucket, Key="k", Body=b"1")
+    resources = [arn, f"{arn}/object/*", f"arn:aws:s3:::{bucket}/*"]
+    by_point = {"StringEquals": {"s3:DataAccessPointArn": arn, "s3:AccessPointNetworkOrigin": "Internet"}}
+    statement = {"Effect": "Allow", "Action": "s3:GetObject", "Resource": resources, "Condition": by_point}
+    user = aws.user("only", {"Version": "2012-10-17", "Statement": [statement]})
+    assert reach(user, "s3").get_object(Bucket=arn, Key="k")["Body"].read() == b"1"
+    assert refused(user.client("s3").get_object, Bucket=bucket, Key="k") == ("AccessDenied", 403)
+    other = control.create_access_point(AccountId=aws.account, Name="another", Bucket=bucket)["AccessPointArn"]
+    assert refused(reach(user, "s3").get_object, Bucket=other, Key="k") == ("AccessDenied", 403)
+
+
+def test_a_policy_may_want_a_version_of_tls(aws: Account, bucket: str, reach: Reach) -> None:
+    direct = aws.client("s3")
+    direct.put_object(Bucket=bucket, Key="k", Body=b"1")
+
+    def deny(condition: dict[str, Any]) -> None:
+        statement = {"Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+        direct.put_bucket_policy(Bucket=bucket, Policy=policy({**statement, "Condition": condition}))
+
+    secure = reach(aws, "s3")
+    deny({"Null": {"s3:TlsVersion": "true"}})
+    assert secure.get_object(Bucket=bucket, Key="k")["Body"].read() == b"1"
+    assert refused(direct.get_object, Bucket=bucket, Key="k") == ("AccessDenied", 403)
+    deny({"NumericLessThan": {"s3:TlsVersion": "1.2"}})
+    secure.get_object(Bucket=bucket, Key="k")
+    deny({"NumericGreaterThanEquals": {"s3:TlsVersion": "1.2"}})
+    assert refused(secure.get_object, Bucket=bucket, Key="k") == ("AccessDenied", 403)
