@@ -40,6 +40,11 @@ MEMBERS = {
     "x-amz-storage-class": "StorageClass",
     "x-amz-server-side-encryption": "ServerSideEncryption",
     "x-amz-server-side-encryption-aws-kms-key-id": "SSEKMSKeyId",
+    "x-amz-server-side-encryption-context": "SSEKMSEncryptionContext",
+    "x-amz-server-side-encryption-bucket-key-enabled": "BucketKeyEnabled",
+    "x-amz-server-side-encryption-customer-algorithm": "SSECustomerAlgorithm",
+    "x-amz-server-side-encryption-customer-key": "SSECustomerKey",
+    "x-amz-server-side-encryption-customer-key-md5": "SSECustomerKeyMD5",
     "x-amz-website-redirect-location": "WebsiteRedirectLocation",
     "x-amz-checksum-crc32": "ChecksumCRC32",
     "x-amz-checksum-crc32c": "ChecksumCRC32C",
@@ -287,6 +292,8 @@ def members_of(form: Form, fields: Mapping[str, str]) -> dict[str, Any]:
     metadata = {name.removeprefix("x-amz-meta-"): value for name, value in fields.items() if name.startswith("x-amz-meta-")}
     if metadata:
         members["Metadata"] = metadata
+    if "BucketKeyEnabled" in members:
+        members["BucketKeyEnabled"] = members["BucketKeyEnabled"].lower() == "true"
     return members
 
 

@@ -9,6 +9,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from pilvi.core.errors import ServiceError
+from pilvi.services.s3.sealing import customer_key
+from pilvi.testing.server import Account, TestServer
 from tests.services.s3.conftest import refused
 
 KEY = bytes(range(32))
@@ -152,3 +156,15 @@ def test_versions_have_keys_of_their_own(s3: Any, versioned: str) -> None:
     assert read(s3, versioned, "k", **D) == b"second"
     assert read(s3, versioned, "k", VersionId=first, **C) == b"first"
     assert refused(s3.get_object, Bucket=versioned, Key="k", VersionId=first, **D)["Code"] == "AccessDenied"
+
+
+def test_a_customers_key_travels_over_tls_but_on_this_machine(server: TestServer, aws: Account) -> None:
+    request = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": base64.b64encode(KEY).decode(), "SSECustomerKeyMD5": md5(KEY)}
+    principal = server.cloud.identities.find(aws.access_key_id, None).principal
+    ctx = server.cloud.context(principal, "s3")
+    assert customer_key(ctx, request) == KEY
+    ctx.source_ip = "10.1.2.3"
+    with pytest.raises(ServiceError, match="must be made over a secure connection"):
+        customer_key(ctx, request)
+    ctx.secure = True
+    assert customer_key(ctx, request) == KEY

@@ -15,7 +15,7 @@ import pytest
 from pilvi.testing.server import Account, TestServer, eventually
 from tests.services.s3.conftest import refused
 from tests.services.s3.test_access import fetch, identity, policy, statement
-from tests.services.s3.test_sealing import FROM_C, MIB5, C, read
+from tests.services.s3.test_sealing import FROM_C, MIB5, C, customer_headers, read
 
 
 @pytest.fixture
@@ -283,18 +283,27 @@ def test_upload_part_needs_to_decrypt(aws: Account, s3: Any, bucket: str, arn: s
     assert (error["Code"], "kms:Decrypt" in error["Message"]) == ("AccessDenied", True)
 
 
-def test_post_object_under_a_key(s3: Any, aws: Account, bucket: str, arn: str) -> None:
-    fields = {"x-amz-server-side-encryption": "aws:kms", "x-amz-server-side-encryption-aws-kms-key-id": arn}
-    form = s3.generate_presigned_post(bucket, "k", fields, [{name: value} for name, value in fields.items()])
+def post(s3: Any, bucket: str, key: str, data: str, fields: dict[str, str]) -> int:
+    """Upload by a browser's form; gives the status."""
+    form = s3.generate_presigned_post(bucket, key, fields, [{name: value} for name, value in fields.items()])
     boundary = "b" * 20
     parts = "".join(
         f'--{boundary}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
         for name, value in form["fields"].items()
     )
-    body = f'{parts}--{boundary}\r\nContent-Disposition: form-data; name="file"\r\n\r\ndata\r\n--{boundary}--\r\n'
+    body = f'{parts}--{boundary}\r\nContent-Disposition: form-data; name="file"\r\n\r\n{data}\r\n--{boundary}--\r\n'
     response = fetch(form["url"], "POST", body.encode(), {"Content-Type": f"multipart/form-data; boundary={boundary}"})
-    assert response.status_code == 204, response.content
-    assert s3.head_object(Bucket=bucket, Key="k")["SSEKMSKeyId"] == arn
+    return int(response.status_code)
+
+
+def test_post_object_under_a_key(s3: Any, aws: Account, bucket: str, arn: str) -> None:
+    prefix = "x-amz-server-side-encryption"
+    under = {prefix: "aws:kms", f"{prefix}-aws-kms-key-id": arn, f"{prefix}-bucket-key-enabled": "true"}
+    assert post(s3, bucket, "k", "data", under) == 204
+    head = s3.head_object(Bucket=bucket, Key="k")
+    assert (head["SSEKMSKeyId"], head["BucketKeyEnabled"]) == (arn, True)
+    assert post(s3, bucket, "c", "data", {name.lower(): value for name, value in customer_headers().items()}) == 204
+    assert read(s3, bucket, "c", **C) == b"data"
 
 
 def test_a_key_may_be_named_by_id_alias_and_arns(s3: Any, kms: Any, aws: Account, bucket: str, arn: str) -> None:
