@@ -6,6 +6,7 @@ Source: Amazon S3 User Guide, "Comparing the Amazon S3 storage classes", "Transi
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 KIB = 1024
@@ -119,3 +120,18 @@ def in_class(value: Mapping[str, Any], name: str, now_s: int) -> dict[str, Any]:
     if name != "STANDARD":
         moved["tier"] = {"since": now_s}
     return moved
+
+
+def event_data(kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """What the event record of a move or a restore says beyond the object. Source: S3 User Guide, "Event message structure"."""
+    if kind == "LifecycleTransition":
+        return {"lifecycleEventData": {"transitionEventData": {"destinationStorageClass": class_of(value)}}}
+    if kind == "IntelligentTiering":
+        return {"intelligentTieringEventData": {"destinationAccessTier": value["tier"]["archive"]}}
+    if kind in ("ObjectRestore:Completed", "ObjectRestore:Delete"):
+        data = {"lifecycleRestoreStorageClass": class_of(value)}
+        if "until" in value["restore"]:
+            until = datetime.fromtimestamp(value["restore"]["until"], UTC)
+            data["lifecycleRestorationExpiryTime"] = f"{until:%Y-%m-%dT%H:%M:%S}.000Z"
+        return {"glacierEventData": {"restoreEventData": data}}
+    return {}

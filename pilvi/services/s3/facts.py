@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 from pilvi.core.service import Context
 from pilvi.services.s3.catalog import Bucket
+from pilvi.services.s3.classes import event_data
 from pilvi.services.s3.replication_rules import COMPLETED, FAILED, PENDING, mark_pending
 from pilvi.storage.records import Change
 
@@ -100,7 +101,7 @@ def fact_of(ctx: Context, bucket: Bucket, happening: Happened) -> dict[str, Any]
         fact["eTag"] = value["etag"]
     if bucket.versioning:
         fact["versionId"] = str(value.get("ver", "null"))
-    return fact
+    return fact | event_data(happening.kind, value)
 
 
 def name_of(ctx: Context, kind: str) -> str:

@@ -433,3 +433,73 @@ def test_moves_and_restores_are_charged(own: TestServer, s3: Any, bucket: str) -
     found = usages(own, bucket)
     assert found["Requests-Tier3"] == 3
     assert found["Expedited-Retrieval-Bytes"] == len(LARGE) / (1 << 30)
+
+
+# -- what listeners hear --------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def heard(own: TestServer, s3: Any, versioned: str) -> Iterator[str]:
+    """A versioned bucket to which somebody listens."""
+    from pilvi.services.s3.bucket import change_bucket
+    from pilvi.services.s3.catalog import LISTENERS
+
+    LISTENERS["HeardHere"] = "nobody/here"
+    principal = own.cloud.identities.root("123456789012")
+    change_bucket(own.cloud.context(principal, "s3"), versioned, HeardHere=True)
+    yield versioned
+    del LISTENERS["HeardHere"]
+
+
+def told(own: TestServer, bucket: str) -> list[dict[str, Any]]:
+    from pilvi.events.embedded import queue_of
+
+    rows = own.cloud.store.scan(queue_of("nobody/here"), prefix=f"{bucket}\0", limit=1000)
+    return [row.value["fact"] for row in rows]
+
+
+def test_rules_tell_what_they_do(own: TestServer, s3: Any, heard: str) -> None:
+    put(
+        s3,
+        heard,
+        {"Transitions": [move(0, "GLACIER")], "Expiration": {"Days": 20}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}},
+    )
+    s3.put_object(Bucket=heard, Key="a", Body=LARGE)
+    own.cloud.advance_clock(DAY)
+    own.cloud.advance_clock(21 * DAY)
+    own.cloud.advance_clock(3 * DAY)
+    facts = told(own, heard)
+    assert [fact["eventName"] for fact in facts] == [
+        "ObjectCreated:Put",
+        "LifecycleTransition",
+        "LifecycleExpiration:DeleteMarkerCreated",
+        "LifecycleExpiration:Delete",
+    ]
+    assert facts[1]["lifecycleEventData"] == {"transitionEventData": {"destinationStorageClass": "GLACIER"}}
+    assert facts[1]["requester"] == "s3.amazonaws.com"
+
+
+def test_restores_tell_their_stages(own: TestServer, s3: Any, heard: str) -> None:
+    s3.put_object(Bucket=heard, Key="a", Body=LARGE, StorageClass="GLACIER")
+    s3.restore_object(Bucket=heard, Key="a", RestoreRequest={"Days": 1, "GlacierJobParameters": {"Tier": "Expedited"}})
+    own.cloud.advance_clock(300)
+    own.cloud.advance_clock(3 * DAY)
+    facts = told(own, heard)
+    assert [fact["eventName"] for fact in facts] == [
+        "ObjectCreated:Put",
+        "ObjectRestore:Post",
+        "ObjectRestore:Completed",
+        "ObjectRestore:Delete",
+    ]
+    restored = facts[2]["glacierEventData"]["restoreEventData"]
+    assert restored["lifecycleRestoreStorageClass"] == "GLACIER"
+    assert restored["lifecycleRestorationExpiryTime"].endswith("T00:00:00.000Z")
+
+
+def test_archiving_tells_the_tier(own: TestServer, s3: Any, heard: str) -> None:
+    configuration = {"Id": "a", "Status": "Enabled", "Tierings": [{"AccessTier": "ARCHIVE_ACCESS", "Days": 90}]}
+    s3.put_bucket_intelligent_tiering_configuration(Bucket=heard, Id="a", IntelligentTieringConfiguration=configuration)
+    s3.put_object(Bucket=heard, Key="a", Body=LARGE, StorageClass="INTELLIGENT_TIERING")
+    own.cloud.advance_clock(92 * DAY)
+    assert [fact["eventName"] for fact in told(own, heard)] == ["ObjectCreated:Put", "IntelligentTiering"]
+    assert told(own, heard)[1]["intelligentTieringEventData"] == {"destinationAccessTier": "ARCHIVE_ACCESS"}
