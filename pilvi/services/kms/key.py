@@ -11,7 +11,7 @@ from pilvi.core.errors import Conflict, NotFound, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.metering.running import ending, seeing, starting
 from pilvi.services.kms import spec as kinds
-from pilvi.services.kms.errors import invalid_state, unsupported, validation
+from pilvi.services.kms.errors import invalid_state, no_key, unsupported, validation
 from pilvi.services.kms.grants import check_tokens
 from pilvi.services.kms.key_policy import default_policy, read_policy
 from pilvi.services.kms.keys import (
@@ -24,6 +24,7 @@ from pilvi.services.kms.keys import (
     Row,
     arn_of,
     change,
+    check_changeable,
     find,
     find_or_begin,
     load,
@@ -33,6 +34,7 @@ from pilvi.services.kms.listing import page
 from pilvi.services.kms.material import new_material, new_version
 from pilvi.services.kms.tag import tags_from
 from pilvi.services.kms.usage import last_use, month_meter
+from pilvi.storage.records import Expect, Update
 
 if TYPE_CHECKING:
     from pilvi.storage.records import Change
@@ -158,11 +160,20 @@ def schedule_key_deletion(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
     days = req.get("PendingWindowInDays") or DAYS_WAITING[1]
     if not DAYS_WAITING[0] <= days <= DAYS_WAITING[1]:
         raise validation(f"PendingWindowInDays must be between {DAYS_WAITING[0]} and {DAYS_WAITING[1]} (inclusive).")
-    key = find(ctx, req["KeyId"], aliases=False)
-    waits = key.shared["primary"] == key.region and bool(key.shared["replicas"])
     date = ctx.clock.now() + timedelta(days=days)
-    mark = {"_waits_for_replicas": True, "_window": days} if waits else {"_deletes": date, "_window": days}
-    change(ctx, req["KeyId"], lambda row: row | {"_enabled": False} | mark)
+    while True:
+        key = find(ctx, req["KeyId"], aliases=False)
+        row, shared = ctx.records("Key").row(key.id), ctx.records("Material", region="").row(key.id)
+        if row is None or shared is None:
+            raise no_key(key.arn)
+        check_changeable(ctx, key, row.value)
+        waits = shared.value["primary"] == key.region and bool(shared.value["replicas"])
+        mark: Row = {"_waits_for_replicas": True} if waits else {"_deletes": date}
+        value = row.value | {"_enabled": False, "_window": days} | mark
+        same_regions = Expect(ctx.records("Material", region="").table, key.id, shared.version)
+        with suppress(Conflict):  # decided anew: somebody has just replicated it
+            ctx.write(Update(ctx.records("Key").table, key.id, value, row.version), same_regions)
+            break
     _stop_counting(ctx, key)
     if waits:
         return {"KeyId": key.arn, "KeyState": PENDING_REPLICAS, "PendingWindowInDays": days}

@@ -16,6 +16,7 @@ from pilvi.services.kms.key_policy import default_policy, read_policy
 from pilvi.services.kms.keys import Key, Row, arn_of, check_state, find, load, look
 from pilvi.services.kms.tag import tags_from
 from pilvi.services.kms.usage import month_meter
+from pilvi.storage.records import Expect
 
 if TYPE_CHECKING:
     from pilvi.storage.records import Change
@@ -51,12 +52,15 @@ def replicate_key(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "_imported": {},
     }
     while True:
-        shared = ctx.records("Material", region="").row(key.id)
-        assert shared is not None
+        key = _primary(ctx, req["KeyId"])
+        shared, here = ctx.records("Material", region="").row(key.id), ctx.records("Key").row(key.id)
+        if shared is None or here is None or shared.value["primary"] != key.region:
+            continue
         value = shared.value | {"replicas": [*shared.value["replicas"], region]}
         changes: list[Change] = [
             ctx.records("Key", region=region).insertion(key.id, row),
             ctx.records("Material", region="").revision(key.id, value, shared.version),
+            Expect(ctx.records("Key").table, key.id, here.version),
             starting(month_meter(ctx.account, region, arn), "kms", now),
         ]
         if tags:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from pilvi.services.kms.imported import erase
 from pilvi.services.kms.keys import SERVICE, Key, Row, load
 from pilvi.services.kms.rotation import rotate_due
 from pilvi.storage.records import Delete, Rows, Table, Update
+from pilvi.storage.records import Row as StoredRow
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
@@ -52,6 +54,9 @@ def remove(cloud: Cloud, key: Key) -> None:
         row, shared = cloud.store.get(here, key.id), cloud.store.get(here._replace(region="", noun="Material"), key.id)
         if row is None or shared is None or "_deletes" not in row.value:
             return
+        if shared.value["primary"] == key.region and shared.value["replicas"]:
+            _wait_again(cloud, here, row)
+            return
         grants = cloud.rows(key.account, key.region, SERVICE, "Grant").scan(prefix=f"{key.id}/", limit=100_000)
         changes: list[Change] = [Delete(here, key.id, row.version)]
         changes += [Delete(here._replace(noun="Grant"), grant.id, grant.version) for grant in grants]
@@ -73,6 +78,13 @@ def remove(cloud: Cloud, key: Key) -> None:
         except (Conflict, NotFound):
             continue
         return
+
+
+def _wait_again(cloud: Cloud, table: Table, row: StoredRow) -> None:
+    """A key that became a primary with replicas while it waited: they go first."""
+    value = {name: member for name, member in row.value.items() if name != "_deletes"}
+    with suppress(Conflict):
+        cloud.store.write(Update(table, row.id, value | {"_waits_for_replicas": True}, row.version))
 
 
 def _primary_waits(cloud: Cloud, key: Key, shared: Row, others: list[str], gone: Row) -> list[Change]:

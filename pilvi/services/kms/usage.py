@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 PRODUCT: Final = "awskms"
 SECONDS_A_MONTH: Final = 730 * 3600
 """AWS's month of hourly prices."""
+WRITES_S: Final = 300.0
 _SERVICE: Final = "kmsusage"
 """A service name of its own: writing down what was used must not empty the cache of keys."""
 _MEMORY: Final = "kmsusage"
@@ -41,12 +42,13 @@ class LastUse(NamedTuple):
 class Counted:
     """What this process counted: requests by (hour, account, Region, usage type), and each key's last use."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, now_s: float) -> None:
         self.name = name
         """Of this process's lines: unlike any other's."""
         self.requests: dict[tuple[int, str, str, str], int] = {}
         self.changed: set[tuple[int, str, str, str]] = set()
         self.last: dict[tuple[str, str, str], LastUse] = {}
+        self.written_s = now_s
         self.lock = threading.Lock()
 
 
@@ -59,6 +61,11 @@ def count(ctx: Context, key: Key, operation: str, pair: str = "") -> None:
         counted.requests[address] = counted.requests.get(address, 0) + 1
         counted.changed.add(address)
         counted.last[key.account, key.region, key.id] = LastUse(operation, now_s, ctx.request_id)
+        is_due = now_s - counted.written_s > WRITES_S
+        if is_due:
+            counted.written_s = now_s
+    if is_due and (changes := _changes(ctx.cloud, counted)):
+        ctx.store.submit(changes)  # nobody waits for it
 
 
 def last_use(ctx: Context, account: str, region: str, key_id: str) -> LastUse | None:
@@ -71,8 +78,13 @@ def last_use(ctx: Context, account: str, region: str, key_id: str) -> LastUse | 
 
 
 def write_down(cloud: Cloud) -> None:
+    """What was counted since the last time."""
+    if changes := _changes(cloud, _counted(cloud)):
+        cloud.store.write(*changes)
+
+
+def _changes(cloud: Cloud, counted: Counted) -> list[Change]:
     """What was counted since the last time. Lines hold an hour's whole count, so writing one again changes nothing."""
-    counted = _counted(cloud)
     with counted.lock:
         changed = [(address, counted.requests[address]) for address in counted.changed]
         last = dict(counted.last)
@@ -82,8 +94,7 @@ def write_down(cloud: Cloud) -> None:
         counted.requests = {address: many for address, many in counted.requests.items() if address[0] >= this_hour}
     changes: list[Change] = [*keeping(_line(counted.name, *address, many) for address, many in changed)]
     changes += [Put(_last_table(account, region), key_id, use._asdict()) for (account, region, key_id), use in last.items()]
-    if changes:
-        cloud.store.write(*changes)
+    return changes
 
 
 def month_meter(account: str, region: str, arn: str) -> Meter:
@@ -132,5 +143,5 @@ def _last_table(account: str, region: str) -> Table:
 def _counted(cloud: Cloud) -> Counted:
     counted: Counted | None = cloud.memory.get(_MEMORY)
     if counted is None:
-        counted = cloud.memory.setdefault(_MEMORY, Counted(cloud.ids.hex(16)))
+        counted = cloud.memory.setdefault(_MEMORY, Counted(cloud.ids.hex(16), cloud.clock.time_s()))
     return counted
