@@ -45,6 +45,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pilvi")
 
+SETTLE_S = 10.0
+"""How long a move of the clock waits for the deliveries that became due by it."""
+
 
 class Cloud:
     """Opened from a configuration; `close` leaves everything on the disk and nothing running."""
@@ -176,7 +179,10 @@ class Cloud:
     def advance_clock(self, by_s: float) -> Ran:
         """Move the product's time forward, and run all that becomes due by it. For threads; Invalid when it goes back."""
         self.product_clock.offset_s = move(self.store, by_s)
-        return self.schedules.run_all_due()
+        ran = self.schedules.run_all_due()
+        if (loop := self.dispatcher.loop) is not None:
+            asyncio.run_coroutine_threadsafe(self.delivery.settle(SETTLE_S), loop).result()
+        return ran
 
     def close(self) -> None:
         self.schedules.close()

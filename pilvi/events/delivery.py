@@ -13,6 +13,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from pilvi.core.clock import Clock
@@ -50,6 +51,7 @@ class Delivery:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._cloud: Cloud
         self._main: asyncio.Task[None] | None = None
+        self._asked = asyncio.Event()
 
     def recording(self, consumer: str, lane: str, key: str, fact: Fact) -> Change:
         return self.log.recording(consumer, lane, key, fact)
@@ -95,7 +97,10 @@ class Delivery:
                 log.warning("events: %s", error.message)
             if self._lease is None:
                 return
-            await asyncio.sleep(LOOK_S)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._asked.wait()
+            self._asked.clear()
 
     async def _look_round(self) -> None:
         found = [
@@ -114,9 +119,12 @@ class Delivery:
 
     def _attend(self, lane: Lane) -> None:
         """Something was committed to a lane."""
-        if self._loop is None or self._lease is not None:
-            return  # with others on the store, the next look round begins, as its one deliverer
-        self._begin(lane)
+        if self._loop is None:
+            return
+        if self._lease is None or self._lease.is_held:
+            self._begin(lane)
+        else:
+            self._asked.set()  # the store has one deliverer: look round who it is
 
     def _begin(self, lane: Lane) -> None:
         work = self._lanes.get(lane)
@@ -143,7 +151,10 @@ class Delivery:
     # -- for those who wait ---------------------------------------------------------------------------------------
 
     async def settle(self, within_s: float) -> bool:
-        """Wait until nothing that is due is left; False when that takes longer."""
+        """Wait until nothing that is due is left; False when that takes longer. The clock may just have been moved."""
+        for work in self._lanes.values():
+            work.is_resting = False
+            work.news.set()
         try:
             async with asyncio.timeout(within_s):
                 while self._is_busy():

@@ -47,6 +47,11 @@ class Lease:
         self._until = value["until"]
         return True
 
+    @property
+    def is_held(self) -> bool:
+        """Whether it is this server's for sure, without asking the store."""
+        return self._real_s() < self._until
+
     async def release(self) -> None:
         """Let the next one begin at once."""
         self._until = 0.0

@@ -24,7 +24,7 @@ from pilvi.services.s3.catalog import Bucket, find_bucket
 from pilvi.services.s3.content import Segment, Stored, open_range, take, undo
 from pilvi.services.s3.digest import ALGORITHMS, Declared
 from pilvi.services.s3.errors import access_denied
-from pilvi.services.s3.facts import REPLICATING
+from pilvi.services.s3.facts import REPLICATING, happened
 from pilvi.services.s3.history import (
     Found,
     Plan,
@@ -38,7 +38,7 @@ from pilvi.services.s3.history import (
 )
 from pilvi.services.s3.permission import permission
 from pilvi.services.s3.replication_metrics import keep_outcome
-from pilvi.services.s3.replication_rules import COMPLETED, FAILED, REPLICA, rules_for, takes, takes_markers
+from pilvi.services.s3.replication_rules import COMPLETED, FAILED, REPLICA, has_time_control, rules_for, takes, takes_markers
 from pilvi.services.s3.sealing import at_key, open_row, worded
 from pilvi.storage.layers import KEY_BYTES, Keys
 from pilvi.storage.records import Change, PutBody, Update, new_body_name
@@ -50,6 +50,7 @@ SERVICE = "s3.amazonaws.com"
 CREATED = "ObjectCreated:"
 MARKED = "ObjectRemoved:DeleteMarkerCreated"
 CHANGED = ("ObjectTagging:", "ObjectAcl:", "ObjectRetention:", "ObjectLegalHold:")
+TIME_CONTROL_S = 15 * 60.0
 CARRIED = ("meta", "tags", "size", "etag", "sum", "n", "mtime", "seq", "ver", "marker")
 """Members of a row that go with it as they are."""
 PARTICULARS = ("tags", "acl", "lock", "hold")
@@ -118,9 +119,21 @@ async def set_status(ctx: Context, bucket: Bucket, key: str, version_id: str, st
         found = find_version(ctx, bucket, key, version_id)
         if found is None or is_marker(found.value) or found.value.get("repl") in (status, REPLICA):
             return Plan()
-        return Plan([Update(found.table, found.row.id, {**found.value, "repl": status}, found.row.version)])
+        value = {**found.value, "repl": status}
+        plan = Plan([Update(found.table, found.row.id, value, found.row.version)])
+        if bucket.listeners and status == FAILED:
+            happened(bucket, plan.facts, "Replication:OperationFailedReplication", key, value)
+        elif bucket.listeners and ctx.clock.time_s() - value["mtime"] > TIME_CONTROL_S and is_timed(bucket, key, value):
+            happened(bucket, plan.facts, "Replication:OperationReplicatedAfterThreshold", key, value)
+        return plan
 
     await carry_out(ctx, bucket.name, key, make)
+
+
+def is_timed(bucket: Bucket, key: str, value: Value) -> bool:
+    """Whether a rule promises that it takes no more than a quarter of an hour."""
+    configuration = bucket.value.get("Replication")
+    return configuration is not None and any(map(has_time_control, rules_for(configuration, key, value)))
 
 
 # -- to one destination -----------------------------------------------------------------------------------------------------

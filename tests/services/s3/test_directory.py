@@ -121,6 +121,16 @@ def sender(aws: Account, keys: dict[str, Any]) -> Callable[..., Any]:
     return send
 
 
+def test_zonal_hosts_name_the_bucket(aws, s3, directory):
+    s3.put_object(Bucket=directory, Key="k", Body=b"x")
+    made = s3.create_session(Bucket=directory)["Credentials"]
+    host = f"{directory}.s3express-{ZONE}.us-east-1.amazonaws.com"
+    headers = {"x-amz-s3session-token": made["SessionToken"], "Host": host}
+    request = AWSRequest("GET", f"{aws.endpoint}/k", headers=headers)
+    S3SigV4Auth(Credentials(made["AccessKeyId"], made["SecretAccessKey"]), "s3express", aws.region).add_auth(request)
+    assert URLLib3Session().send(request.prepare()).content == b"x"
+
+
 def test_create_session_needs_its_permission(aws, s3, directory):
     s3.put_object(Bucket=directory, Key="k", Body=b"x")
     statement = {"Effect": "Allow", "Action": "s3express:CreateSession", "Resource": "*"}
