@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import servers
 import tree
+from botocore.exceptions import BotoCoreError, ClientError
 from parts import PARTS, READS, Bench
 from report import Report, Reports, print_tables, print_targets
-from send import Refused
 from servers import Server
 
 EVERYTHING = tuple(PARTS)
@@ -64,7 +64,7 @@ def main() -> int:
             keys = arguments.keys or (min(QUICK_KEYS, CONTENDERS[key][2]) if arguments.quick else CONTENDERS[key][2])
             try:
                 reports[key] = measure(key, parts, connections, seconds, keys, folder)
-            except (RuntimeError, OSError, Refused) as error:
+            except (RuntimeError, OSError, BotoCoreError, ClientError) as error:
                 print(f" skipped: {error}")
             else:
                 print(f" {time.perf_counter() - begun:.0f} s", flush=True)

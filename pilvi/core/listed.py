@@ -4,26 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
-
-class ListedObject(NamedTuple):
-    key: str
-    """As the client sees it, percent-encoded where it asked for that."""
-    mtime_s: int
-    etag: str
-    """Without its quotes."""
-    size: int
-    algorithm: str
-    checksum_type: str
-    storage_class: str
+ListedRow = tuple[str, int, str, int, str, str, str]
+"""Key, seconds since 1970, ETag without its quotes, size, checksum algorithm and type, storage class. The key is as the client
+is to see it: percent-encoded where it asked for that.
+"""
 
 
 class Listed(Sequence[dict[str, Any]]):
     """To everybody a list of `Contents` members as the API names them; to the XML writer, `rows`."""
 
-    def __init__(self, rows: list[ListedObject]) -> None:
+    def __init__(self, rows: list[ListedRow], *, is_encoded: bool = False) -> None:
+        """is_encoded: the keys hold nothing that XML would have to escape."""
         self.rows = rows
+        self.is_encoded = is_encoded
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -43,13 +38,14 @@ class Listed(Sequence[dict[str, Any]]):
         return map(member_of, self.rows)
 
 
-def member_of(row: ListedObject) -> dict[str, Any]:
+def member_of(row: ListedRow) -> dict[str, Any]:
+    key, mtime_s, etag, size, algorithm, checksum_type, storage_class = row
     return {
-        "Key": row.key,
-        "LastModified": datetime.fromtimestamp(row.mtime_s, UTC),
-        "ETag": f'"{row.etag}"',
-        "ChecksumAlgorithm": [row.algorithm],
-        "ChecksumType": row.checksum_type,
-        "Size": row.size,
-        "StorageClass": row.storage_class,
+        "Key": key,
+        "LastModified": datetime.fromtimestamp(mtime_s, UTC),
+        "ETag": f'"{etag}"',
+        "ChecksumAlgorithm": [algorithm],
+        "ChecksumType": checksum_type,
+        "Size": size,
+        "StorageClass": storage_class,
     }

@@ -34,7 +34,7 @@ class ListingWriter(XmlWriter):
 
         def write(items: Iterable[Mapping[str, Any]]) -> str:
             if isinstance(items, Listed):
-                return write_objects(items.rows)
+                return write_objects(items.rows, is_encoded=items.is_encoded)
             parts = []
             for item in items:
                 head = "<Contents>"

@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Final
 
-from pilvi.core.listed import ListedObject
+from pilvi.core.listed import ListedRow
 from pilvi.protocol.xml import escape
 
 _DAY_S: Final = 86400
 _TWO = [f"{number:02}" for number in range(60)]
 
 
-def write_objects(rows: list[ListedObject]) -> str:
+def write_objects(rows: list[ListedRow], *, is_encoded: bool) -> str:
     """`<Contents>` for each. ETags, algorithms and types are the server's own words and hold nothing to escape."""
     parts: list[str] = []
     last_s = -1
@@ -23,7 +23,7 @@ def write_objects(rows: list[ListedObject]) -> str:
             last_s, when = mtime_s, _instant(mtime_s)
         class_ = storage_class if storage_class == "STANDARD" else escape(storage_class)
         parts.append(
-            f'<Contents><Key>{escape(key)}</Key><LastModified>{when}</LastModified><ETag>"{etag}"</ETag>'
+            f'<Contents><Key>{key if is_encoded else escape(key)}</Key><LastModified>{when}</LastModified><ETag>"{etag}"</ETag>'
             f"<ChecksumAlgorithm>{algorithm}</ChecksumAlgorithm><ChecksumType>{checksum_type}</ChecksumType>"
             f"<Size>{size}</Size><StorageClass>{class_}</StorageClass></Contents>"
         )

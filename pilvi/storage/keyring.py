@@ -35,6 +35,9 @@ TAG_BYTES = 16
 SESSION_MESSAGES = 1 << 32
 """After so many messages a session key is replaced (the bound of NIST SP 800-38D, section 8.3)."""
 
+VIEW_BYTES = 8 << 10
+"""Longer messages are not copied before they are opened."""
+
 FORMAT = 1
 _MESSAGE = b"\x01"
 _KEY_ID_BYTES = 4
@@ -82,8 +85,10 @@ class Keyring:
         if len(sealed) < OVERHEAD_BYTES or sealed[:1] != _MESSAGE:
             raise Invalid("This is not a sealed message.")
         cipher = self._cipher_of(bytes(sealed[:_PREFIX_BYTES]))
+        if len(sealed) > VIEW_BYTES:
+            sealed = memoryview(sealed)
         try:
-            return cipher.decrypt(sealed[_PREFIX_BYTES:_OPENING_BYTES], sealed[_OPENING_BYTES:], context)
+            return cipher.decrypt(bytes(sealed[_PREFIX_BYTES:_OPENING_BYTES]), sealed[_OPENING_BYTES:], context)
         except InvalidTag:
             raise Invalid("The sealed message was altered or belongs elsewhere.") from None
 

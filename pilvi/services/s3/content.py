@@ -36,7 +36,7 @@ INLINE_BYTES = 64 << 10
 
 GATHER_BYTES = 256 << 10
 
-READ_BYTES = 256 << 10
+READ_BYTES = 512 << 10
 """Large objects are opened in pieces of this size: memory of larger ones is handed back to the system each time."""
 
 NOW_BYTES = 128 << 10

@@ -11,13 +11,12 @@ from __future__ import annotations
 import heapq
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
 from itertools import islice
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from pilvi.core.errors import Invalid
-from pilvi.core.listed import Listed, ListedObject
+from pilvi.core.listed import Listed, ListedRow
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.s3.catalog import Bucket, get_bucket, object_owner, owner_of
@@ -111,20 +110,26 @@ def list_objects(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     return in_encoding(req, answer, "Contents")
 
 
-def contents_of(ctx: Context, req: Mapping[str, Any], rows: Sequence[Row], owner: Mapping[str, str] | None) -> Sequence[dict[str, Any]]:
+def contents_of(
+    ctx: Context, req: Mapping[str, Any], rows: Sequence[Row], owner: Mapping[str, str] | None
+) -> Sequence[dict[str, Any]]:
     """The objects of a page; as plain rows where nothing rare is asked for, which is nearly always."""
     if owner is not None or "OptionalObjectAttributes" in req:
         return with_restores(ctx, req, rows, [object_entry(row, owner) for row in rows])
     is_encoded = req.get("EncodingType") is not None
-    listed = []
-    for id, value, _ in rows:
-        algorithm, sum_ = value["sum"]
+    listed: list[ListedRow] = []
+    last_folder = shown = ""
+    for key, value, _ in rows:
+        if is_encoded and not _is_plain(key):
+            folder, slash, name = key.rpartition("/")
+            if folder != last_folder:  # neighbours lie in few folders
+                last_folder, shown = folder, quote(folder)
+            key = f"{shown if folder else ''}{slash}{name if _is_plain(name) else quote(name)}"
+        sums = value["sum"]
+        kind = COMPOSITE if "-" in sums[1] else FULL_OBJECT
         class_ = value["head"].get("StorageClass", "STANDARD") if "head" in value else "STANDARD"
-        kind = COMPOSITE if "-" in sum_ else FULL_OBJECT
-        listed.append(
-            ListedObject(percent(id) if is_encoded else id, value["mtime"], value["etag"], value["size"], algorithm, kind, class_)
-        )
-    return Listed(listed)
+        listed.append((key, value["mtime"], value["etag"], value["size"], sums[0], kind, class_))
+    return Listed(listed, is_encoded=is_encoded)
 
 
 def object_entry(row: Row, owner: Mapping[str, str] | None) -> dict[str, Any]:
@@ -144,9 +149,7 @@ def object_entry(row: Row, owner: Mapping[str, str] | None) -> dict[str, Any]:
     return entry
 
 
-def with_restores(
-    ctx: Context, req: Mapping[str, Any], rows: Sequence[Row], entries: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+def with_restores(ctx: Context, req: Mapping[str, Any], rows: Sequence[Row], entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """How far the restores of archived objects are, where the request asks for it."""
     if "RestoreStatus" in (req.get("OptionalObjectAttributes") or ()):
         for row, entry in zip(rows, entries, strict=True):
@@ -386,13 +389,4 @@ _is_plain = re.compile(r"[A-Za-z0-9/_.~-]*\Z", re.ASCII).match
 
 def percent(text: str) -> str:
     """'/' stays as it is, and a blank becomes %20, which every client decodes alike."""
-    if _is_plain(text):
-        return text
-    folder, slash, name = text.rpartition("/")
-    return f"{_percent(folder)}{slash}{name if _is_plain(name) else quote(name)}"
-
-
-@lru_cache(maxsize=256)
-def _percent(folder: str) -> str:
-    """Neighbours in a listing lie in few folders."""
-    return quote(folder)
+    return text if _is_plain(text) else quote(text)

@@ -16,8 +16,11 @@ from pathlib import Path
 from pilvi.core.errors import NotFound, Unavailable
 from pilvi.core.streams import Piece
 from pilvi.storage.blobs import PIECE_BYTES, new_name, nobody
-from pilvi.storage.durable import sync_folder
+from pilvi.storage.durable import begin_sync, sync_folder
 from pilvi.storage.malloc import keep_large_pieces
+
+BEHIND_BYTES = 8 << 20
+"""The disk is told of what was written each time so much has gathered: the last wait is then short (64 MiB: 4-15 ms, not 40)."""
 
 
 class FileBlobWriter:
@@ -26,6 +29,8 @@ class FileBlobWriter:
         self._path = blobs.place(self.name)
         self._fd = blobs.open_new(self._path)
         self._size = 0
+        self._begun = 0
+        """How much of it the disk was told of."""
 
     def write(self, data: Piece | memoryview) -> None:
         try:
@@ -36,6 +41,9 @@ class FileBlobWriter:
         except OSError as error:
             raise Unavailable(f"The disk does not take the data: {error.strerror}.") from error
         self._size += len(data)
+        if self._size - self._begun >= BEHIND_BYTES:
+            begin_sync(self._fd, self._begun, self._size - self._begun)
+            self._begun = self._size
 
     def finish(self) -> int:
         try:

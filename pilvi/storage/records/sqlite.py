@@ -135,7 +135,8 @@ class SqliteRecords:
         else:
             found = reader.execute(_SCANS[inclusive, True, reverse], (address, low, high, limit)).fetchall()
         self._release(reader)
-        return [Row(id, decode(value), version) for id, version, value in found]
+        make: Any = tuple.__new__  # what Row(...) ends in: a page has a thousand of them
+        return [make(Row, (id, decode(value), version)) for id, version, value in found]
 
     def tables(self, *, service: str = "", noun: str = "") -> list[Table]:
         reader = self._reader()
