@@ -133,6 +133,8 @@ def _caller(ctx: Context) -> dict[str, Any]:
 
 
 def _key_context(key: Key) -> dict[str, Any]:
+    if key.facts:
+        return key.facts
     row = key.row
     found: dict[str, Any] = {
         "kms:KeySpec": key.spec,
@@ -148,6 +150,7 @@ def _key_context(key: Key) -> dict[str, Any]:
         found["kms:ResourceAliases"] = row["_aliases"]
     for name, value in key.tags.items():
         found[f"aws:ResourceTag/{name}"] = value
+    key.facts.update(found)
     return found
 
 

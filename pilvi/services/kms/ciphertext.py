@@ -18,6 +18,7 @@ import hmac
 import os
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -37,6 +38,7 @@ class Head(NamedTuple):
     """The first 16 hexadecimal digits of the material's id."""
 
 
+@lru_cache(maxsize=1024)
 def head_of(blob: bytes) -> Head:
     """Whose blob this is. InvalidCiphertextException when it is none."""
     if len(blob) <= _HEAD.size + 16 or not blob.startswith(_MAGIC):

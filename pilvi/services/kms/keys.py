@@ -81,6 +81,8 @@ class Key:
     policy: dict[str, Any]
     tags: dict[str, str]
     grants: tuple[Row, ...]
+    facts: dict[str, Any] = field(default_factory=dict)
+    """What policies may ask of it: condition keys; filled in by access.py when first asked."""
 
     @property
     def spec(self) -> str:
