@@ -47,7 +47,7 @@ def _s3_message(principal: Principal, access: Access, decision: Decision) -> str
     is_stranger = bool(access.resource_account) and access.resource_account != principal.account
     if principal.kind == "anonymous" or is_stranger:
         return "Access Denied"
-    on = "" if access.resource == "*" else f' on resource: "{access.resource}"'
+    on = "" if access.resource == "*" or access.resource.endswith(":s3:::*") else f' on resource: "{access.resource}"'
     return f"{_who(principal)} is not authorized to perform: {access.action}{on} {decision.reason}".rstrip()
 
 

@@ -260,6 +260,8 @@ def decide(
     owner = access.resource_account or account
     facts = Overlay(context, access.context, owner)
     grant = _granted(access, principal, owner, facts)
+    if access.is_gate:
+        return _decide_gate(access, grant)
     if grant is not None and access.acl > grant:
         grant = access.acl
     if grant is None:
@@ -292,6 +294,12 @@ def decide(
     if not boundary:
         return _silent("permissions boundary", action)
     return ALLOWED if session else _silent("session policy", action)
+
+
+def _decide_gate(access: Access, grant: int | None) -> Decision:
+    if grant is None:
+        return _refused("a VPC endpoint policy")
+    return ALLOWED if grant > NOBODY else _silent("VPC endpoint policy", access.action)
 
 
 def _decide_service(principal: Principal, owner: str, access: Access, grant: int) -> Decision:

@@ -45,7 +45,7 @@ _NOTHING: Mapping[str, Any] = {}
 class Access:
     """One permission a call needs: an IAM action on a resource, with what the resource itself says about it. Never changed."""
 
-    __slots__ = ("acl", "action", "also", "context", "granted", "resource", "resource_account", "resource_policy")
+    __slots__ = ("acl", "action", "also", "context", "granted", "is_gate", "resource", "resource_account", "resource_policy")
 
     def __init__(
         self,
@@ -57,6 +57,7 @@ class Access:
         granted: bool = False,
         acl: int = 0,
         also: Access | None = None,
+        is_gate: bool = False,
     ) -> None:
         self.action = action
         """`s3:GetObject`"""
@@ -72,7 +73,9 @@ class Access:
         self.acl = acl
         """How closely an access control list of the resource lets the caller in: pilvi.auth.principals.Grant."""
         self.also = also
-        """What must be allowed besides: the same action on the access point that the request comes through."""
+        """What must be allowed besides: the same action on the access point, or at the VPC endpoint, that the request comes through."""
+        self.is_gate = is_gate
+        """The policy is a VPC endpoint's: it alone is asked, and must allow."""
 
     def __repr__(self) -> str:
         return f"Access({self.action!r}, {self.resource!r})"

@@ -12,11 +12,12 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pilvi.auth.policy import MalformedPolicy, parse
 from pilvi.core.errors import ServiceError, Unsupported
 from pilvi.core.service import Context, Operations
 from pilvi.services.ec2.listing import Filters, Record, check_dry_run, filtered, paged, with_ids
 from pilvi.services.ec2.network import found
-from pilvi.storage.records import Delete, Insert, Table
+from pilvi.storage.records import Delete, Insert, Put, Table
 
 ops = Operations()
 
@@ -36,9 +37,9 @@ def create_vpc_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
     """Make a way from a VPC to S3, usable at once.
 
     req: VpcId, ServiceName (com.amazonaws.REGION.s3), VpcEndpointType (Gateway, Interface), RouteTableIds, SubnetIds,
-    SecurityGroupIds, PrivateDnsEnabled.
+    SecurityGroupIds, PrivateDnsEnabled, PolicyDocument (what may be done through it; everything when left out).
     Errors: InvalidVpcId.NotFound; InvalidServiceName - no such service; InvalidSubnetId.NotFound; InvalidParameter - what belongs to
-    the other type; Unsupported - services but S3, policies of their own, tags.
+    the other type; InvalidPolicyDocument; Unsupported - services but S3, tags.
     Source: EC2 API Reference, CreateVpcEndpoint; S3 User Guide, "AWS PrivateLink for Amazon S3".
     Differs: a gateway has a DNS name, too, because there are no route tables through which a call could find it. Calls come from the
     VPC by the name they use alone.
@@ -57,7 +58,7 @@ def create_vpc_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
         "VpcId": vpc,
         "ServiceName": req["ServiceName"],
         "State": "available",
-        "PolicyDocument": json.dumps(EVERYTHING),
+        "PolicyDocument": req.get("PolicyDocument") or json.dumps(EVERYTHING),
         "RouteTableIds": list(req.get("RouteTableIds") or ()),
         "SubnetIds": list(req.get("SubnetIds") or ()),
         "Groups": groups_of(ctx, req) if kind == "Interface" else [],
@@ -70,9 +71,43 @@ def create_vpc_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
         "Tags": [],
         "OwnerId": ctx.account,
     }
-    shelf = {"Account": ctx.account, "Region": ctx.region, "VpcId": vpc}
+    shelf = shelf_row(ctx, record)
     ctx.write(ctx.records(ROWS).insertion(id, record), Insert(SHELF, id, shelf))
     return {"VpcEndpoint": record, "ClientToken": req.get("ClientToken")}
+
+
+def shelf_row(ctx: Context, record: Record) -> Record:
+    """What S3 needs to know. InvalidPolicyDocument."""
+    row = {"Account": ctx.account, "Region": ctx.region, "VpcId": record["VpcId"]}
+    text = record["PolicyDocument"]
+    if text == json.dumps(EVERYTHING):
+        return row
+    try:
+        parse(text, "resource")
+    except MalformedPolicy as error:
+        raise ServiceError("InvalidPolicyDocument", f"The Policy Document is not valid: {error.message}") from None
+    return {**row, "_policy": json.loads(text)}
+
+
+@ops
+def modify_vpc_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Change what may be done through an endpoint; it counts from the next call on.
+
+    req: VpcEndpointId, PolicyDocument or ResetPolicy.
+    Errors: InvalidVpcEndpointId.NotFound; InvalidPolicyDocument; Unsupported - anything but the policy.
+    Source: EC2 API Reference, ModifyVpcEndpoint.
+    """
+    check_dry_run(req)
+    if more := sorted(req.keys() - {"DryRun", "VpcEndpointId", "PolicyDocument", "ResetPolicy"}):
+        raise Unsupported(f"{more[0]} of VPC endpoints cannot be changed here.")
+    rows, id = ctx.records(ROWS), req["VpcEndpointId"]
+    record = rows.find(id)
+    if record is None:
+        raise ServiceError("InvalidVpcEndpointId.NotFound", MISSING.format(id))
+    text = json.dumps(EVERYTHING) if req.get("ResetPolicy") else req.get("PolicyDocument") or record["PolicyDocument"]
+    changed = {**record, "PolicyDocument": text}
+    ctx.write(rows.replacement(id, changed), Put(SHELF, id, shelf_row(ctx, changed)))
+    return {"Return": True}
 
 
 def check_service(ctx: Context, name: str | None) -> None:
@@ -86,7 +121,7 @@ def check_service(ctx: Context, name: str | None) -> None:
 def check_members(ctx: Context, req: Mapping[str, Any], kind: str) -> None:
     if kind not in KINDS:
         raise Unsupported(f"VPC endpoints of type {kind} are not built.")
-    for member in ("PolicyDocument", "TagSpecifications", "SubnetConfigurations", "ServiceNetworkArn", "ResourceConfigurationArn"):
+    for member in ("TagSpecifications", "SubnetConfigurations", "ServiceNetworkArn", "ResourceConfigurationArn"):
         if req.get(member):
             raise Unsupported(f"{member} of VPC endpoints is not built.")
     for member in ("SubnetIds", "SecurityGroupIds", "PrivateDnsEnabled") if kind == "Gateway" else ("RouteTableIds",):

@@ -33,7 +33,7 @@ from pilvi.services.s3.entry import ACCELERATED, REQUESTER_PAYS, check_entry
 from pilvi.services.s3.errors import access_denied
 from pilvi.services.s3.history import Found, find_object
 from pilvi.services.s3.lock_rules import condition_keys
-from pilvi.services.s3.permission import check_old_signature, check_point, permission
+from pilvi.services.s3.permission import check_old_signature, check_point, gate_of, permission
 from pilvi.services.s3.sealing import CONDITIONS
 
 Rule = Callable[[Context, Bucket, Mapping[str, Any]], Sequence[Access]]
@@ -108,7 +108,8 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     """
     name = req.get("Bucket")
     if name is None or operation in WITHOUT_BUCKET:
-        return account_access(ctx, operation, req)
+        needed = account_access(ctx, operation, req)
+        return through_gate(ctx, needed) if ctx.vpce else needed
     bucket = get_bucket(ctx, name)
     claim = ctx.claim
     if claim is not None and claim.kind[0] == "v":
@@ -196,6 +197,12 @@ def wrong_region(ctx: Context, bucket: Bucket) -> ServiceError:
         Region=bucket.region,
         _headers={"x-amz-bucket-region": bucket.region},
     )
+
+
+def through_gate(ctx: Context, needed: Sequence[Access]) -> Sequence[Access]:
+    """The same, and what the VPC endpoint's policy must allow."""
+    gates = [gate_of(ctx, access.action, access.resource, ctx.account, access.context) for access in needed]
+    return (*needed, *(gate for gate in gates if gate is not None))
 
 
 def account_access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:

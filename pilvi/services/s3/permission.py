@@ -53,11 +53,13 @@ def particular(
     policy, account = policy_for(ctx, bucket), bucket.account
     if value is not None and action in OBJECT_GRANTS and "owner" in value and bucket.has_acls:
         policy, account = bucket.denies, value["owner"]
+    gate: Access | None = None
     if ctx.vpce:
         context = {**context, "aws:SourceVpc": vpc_of(ctx)}
+        gate = gate_of(ctx, action, resource, account, context)
     point = bucket.point
     if point is None:
-        return Access(action, resource, policy, account, context, acl=acl_grant(ctx, bucket, action, value))
+        return Access(action, resource, policy, account, context, acl=acl_grant(ctx, bucket, action, value), also=gate)
     origin = "VPC" if point.vpc else "Internet"
     context = {
         **context,
@@ -65,7 +67,7 @@ def particular(
         "s3:DataAccessPointAccount": point.account,
         "s3:AccessPointNetworkOrigin": origin,
     }
-    behind = Access(action, resource, policy, account, context, acl=acl_grant(ctx, bucket, action, value))
+    behind = Access(action, resource, policy, account, context, acl=acl_grant(ctx, bucket, action, value), also=gate)
     on_point = point.arn if resource == bucket.arn else f"{point.arn}/object/{resource[len(bucket.arn) + 1 :]}"
     return Access(action, on_point, point_policy(ctx, bucket, point), point.account, context, also=behind)
 
@@ -157,11 +159,22 @@ def check_point(ctx: Context, point: Point, operation: str) -> None:
 
 
 def vpc_of(ctx: Context) -> str:
-    """The VPC of the endpoint a request came through. AccessDenied when there is no such endpoint: its name leads nowhere."""
+    """The VPC of the endpoint a request came through."""
+    return str(endpoint_of(ctx)["VpcId"])
+
+
+def endpoint_of(ctx: Context) -> Mapping[str, Any]:
+    """The endpoint a request came through. AccessDenied when there is no such endpoint: its name leads nowhere."""
     row = ctx.store.get(VPC_ENDPOINTS, ctx.vpce)
     if row is None:
         raise access_denied()
-    return str(row.value["VpcId"])
+    return row.value
+
+
+def gate_of(ctx: Context, action: str, resource: str, account: str, context: Mapping[str, Any]) -> Access | None:
+    """What the endpoint's policy must allow; none where it lets everything through."""
+    policy = endpoint_of(ctx).get("_policy")
+    return None if policy is None else Access(action, resource, policy, account, context, is_gate=True)
 
 
 OLD_REGIONS = frozenset(

@@ -79,7 +79,7 @@ def test_create_vpc_endpoint_refuses(aws: Account, vpc: str) -> None:
         refused(create, VpcId=vpc, ServiceName=SERVICE, VpcEndpointType="Interface", SecurityGroupIds=["sg-0"])
         == "InvalidGroup.NotFound"
     )
-    assert refused(create, VpcId=vpc, ServiceName=SERVICE, PolicyDocument="{}") == "NotImplemented"
+    assert refused(create, VpcId=vpc, ServiceName=SERVICE, PolicyDocument="{}") == "InvalidPolicyDocument"
     assert refused(create, VpcId=vpc, ServiceName="com.amazonaws.us-east-1.sqs", VpcEndpointType="Interface") == "NotImplemented"
 
 
@@ -140,3 +140,28 @@ def test_an_access_point_of_one_vpc(aws: Account, vpc: str, endpoint: dict[str, 
     inside = through(name_of(endpoint), "s3", "accesspoint")
     assert inside.get_object(Bucket=made["AccessPointArn"], Key="k")["Body"].read() == b"1"
     assert through(name_of(endpoint)).get_object(Bucket=made["Alias"], Key="k")["Body"].read() == b"1"
+
+
+def test_the_endpoints_own_policy_lets_through(
+    aws: Account, vpc: str, endpoint: dict[str, Any], through: Callable[..., Any]
+) -> None:
+    ec2, s3, bucket, id = aws.client("ec2"), aws.client("s3"), f"gate-{aws.account}", endpoint["VpcEndpointId"]
+    s3.create_bucket(Bucket=bucket)
+    inside = through(name_of(endpoint))
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:PutObject", "Resource": f"arn:aws:s3:::{bucket}/*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    ec2.modify_vpc_endpoint(VpcEndpointId=id, PolicyDocument=policy)
+    assert ec2.describe_vpc_endpoints(VpcEndpointIds=[id])["VpcEndpoints"][0]["PolicyDocument"] == policy
+    inside.put_object(Bucket=bucket, Key="k", Body=b"1")
+    with pytest.raises(ClientError, match="because no VPC endpoint policy allows the s3:GetObject action"):
+        inside.get_object(Bucket=bucket, Key="k")
+    assert refused(inside.list_buckets) == "AccessDenied"
+    deny = json.dumps({"Version": "2012-10-17", "Statement": [statement, {**statement, "Effect": "Deny"}]})
+    ec2.modify_vpc_endpoint(VpcEndpointId=id, PolicyDocument=deny)
+    with pytest.raises(ClientError, match="with an explicit deny in a VPC endpoint policy"):
+        inside.put_object(Bucket=bucket, Key="k", Body=b"1")
+    ec2.modify_vpc_endpoint(VpcEndpointId=id, ResetPolicy=True)
+    assert inside.get_object(Bucket=bucket, Key="k")["Body"].read() == b"1"
+    assert refused(ec2.modify_vpc_endpoint, VpcEndpointId="vpce-0", ResetPolicy=True) == "InvalidVpcEndpointId.NotFound"
+    assert refused(ec2.modify_vpc_endpoint, VpcEndpointId=id, PolicyDocument="{") == "InvalidPolicyDocument"
+    assert refused(ec2.modify_vpc_endpoint, VpcEndpointId=id, AddRouteTableIds=["rtb-0"]) == "NotImplemented"
