@@ -1,7 +1,9 @@
-"""Block public access, per bucket. All four settings are on for a new bucket, and they are enforced.
+"""Block public access, per bucket. All four settings are on for a new bucket; those of its account (S3 Control) count beside them.
 
-BlockPublicPolicy refuses public policies (bucket_policy.py); RestrictPublicBuckets makes a public one count for the own account
-and AWS services only (access.py); the two about ACLs have nothing to do, since buckets here have no ACLs.
+    BlockPublicAcls          new public lists are refused (acl.py)
+    IgnorePublicAcls         public lists that are there count for nothing (permission.py)
+    BlockPublicPolicy        public policies are refused (bucket_policy.py)
+    RestrictPublicBuckets    a public policy counts for the own account and AWS services only (permission.py)
 """
 
 from __future__ import annotations
