@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
+import socket
 from collections.abc import Mapping
 from contextlib import suppress
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilvi.app.clients import CERTIFICATE, Clients
@@ -82,7 +85,7 @@ class Cloud:
         self.delivery = Delivery(EmbeddedLog(self.store, self.clock, self.ids), self.clock, self.registry.consumers, lease)
         self.events: Events = self.delivery
         self.jobs = Jobs(self)
-        self.schedules = Schedules(self, self.store, self.clock, self.ids.hex(16), self._tasks)
+        self.schedules = Schedules(self, self.store, self.clock, server_name(config.data_dir), self._tasks)
         self.scrubbing = Scrubbing(self)
 
     def prepare(self) -> None:
@@ -204,6 +207,11 @@ class Cloud:
         for service in self.registry.loaded():
             if service.close is not None:
                 service.close(self)
+
+
+def server_name(data_dir: Path) -> str:
+    """What tells this server from others on one store: a data directory is held by one at a time."""
+    return hashlib.sha256(f"{socket.gethostname()}:{data_dir.resolve()}".encode()).hexdigest()[:16]
 
 
 def url_host(host: str) -> str:

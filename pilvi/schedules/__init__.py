@@ -31,6 +31,8 @@ RUNS = Table("", "", "schedules", "Run")
 
 LONGEST_WAIT_S = 60.0
 """How long the thread sleeps at most: another server may have moved the clock, and a laptop may have slept."""
+LED_WAIT_S = 5.0
+"""Until the next look while another server runs what is due: it may have died."""
 RETRY_S = 60.0
 ROUNDS = 20
 """What ran may make other things due; after so many rounds of one call the rest is left to the thread."""
@@ -62,7 +64,7 @@ class Schedules:
     def __init__(
         self, cloud: Cloud, store: Records, clock: Clock, name: str, find_tasks: Callable[[], Mapping[str, Periodic]]
     ) -> None:
-        """name: of this server, unlike any other's. find_tasks: by `service/name`; asked once, in a thread."""
+        """name: of this server, unlike any other's, and the same after a restart: its own lease holds nobody up. find_tasks: by `service/name`; asked once, in a thread."""
         self._cloud = cloud
         self._store = store
         self._clock = clock
@@ -177,8 +179,7 @@ class Schedules:
         while not self.is_closing:
             self._changed.clear()
             try:
-                self.run_due()
-                pause = self._pause_s()
+                pause = self._pause_s() if self.run_due().is_leader else LED_WAIT_S
             except Unavailable:  # the store is closed or away
                 pause = LONGEST_WAIT_S
             except Exception:
