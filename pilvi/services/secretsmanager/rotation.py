@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from pilvi.core.errors import Invalid, NotFound, PilviError, ServiceError
+from pilvi.core.errors import Invalid, PilviError, ServiceError
 from pilvi.core.principal import Principal
 from pilvi.core.service import Context, Operations
 from pilvi.services.secretsmanager.errors import invalid_parameter, invalid_request, not_built
@@ -108,7 +108,7 @@ def run(cloud: Cloud, arn: str) -> None:
         _running.add(arn)
     try:
         _steps(_context(cloud, arn), arn)
-    except PilviError as error:
+    except (PilviError, RuntimeError) as error:  # RuntimeError: the server is stopping, its loop is closed
         log.warning("the rotation of %s failed: %s", arn, error)
         _failed(_context(cloud, arn), arn)
     finally:
@@ -156,9 +156,6 @@ def _finished(secret: Secret, token: str, now: datetime) -> Secret:
 
 def _failed(ctx: Context, arn: str) -> None:
     """Once more later, but not for ever; AWSPENDING stays where it is."""
-    secret = look(ctx, arn)
-    if secret is None or "_rotating" not in secret:
-        return
 
     def counted(there: Secret) -> Secret:
         rotating = there.get("_rotating")
@@ -169,9 +166,11 @@ def _failed(ctx: Context, arn: str) -> None:
         return there | {"_rotating": rotating | {"tries": rotating["tries"] + 1}}
 
     try:
-        follow(ctx, secret, counted)
-    except (NotFound, ServiceError):
-        log.warning("%s went while it was rotated", arn)
+        secret = look(ctx, arn)
+        if secret is not None:
+            follow(ctx, secret, counted)
+    except (PilviError, RuntimeError) as error:  # what is written down is taken up again after the next start
+        log.warning("the rotation of %s was cut off: %s", arn, error)
 
 
 def _check_function(ctx: Context, secret: Secret, function: str) -> None:

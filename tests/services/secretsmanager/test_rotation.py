@@ -6,12 +6,14 @@ import io
 import zipfile
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pilvi.core.errors import Invalid
 from pilvi.services.secretsmanager.expression import next_time
+from pilvi.services.secretsmanager.rotation import _begun
 from pilvi.testing.server import Account, TestServer, eventually
 
 Earn = Callable[..., tuple[str, str]]
@@ -138,6 +140,22 @@ def test_a_rotation_that_fails_leaves_the_secret_as_it_was(later_aws: Account, d
 def _after_an_hour(days_pass: Days, sm: Any) -> bool:
     days_pass(1 / 24)
     return rotated(sm)
+
+
+def test_a_rotation_that_a_dead_server_left_goes_on(tmp_path: Path) -> None:
+    account = "640000000001"
+    with TestServer(tmp_path) as server:
+        sm = server.account(account).client("secretsmanager")
+        sm.create_secret(Name="database", SecretString="first")
+        arn = sm.create_secret(Name="app", SecretString="first")["ARN"]
+        function = function_of(server.account(account))
+        rows = server.cloud.rows(account, "us-east-1", "secretsmanager", "Secret")
+        begun = {"RotationEnabled": True, "RotationLambdaARN": function}
+        rows.update("app", lambda secret: _begun(secret | begun, "t" * 32, server.cloud.clock.now()))
+    with TestServer(tmp_path) as server:
+        sm = server.account(account).client("secretsmanager")
+        eventually(lambda: rotated(sm))
+        assert sm.get_secret_value(SecretId=arn)["VersionId"] == "t" * 32
 
 
 def test_rotate_secret_refuses(aws: Account, error_of: Earn, server: TestServer) -> None:
