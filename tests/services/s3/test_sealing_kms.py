@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
 
 from pilvi.testing.server import Account, TestServer, eventually
 from tests.services.s3.conftest import refused
@@ -213,6 +214,16 @@ def test_nobody_reads_without_a_signature(aws: Account, s3: Any, bucket: str) ->
     assert b"AWS Signature Version 4" in response.content
 
 
+def test_a_presigned_url_of_the_first_days_opens_nothing(aws: Account, s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Body=b"1", ServerSideEncryption="aws:kms")
+    signed = {version: aws.client("s3", config=Config(signature_version=version)) for version in ("s3", "s3v4")}
+    urls = {
+        version: client.generate_presigned_url("get_object", {"Bucket": bucket, "Key": "k"}) for version, client in signed.items()
+    }
+    assert b"AWS Signature Version 4" in fetch(urls["s3"]).content
+    assert fetch(urls["s3v4"]).content == b"1"
+
+
 def test_bucket_keys_spare_calls(
     s3: Any, aws: Account, server: TestServer, bucket: str, arn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -299,7 +310,9 @@ def post(s3: Any, bucket: str, key: str, data: str, fields: dict[str, str]) -> i
 def test_post_object_under_a_key(s3: Any, aws: Account, bucket: str, arn: str) -> None:
     prefix = "x-amz-server-side-encryption"
     under = {prefix: "aws:kms", f"{prefix}-aws-kms-key-id": arn, f"{prefix}-bucket-key-enabled": "true"}
-    assert post(s3, bucket, "k", "data", under) == 204
+    assert post(s3, bucket, "k", "data", under) == 400
+    newer = aws.client("s3", config=Config(signature_version="s3v4"))
+    assert post(newer, bucket, "k", "data", under) == 204
     head = s3.head_object(Bucket=bucket, Key="k")
     assert (head["SSEKMSKeyId"], head["BucketKeyEnabled"]) == (arn, True)
     assert post(s3, bucket, "c", "data", {name.lower(): value for name, value in customer_headers().items()}) == 204
