@@ -11,6 +11,7 @@ KMS is asked as the caller, so key policies, grants and IAM policies decide. An 
 seals it (storage.sealed), and none of this runs.
 
 Source: S3 User Guide, "Protecting data with encryption"; S3 API Reference, PutObject, GetObject, CreateMultipartUpload.
+Differs: both layers of DSSE-KMS have data keys of KMS; a bucket key lasts five minutes; SSE-C from this machine may come over HTTP.
 """
 
 from __future__ import annotations
