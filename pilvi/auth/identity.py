@@ -31,10 +31,11 @@ class Identity:
 class Identities(Protocol):
     """Every answer is cached until a row of IAM changes, so asking costs a dictionary look-up."""
 
-    def find(self, access_key_id: str, session_token: str = "") -> Identity | None:
+    def find(self, access_key_id: str, session_token: str = "", is_express: bool = False) -> Identity | None:
         """Whom a key belongs to; None when the key is unknown, inactive, or its session token does not fit.
 
-        An expired session is returned; the caller looks at `expires`.
+        An expired session is returned; the caller looks at `expires`. is_express: the request is signed for `s3express`, the only
+        place where keys of a directory bucket's session are known.
         """
 
     def policies(self, identity: Identity | Principal) -> PolicySet:
@@ -71,7 +72,7 @@ class Identities(Protocol):
     def bucket_session(self, caller: Identity, bucket_arn: str, mode: str, duration_s: int) -> Identity:
         """Temporary credentials of a caller for one directory bucket: `session` says which (`bucket`) and what for (`mode`).
 
-        What the caller may do binds them too. They sign for `s3express` only; the gateway refuses them elsewhere.
+        What the caller may do binds them too. They sign for `s3express` only.
         """
 
     def federation_token(

@@ -28,7 +28,7 @@ def authenticate(gateway: Gateway, call: Call) -> None:
         if call.body is None:
             call.request.body = decoded(call.request.body, call.request, None, None)
         return
-    identity = gateway.identities.find(claim.access_key_id, claim.session_token)
+    identity = gateway.identities.find(claim.access_key_id, claim.session_token, claim.service == "s3express")
     if identity is None:
         if gateway.config.auth != "open":
             raise AuthError("unknown_key" if not claim.session_token else "bad_token", access_key_id=claim.access_key_id)
@@ -37,8 +37,6 @@ def authenticate(gateway: Gateway, call: Call) -> None:
         if call.body is None and claim.streaming:
             call.request.body = decoded(call.request.body, call.request, claim, None)
         return
-    if claim.session_token and claim.service != "s3express" and "bucket" in identity.session:
-        raise AuthError("bad_token", access_key_id=claim.access_key_id)
     now = gateway.clock.real_now()
     body_hash = None if call.body is None else hashlib.sha256(call.body).hexdigest()
     host_bucket = match.path_params.get("Bucket", "") if not claim.region else ""

@@ -115,10 +115,11 @@ class Identities:
 
     # -- who --------------------------------------------------------------------------------------------------------
 
-    def find(self, access_key_id: str, session_token: str = "") -> Identity | None:
+    def find(self, access_key_id: str, session_token: str = "", is_express: bool = False) -> Identity | None:
         snapshot = self._snapshot()
         if session_token:
-            return self._find_session(snapshot, access_key_id, session_token)
+            session = self._find_session(snapshot, access_key_id, session_token)
+            return None if session is not None and "bucket" in session.session and not is_express else session
         found = snapshot.keys.get(access_key_id)
         if found is None and (found := self._load_key(access_key_id)) is not None:
             snapshot.keys[access_key_id] = found

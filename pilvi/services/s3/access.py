@@ -153,6 +153,8 @@ def directory_access(ctx: Context, bucket: Bucket, operation: str, req: Mapping[
     if session.get("bucket", bucket.arn) != bucket.arn:
         raise access_denied()
     if operation in REGIONAL:
+        if session.get("mode") == "ReadOnly" and not operation.startswith("Get"):
+            raise access_denied()
         return (permission(ctx, bucket, REGIONAL[operation], bucket.arn),)
     if operation in STORING and isinstance(req, dict):
         req.pop("StorageClass", None)  # there is but one

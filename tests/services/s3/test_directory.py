@@ -100,6 +100,7 @@ def test_create_session_is_for_one_bucket_and_one_mode(aws, s3, directory, name)
     assert send("GET", f"/{directory}?list-type=2").status_code == 200
     assert send("PUT", f"/{directory}/k", b"y").status_code == 403
     assert send("GET", f"/{other}?list-type=2").status_code == 403
+    assert send("DELETE", f"/{directory}").status_code == 403
     full = sender(aws, s3.create_session(Bucket=directory)["Credentials"])
     assert full("PUT", f"/{directory}/k", b"y").status_code == 200
     assert refused(s3.create_session, Bucket=directory, SessionMode="WriteOnly")["Code"] == "InvalidArgument"
