@@ -60,3 +60,11 @@ def test_amounts_are_rounded_once() -> None:
     assert decimal_of(Fraction("0.115") * 1000 / 3600) == "0.0319444444"
     assert (decimal_of(Fraction(0)), decimal_of(Fraction(20)), decimal_of(Fraction(1, 4))) == ("0", "20", "0.25")
     assert (cents_of(Fraction("1.935125")), cents_of(Fraction("0.005")), cents_of(Fraction("1.2349"))) == ("1.94", "0.01", "1.23")
+
+
+def test_requests_and_bytes_of_s3_have_prices_and_bare_names_at_home() -> None:
+    for usage, usd in (("Requests-Tier1", "0.000005"), ("Requests-Tier2", "0.0000004"), ("DataTransfer-Out-Bytes", "0.09")):
+        price = price_of("AmazonS3", usage, "us-east-1", DAY)
+        assert price is not None
+        assert price.usd == Decimal(usd)
+        assert usage_type("AmazonS3", "us-east-1", usage) == usage

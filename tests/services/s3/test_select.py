@@ -331,6 +331,18 @@ def test_select_needs_get_object(aws: Account, s3: Any, bucket: str) -> None:
     )
 
 
+def test_select_reads_what_get_object_reads(s3: Any, bucket: str) -> None:
+    sql, given = "SELECT COUNT(*) FROM S3Object", {"CSV": {}}
+    key = {"SSECustomerAlgorithm": "AES256", "SSECustomerKey": b"k" * 32}
+    s3.put_object(Bucket=bucket, Key="o", Body=PEOPLE, **key)
+    assert records(events(s3, bucket, "o", sql, given, **key)) == "5\n"
+    assert refused_select(s3, bucket, sql, given)["Code"] == "InvalidRequest"
+    s3.put_object(Bucket=bucket, Key="o", Body=PEOPLE, ServerSideEncryption="aws:kms")
+    assert records(events(s3, bucket, "o", sql, given)) == "5\n"
+    s3.put_object(Bucket=bucket, Key="o", Body=PEOPLE, StorageClass="GLACIER")
+    assert refused_select(s3, bucket, sql, given)["Code"] == "InvalidObjectState"
+
+
 def test_select_of_an_empty_object(ask: Ask) -> None:
     assert ask("SELECT * FROM S3Object", b"", {"CSV": {}}) == ""
     assert ask("SELECT COUNT(*) FROM S3Object", b"", {"CSV": {}}) == "0\n"
