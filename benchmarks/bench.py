@@ -88,7 +88,7 @@ def measure(key: str, parts: list[str], connections: list[int], seconds: float, 
         bench = Bench(server, seconds, keys, folder)
         bench.make_buckets()
         bench.fill(wanted)
-        report.fill_s = bench.fill_s
+        report.keys, report.fill_s = bench.keys, bench.fill_s
         for part in wanted:
             report.parts[part] = {count: bench.measure(part, count) for count in connections}
         report.rss_after_mib = tree.rss_mib(server.pid)

@@ -16,8 +16,8 @@ from typing import Any
 
 import tree
 from botocore.parsers import ResponseParserError
-from load import Result, as_sent, empty_puts, replay
-from send import Refused, send_large, send_small
+from load import Result, as_sent, puts, replay
+from send import send_large, send_small
 from servers import Server
 
 BUCKET = "bench-bucket"
@@ -31,6 +31,7 @@ PART_BYTES = 8 << 20
 """What boto3's transfers cut objects into."""
 UPLOAD_PARTS = 32
 FILL_LINES = 32
+FILL_S = 200.0
 
 PARTS = {
     "put1k": "PUT 1 KiB",
@@ -148,7 +149,7 @@ class Bench:
             return self._measured(before, result, UPLOAD_PARTS)
         count = 2000 if connections > 1 and self.seconds > 1 else 400
         keys = [f"delete/{at:05}" for at in range(count)]
-        self._send_all(empty_puts(self.server.endpoint, self.server.credentials, BUCKET, keys))
+        self._send_all(puts(self.server.endpoint, self.server.credentials, BUCKET, keys, os.urandom(SIZES["1k"])))
         requests = as_sent(self._s3, [lambda k=key: self._s3.delete_object(Bucket=BUCKET, Key=k) for key in keys])
         self._settle()
         before = self._cpu_s()
@@ -184,16 +185,23 @@ class Bench:
         complete()
 
     def _fill_listed(self) -> None:
+        """As many keys as there are to be, or as many as can be stored in a few minutes."""
         begun = time.perf_counter()
-        self._send_all(
-            empty_puts(self.server.endpoint, self.server.credentials, LISTED, (listed_key(at) for at in range(self.keys)))
-        )
+
+        def names() -> Iterator[str]:
+            for at in range(self.keys):
+                if time.perf_counter() - begun > FILL_S:
+                    self.keys = at
+                    return
+                yield listed_key(at)
+
+        self._send_all(puts(self.server.endpoint, self.server.credentials, LISTED, names()))
         self.fill_s = time.perf_counter() - begun
 
     def _send_all(self, requests: Iterator[bytes]) -> None:
         result = send_small(self.server.endpoint, requests, FILL_LINES)
         if result.refused:
-            raise Refused(f"{self.server.name} refused {result.refused} of {result.requests} objects")
+            raise RuntimeError(f"{self.server.name} refused {result.refused} of {result.requests} objects")
 
     def _sts(self) -> list[bytes]:
         sts = self._client("sts")

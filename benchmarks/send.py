@@ -7,7 +7,7 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from urllib.parse import urlsplit
 
 from load import Result
@@ -15,10 +15,6 @@ from load import Result
 LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
 PATIENCE_S = 120.0
 PIECE_BYTES = 256 << 10
-
-
-class Refused(RuntimeError):
-    """An answer other than 2xx where the load depends on it."""
 
 
 class Line:
@@ -102,8 +98,8 @@ def send_large(endpoint: str, requests: Iterable[bytes], connections: int) -> Re
     return result_of(times, time.perf_counter() - begun, sum(failure.isdigit() for failure in failures), len(failures))
 
 
-def send_small(endpoint: str, requests: Iterable[bytes], connections: int, each: Callable[[int], None] | None = None) -> Result:
-    """Many small requests by one thread. each: told how many are done, now and then."""
+def send_small(endpoint: str, requests: Iterable[bytes], connections: int) -> Result:
+    """Many small requests by one thread."""
     waiting: Iterator[bytes] = iter(requests)
     selector = selectors.DefaultSelector()
     times: list[float] = []
@@ -128,8 +124,6 @@ def send_small(endpoint: str, requests: Iterable[bytes], connections: int, each:
                 selector.unregister(line.socket)
                 line.close()
                 open_lines -= 1
-            if each is not None and len(times) % 50_000 == 0:
-                each(len(times))
     return result_of(times, time.perf_counter() - begun, refused, refused)
 
 

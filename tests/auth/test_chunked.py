@@ -329,3 +329,19 @@ def test_hashed_refuses_other_bytes():
     assert fails(lambda: hashed(ByteStream(b"x"), other)) == "XAmzContentSHA256Mismatch"
     assert fails(lambda: read(hashed(in_pieces(b"xyz", 1), other))) == "XAmzContentSHA256Mismatch"
     assert fails(lambda: read(hashed(in_pieces(b"", 1), other))) == "XAmzContentSHA256Mismatch"
+
+
+@pytest.mark.parametrize("signed", [b"hello world", b"other"])
+def test_hashed_may_be_kept_by_hand(signed):
+    stream = hashed(in_pieces(b"hello world", 4), hashlib.sha256(signed).hexdigest())
+    promise = stream.promise
+    assert promise is not None
+
+    def keep():
+        promise.update(read(promise.stream))
+        promise.keep()
+
+    if signed == b"hello world":
+        keep()
+    else:
+        assert fails(keep) == "XAmzContentSHA256Mismatch"

@@ -12,6 +12,7 @@ from botocore.parsers import RpcV2CBORParser
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pilvi.core.listed import Listed, ListedRow
 from pilvi.core.streams import ByteStream
 from pilvi.protocol import cbor, query, rest, scalars, xml
 from pilvi.protocol.s3_listing import ListingWriter
@@ -185,6 +186,29 @@ def test_listing_says_what_the_general_writer_says(objects: list[dict[str, Any]]
     shape = listing_shape()
     fast, general = ListingWriter().content(shape), xml.XmlWriter(millis=True).content(shape)
     assert tree(fast({"Contents": objects})) == tree(general({"Contents": objects}))
+
+
+ROWS = st.lists(
+    st.tuples(
+        XML_TEXT,
+        st.integers(0, 4_000_000_000),
+        st.just("d41d8cd98f00b204e9800998ecf8427e"),
+        st.integers(0, 1 << 42),
+        st.sampled_from(["CRC32", "SHA256"]),
+        st.sampled_from(["COMPOSITE", "FULL_OBJECT"]),
+        st.sampled_from(["STANDARD", "GLACIER"]),
+    ),
+    max_size=3,
+)
+
+
+@given(ROWS)
+def test_plain_rows_say_what_their_dictionaries_say(rows: list[ListedRow]) -> None:
+    general = xml.XmlWriter(millis=True).content(listing_shape())
+    listed = Listed(rows)
+    assert len(listed) == len(rows)
+    assert [*listed] == listed[:]
+    assert tree(ListingWriter().content(listing_shape())({"Contents": listed})) == tree(general({"Contents": [*listed]}))
 
 
 _shapes: list[Shape] = []

@@ -166,3 +166,27 @@ def test_no_descriptor_stays_open(room: Room) -> None:
     room.blobs.stream(name)
     room.blobs.create().write(b"left")
     assert blobs_open() == []
+
+
+@pytest.mark.parametrize(
+    ("start", "end"), [(0, 10), (CHUNK_BYTES - 5, CHUNK_BYTES + 5), (2 * CHUNK_BYTES + 1, 2 * CHUNK_BYTES + 77)]
+)
+def test_short_ranges_are_read_now_from_memory_alone(room: Room, start: int, end: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = pattern(2 * CHUNK_BYTES + 77)
+    name = store_bytes(room.blobs, data)
+    assert room.blobs.read_now(name, start, end) == data[start:end]
+
+    def not_in_memory(*_: object) -> int:
+        raise BlockingIOError
+
+    monkeypatch.setattr(os, "preadv", not_in_memory)
+    assert room.blobs.read_now(name, start, end) is None
+
+
+def test_read_now_notices_damage(room: Room) -> None:
+    name = store_bytes(room.blobs, pattern(1000))
+    path = room.files.path(name)
+    assert path is not None
+    path.write_bytes(flip(HEADER_BYTES + 3)(path.read_bytes()))
+    with pytest.raises(Unavailable, match="damaged"):
+        room.blobs.read_now(name, 0, 1000)
