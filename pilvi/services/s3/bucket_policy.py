@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from pilvi.auth.public import is_public_policy
+from pilvi.auth.s3_policy import checked_policy
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import access_denied
-from pilvi.auth.s3_policy import checked_policy
-from pilvi.auth.public import is_public_policy
 
 ops = Operations()
 

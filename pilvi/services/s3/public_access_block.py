@@ -1,9 +1,9 @@
 """Block public access, per bucket. All four settings are on for a new bucket; those of its account (S3 Control) count beside them.
 
-    BlockPublicAcls          new public lists are refused (acl.py)
-    IgnorePublicAcls         public lists that are there count for nothing (permission.py)
-    BlockPublicPolicy        public policies are refused (bucket_policy.py)
-    RestrictPublicBuckets    a public policy counts for the own account and AWS services only (permission.py)
+BlockPublicAcls          new public lists are refused (acl.py)
+IgnorePublicAcls         public lists that are there count for nothing (permission.py)
+BlockPublicPolicy        public policies are refused (bucket_policy.py)
+RestrictPublicBuckets    a public policy counts for the own account and AWS services only (permission.py)
 """
 
 from __future__ import annotations
