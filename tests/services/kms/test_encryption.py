@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.serialization import load_der_public_key
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pilvi.services.kms import ciphertext
@@ -150,6 +150,7 @@ def test_material_and_plaintext_are_nowhere_on_the_disk(aws: Account, server: Te
 CONTEXTS = st.dictionaries(st.text(min_size=1, max_size=8), st.text(max_size=8), max_size=4)
 
 
+@settings(deadline=None)
 @given(CONTEXTS, CONTEXTS)
 def test_no_two_encryption_contexts_are_alike(one: dict[str, str], two: dict[str, str]) -> None:
     assert (ciphertext.canonical(one) == ciphertext.canonical(two)) is (one == two)
