@@ -91,8 +91,8 @@ class Log(Protocol):
     def lanes(self, consumer: str) -> list[str]:
         """Lanes that hold entries. Costs one seek a lane, however many entries there are."""
 
-    def read(self, consumer: str, lane: str, limit: int) -> list[Entry]:
-        """The oldest entries, in the order in which they were recorded by this process."""
+    def read(self, consumer: str, lane: str, limit: int, after: str = "") -> list[Entry]:
+        """The oldest entries, in the order in which they were recorded by this process; after: only those behind this id."""
 
     async def done(self, consumer: str, entry: Entry) -> None:
         """The entry has been taken."""

@@ -29,6 +29,8 @@ log = logging.getLogger("pilvi.events")
 
 WINDOW = 500
 """Entries of a lane looked at together."""
+WINDOWS = 20
+"""So many times further, where nothing in the first windows is due."""
 CROWDED = 250
 """Keys of a lane in memory beyond which no more are read."""
 LOOK_S = 1.0
@@ -192,9 +194,8 @@ class LaneWork:
             while True:
                 self.news.clear()
                 self.is_resting = False
-                entries = await self._read() if len(self._keys) < CROWDED else []
-                wait_s = self._start(entries)
-                if not entries and not self._keys:
+                is_empty, wait_s = await self._look() if len(self._keys) < CROWDED else (False, LOOK_S)
+                if is_empty and not self._keys:
                     if self.news.is_set():
                         continue
                     self._ended()
@@ -207,26 +208,40 @@ class LaneWork:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    async def _read(self) -> list[Entry]:
-        try:
-            return self._log.read(self._consumer.name, self._lane, WINDOW)
-        except Unavailable:
-            await asyncio.sleep(LOOK_S)
-            return []
+    async def _look(self) -> tuple[bool, float]:
+        """Begin with what can be begun; gives whether the lane is empty, and for how long nothing else is due.
 
-    def _start(self, entries: list[Entry]) -> float:
-        """Begin with every key whose turn it is; gives for how long nothing else is due."""
+        Where all that is oldest waits for its time, what lies behind it is looked at too.
+        """
+        wait_s, after = LOOK_S, ""
+        held: set[str] = set()
+        for _ in range(WINDOWS):
+            try:
+                entries = self._log.read(self._consumer.name, self._lane, WINDOW, after)
+            except Unavailable:
+                await asyncio.sleep(LOOK_S)
+                return False, LOOK_S
+            wait_s = min(wait_s, self._start(entries, held))
+            if self._keys or len(entries) < WINDOW:
+                return not entries and not after, wait_s
+            after = entries[-1].id
+            await asyncio.sleep(0)
+        return False, wait_s
+
+    def _start(self, entries: list[Entry], held: set[str]) -> float:
+        """Begin with every key whose turn it is; `held` gathers those that must wait. Gives for how long nothing else is due."""
         now = self._clock.time_s()
         wait_s = LOOK_S
         chains: dict[str, list[Entry]] = {}
         for entry in entries:
             if entry.key in self._keys:
                 self._passed.add(entry.key)
-            else:
+            elif entry.key not in held:
                 chains.setdefault(entry.key, []).append(entry)
         for key, chain in chains.items():
             if (early_s := chain[0].due - now) > 0:
                 wait_s = min(wait_s, early_s)
+                held.add(key)
                 continue
             self._keys[key] = asyncio.get_running_loop().create_task(self._deliver(key, chain))
         return wait_s

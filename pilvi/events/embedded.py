@@ -66,8 +66,9 @@ class EmbeddedLog:
             after = f"{found[-1]}\1"
         return found
 
-    def read(self, consumer: str, lane: str, limit: int) -> list[Entry]:
-        return [entry_of(row) for row in self._store.scan(queue_of(consumer), prefix=f"{lane}\0", limit=limit)]
+    def read(self, consumer: str, lane: str, limit: int, after: str = "") -> list[Entry]:
+        rows = self._store.scan(queue_of(consumer), prefix=f"{lane}\0", after=after, limit=limit)
+        return [entry_of(row) for row in rows]
 
     def dead(self, consumer: str, *, after: str = "", limit: int = 100) -> list[Entry]:
         return [entry_of(row) for row in self._store.scan(dead_of(consumer), after=after, limit=limit)]

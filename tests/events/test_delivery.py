@@ -11,7 +11,7 @@ import pytest
 
 from pilvi.core.ids import Ids
 from pilvi.events import Consumer, Fact, GiveUp, Patience
-from pilvi.events.delivery import Delivery, delay_s
+from pilvi.events.delivery import WINDOW, Delivery, delay_s
 from pilvi.events.embedded import EmbeddedLog
 from pilvi.events.lease import LEASE_S, LEASES, NAME, Lease
 from pilvi.storage.records import Put, Records, Table
@@ -134,6 +134,30 @@ def test_a_stuck_lane_and_a_stuck_consumer_hold_up_nobody_else() -> None:
         async with asyncio.timeout(20):
             while sorted(seen) != [1, 2]:
                 await asyncio.sleep(0.005)
+        await house.delivery.stop()
+
+    story(run)
+
+
+def test_what_lies_behind_many_that_wait_is_delivered() -> None:
+    async def run() -> None:
+        seen: list[str] = []
+
+        async def take(_cloud: Any, fact: Fact) -> None:
+            if fact["key"].startswith("bad"):
+                raise OSError("the other side is away")
+            seen.append(fact["key"])
+
+        house = House(Consumer("test/one", take, patience=Patience(first_s=1000), parallel=50))
+        house.delivery.start(None)  # type: ignore[arg-type]
+        for number in range(WINDOW + 100):
+            await house.publish(f"bad{number}", number)
+        await house.publish("bad7", 1)
+        await house.publish("good", 1)
+        async with asyncio.timeout(30):
+            while seen != ["good"]:
+                await asyncio.sleep(0.01)
+        assert len(house.log.read("test/one", "lane", 2000)) == WINDOW + 101
         await house.delivery.stop()
 
     story(run)

@@ -36,6 +36,8 @@ async def entries_keep_the_order_they_were_recorded_in(log: Log, store: Records)
         record(log, store, f"k{number % 3}", {"n": number})
     assert [entry.fact["n"] for entry in log.read(WHO, "lane", 100)] == list(range(50))
     assert [entry.fact["n"] for entry in log.read(WHO, "lane", 7)] == list(range(7))
+    sixth = log.read(WHO, "lane", 7)[-1].id
+    assert [entry.fact["n"] for entry in log.read(WHO, "lane", 3, sixth)] == [7, 8, 9]
 
 
 async def consumers_and_lanes_stand_for_themselves(log: Log, store: Records) -> None:
