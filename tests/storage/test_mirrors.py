@@ -10,6 +10,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import botocore.exceptions
 import pytest
 
 from pilvi.app.stores import open_stores
@@ -234,3 +235,30 @@ def test_a_copy_behind_by_a_batch_is_never_chosen(tmp_path: Path) -> None:
         store = SqliteRecords(paths[0], copies=paths[1:])
         assert [store.body(f"#{1000 + number:016x}") for number in range(ahead + 1)] == [b"only here"] * (ahead + 1)
         store.close()
+
+
+def test_put_object_in_one_zone_lies_in_one_directory(tmp_path: Path) -> None:
+    """Losing that zone loses it, and nothing else."""
+    with mirrored(tmp_path) as server:
+        s3 = fill(server)
+        before = [len(blob_files(tmp_path / name)) for name in FOLDERS]
+        for size in (100, 500_000):
+            s3.put_object(Bucket="bucket", Key=f"one{size}", Body=b"1" * size, StorageClass="ONEZONE_IA")
+        s3.copy_object(Bucket="bucket", Key="copied", CopySource="bucket/k5", StorageClass="ONEZONE_IA")
+        upload = s3.create_multipart_upload(Bucket="bucket", Key="parts", StorageClass="ONEZONE_IA")["UploadId"]
+        target = {"Bucket": "bucket", "Key": "parts", "UploadId": upload}
+        part = s3.upload_part(**target, PartNumber=1, Body=b"p" * 1000)["ETag"]
+        s3.complete_multipart_upload(**target, MultipartUpload={"Parts": [{"PartNumber": 1, "ETag": part}]})
+        keys = {"one100": b"1" * 100, "one500000": b"1" * 500_000, "copied": data_of(5), "parts": b"p" * 1000}
+        for key, data in keys.items():
+            assert s3.get_object(Bucket="bucket", Key=key)["Body"].read() == data
+        assert [len(blob_files(tmp_path / name)) for name in FOLDERS] == [before[0] + 4, *before[1:]]
+        assert server.cloud.scrubbing.run()["damaged"] == 0
+    shutil.rmtree(tmp_path / "a")
+    with mirrored(tmp_path) as server:
+        assert_all_there(server)
+        s3 = server.account("111122223333").client("s3")
+        assert s3.head_object(Bucket="bucket", Key="one100")["StorageClass"] == "ONEZONE_IA"
+        for key in keys:
+            with pytest.raises((botocore.exceptions.ClientError, botocore.exceptions.BotoCoreError)):
+                s3.get_object(Bucket="bucket", Key=key)["Body"].read()

@@ -84,19 +84,20 @@ class Holds:
 # -- in -------------------------------------------------------------------------------------------------------------------
 
 
-async def take(ctx: Context, body: ByteStream, declared: Declared, sealing: Keys | None = None) -> Stored:
+async def take(ctx: Context, body: ByteStream, declared: Declared, sealing: Keys | None = None, one_zone: bool = False) -> Stored:
     """Read a body to its end, verified against what was declared, and seal it: with the server's keyring, or with keys of its own.
 
     Small bodies never leave the event loop; large ones are hashed and written in worker threads. Whatever fails, nothing stays.
+    one_zone: in one directory only, even when it is small (`is_one_zone`).
     """
     data = body.data
-    if data is not None and len(data) <= INLINE_BYTES:
+    if data is not None and len(data) <= INLINE_BYTES and not one_zone:
         return take_small(ctx, data, body, declared, sealing)
     promise = body.promise
     blocks = blocks_of(body if promise is None else promise.stream)
     first: Block = await anext(blocks, [])
-    if size_of(first) > INLINE_BYTES:
-        return await take_large(ctx, first, blocks, body, declared, sealing)
+    if size_of(first) > INLINE_BYTES or (one_zone and size_of(first)):
+        return await take_large(ctx, first, blocks, body, declared, sealing, one_zone)
     data = b"".join(first)
     if promise is not None:
         promise.update(data)
@@ -116,9 +117,16 @@ def take_small(ctx: Context, data: bytes, body: ByteStream, declared: Declared, 
 
 
 async def take_large(
-    ctx: Context, first: Block, rest: AsyncIterator[Block], body: ByteStream, declared: Declared, sealing: Keys | None
+    ctx: Context,
+    first: Block,
+    rest: AsyncIterator[Block],
+    body: ByteStream,
+    declared: Declared,
+    sealing: Keys | None,
+    one_zone: bool,
 ) -> Stored:
-    intake = Intake(ctx.blobs if sealing is None else ctx.blobs.under(sealing), declared, body)
+    blobs = ctx.blobs.single() if one_zone else ctx.blobs
+    intake = Intake(blobs if sealing is None else blobs.under(sealing), declared, body)
     working = intake.work(first)
     try:
         async for block in rest:
@@ -215,6 +223,11 @@ def gathered(block: Block) -> Iterator[Buffer]:
 
 def size_of(block: Block) -> int:
     return sum(map(len, block))
+
+
+def is_one_zone(ctx: Context, storage_class: str | None) -> bool:
+    """Whether bytes are to lie in one directory where others lie in several: who pays for one zone gets one."""
+    return storage_class == "ONEZONE_IA" and ctx.config.mirrors != ""
 
 
 async def undo(ctx: Context, stored: Stored) -> None:

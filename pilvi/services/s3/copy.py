@@ -15,7 +15,7 @@ from pilvi.services.s3.attributes import HEADERS, check_key, check_storage_class
 from pilvi.services.s3.catalog import get_bucket, writable_bucket
 from pilvi.services.s3.class_answers import LIFECYCLE, announced, check_readable
 from pilvi.services.s3.condition import check_read, copy_range_of, instant_of
-from pilvi.services.s3.content import open_range, take, undo
+from pilvi.services.s3.content import is_one_zone, open_range, take, undo
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.digest import ALGORITHMS, Declared, algorithm_of
 from pilvi.services.s3.errors import aborted, invalid_argument, invalid_request
@@ -56,7 +56,7 @@ async def copy_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
         mark_owner(ctx, bucket, req, value)
     keys = await seal_row(ctx, bucket, key, req, value) if is_asked(bucket, req) else None
     algorithm = algorithm_of(req) or ALGORITHMS[found.value["sum"][0]]
-    stored = await take(ctx, body, Declared(algorithm, "", "", ""), keys)
+    stored = await take(ctx, body, Declared(algorithm, "", "", ""), keys, is_one_zone(ctx, req.get("StorageClass")))
     conditional = "IfMatch" in req or "IfNoneMatch" in req
     try:
         await store(ctx, name, key, value, stored, req if conditional else None)

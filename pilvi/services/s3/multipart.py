@@ -19,7 +19,7 @@ from pilvi.services.s3.attributes import check_key, encryption_of, row_of
 from pilvi.services.s3.catalog import Bucket, get_bucket, object_owner, owner_of, writable_bucket
 from pilvi.services.s3.class_answers import LIFECYCLE, announced
 from pilvi.services.s3.condition import check_write, instant_of
-from pilvi.services.s3.content import Stored, forgetting, take, undo
+from pilvi.services.s3.content import Stored, forgetting, is_one_zone, take, undo
 from pilvi.services.s3.copy import find_source, open_source, source_version
 from pilvi.services.s3.copy_source import copy_source_of
 from pilvi.services.s3.digest import (
@@ -125,7 +125,7 @@ async def upload_part(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     upload = begin_part(ctx, req)
     declared = part_digest(upload.value, req, body)
     keys = await part_keys(ctx, req, upload.value["row"])
-    stored = await take(ctx, body, declared, keys)
+    stored = await take(ctx, body, declared, keys, has_one_zone(ctx, upload.value["row"]))
     await keep_part(ctx, req, stored)
     algorithm, sum_ = stored.verified
     return {"ETag": f'"{stored.md5}"', f"Checksum{algorithm}": sum_, **part_encryption(upload.value["row"], req)}
@@ -144,7 +144,8 @@ async def upload_part_copy(ctx: Context, req: Mapping[str, Any]) -> Mapping[str,
     keys = await part_keys(ctx, req, upload.value["row"])
     found, body = await open_source(ctx, source, find_source(ctx, source), req.get("CopySourceRange"), req)
     check_size(body.length)
-    stored = await take(ctx, body, Declared(ALGORITHMS[upload.value.get("algorithm", DEFAULT)], "", "", ""), keys)
+    algorithm = ALGORITHMS[upload.value.get("algorithm", DEFAULT)]
+    stored = await take(ctx, body, Declared(algorithm, "", "", ""), keys, has_one_zone(ctx, upload.value["row"]))
     mtime = await keep_part(ctx, req, stored)
     result = {"ETag": f'"{stored.md5}"', "LastModified": instant_of(mtime)}
     if "algorithm" in upload.value:
@@ -452,3 +453,8 @@ def sweep_parts(ctx: Context, name: str, upload_id: str) -> None:
         return Plan([*removal(bucket, parts), *forgetting(garbage)], garbage)
 
     carry_out_now(ctx, name, make)
+
+
+def has_one_zone(ctx: Context, row: Value) -> bool:
+    head = row.get("head")
+    return head is not None and is_one_zone(ctx, head.get("StorageClass"))

@@ -23,7 +23,7 @@ from pilvi.services.s3.condition import (
     range_of,
     seconds,
 )
-from pilvi.services.s3.content import Segment, Stored, open_range, take, undo
+from pilvi.services.s3.content import Segment, Stored, is_one_zone, open_range, take, undo
 from pilvi.services.s3.digest import declared_by
 from pilvi.services.s3.errors import (
     aborted,
@@ -86,7 +86,7 @@ async def put_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     if bucket.has_acls or "acl" in value:
         mark_owner(ctx, bucket, req, value)
     keys = await seal_row(ctx, bucket, key, req, value) if is_asked(bucket, req) else None
-    stored = await take(ctx, body, declared_by(req, body), keys)
+    stored = await take(ctx, body, declared_by(req, body), keys, is_one_zone(ctx, req.get("StorageClass")))
     conditional = "IfMatch" in req or "IfNoneMatch" in req
     try:
         check_size(stored.size)
@@ -134,7 +134,12 @@ async def store(ctx: Context, name: str, key: str, value: Value, stored: Stored,
 def written(value: Value, req: Mapping[str, Any]) -> dict[str, Any]:
     """The answer to whatever stores an object whole."""
     algorithm, sum_ = value["sum"]
-    answer = {"ETag": f'"{value["etag"]}"', f"Checksum{algorithm}": sum_, "ChecksumType": "FULL_OBJECT", **encryption_of(value, req)}
+    answer = {
+        "ETag": f'"{value["etag"]}"',
+        f"Checksum{algorithm}": sum_,
+        "ChecksumType": "FULL_OBJECT",
+        **encryption_of(value, req),
+    }
     if "ver" in value:
         answer["VersionId"] = value["ver"]
     return answer
@@ -452,9 +457,7 @@ async def delete_in_turn(
     return [await delete_one(ctx, req, item, is_proved) for item in items]
 
 
-async def delete_one(
-    ctx: Context, req: Mapping[str, Any], item: Mapping[str, Any], is_proved: bool
-) -> tuple[dict[str, Any], bool]:
+async def delete_one(ctx: Context, req: Mapping[str, Any], item: Mapping[str, Any], is_proved: bool) -> tuple[dict[str, Any], bool]:
     name, key, version_id = req["Bucket"], item["Key"], item.get("VersionId")
     entry: dict[str, Any] = {"Key": key}
     if version_id is not None:
