@@ -253,3 +253,19 @@ def test_a_lock_ends_at_its_date(tmp_path: Path):
         server.cloud.advance_clock(86_400)
         s3.delete_object(Bucket="ending", Key="k", VersionId=version)
         assert "Versions" not in s3.list_object_versions(Bucket="ending")
+
+
+def test_lifecycle_rules_leave_locked_versions(tmp_path: Path):
+    with TestServer(tmp_path / "cloud") as server:
+        s3 = server.account("310000000001").client("s3")
+        s3.create_bucket(Bucket="expiring", ObjectLockEnabledForBucket=True)
+        rule = {"ID": "old", "Status": "Enabled", "Filter": {"Prefix": ""}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}}
+        s3.put_bucket_lifecycle_configuration(Bucket="expiring", LifecycleConfiguration={"Rules": [rule]})
+        held = put(s3, "expiring", ObjectLockLegalHoldStatus="ON")
+        locked = put(s3, "expiring", ObjectLockMode="GOVERNANCE", ObjectLockRetainUntilDate=soon(20))
+        put(s3, "expiring")
+        last = put(s3, "expiring")
+        server.cloud.advance_clock(4 * 86_400)
+        assert [version["VersionId"] for version in s3.list_object_versions(Bucket="expiring")["Versions"]] == [last, locked, held]
+        server.cloud.advance_clock(30 * 86_400)
+        assert [version["VersionId"] for version in s3.list_object_versions(Bucket="expiring")["Versions"]] == [last, held]
