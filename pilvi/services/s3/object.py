@@ -243,10 +243,10 @@ def describe(ctx: Context, req: Mapping[str, Any], found: Found) -> tuple[dict[s
         describe_class(ctx, value, answer)
     if LIFECYCLE in bucket.value and "VersionId" not in req:
         announced(ctx, bucket, req["Key"], value, answer)
-    if "enc" in value or "SSECustomerAlgorithm" in req:
-        if check_customer_key(ctx, req, value.get("enc")) is not None:
-            del answer["ServerSideEncryption"]
-            answer |= customer_answer(req)
+    is_particular = "enc" in value or "SSECustomerAlgorithm" in req
+    if is_particular and check_customer_key(ctx, req, value.get("enc")) is not None:
+        del answer["ServerSideEncryption"]
+        answer |= customer_answer(req)
     if "seq" in value and ("repl" in value or "lock" in value or "hold" in value):
         answer |= protection_of(ctx, req, value)
     start, end = 0, size
