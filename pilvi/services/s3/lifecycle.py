@@ -16,6 +16,7 @@ from pilvi.services.s3.catalog import get_bucket
 from pilvi.services.s3.classes import DEPTH, WATERFALL
 from pilvi.services.s3.errors import invalid_argument, invalid_request, malformed_xml
 from pilvi.services.s3.lifecycle_rules import ALL_128K, MEMBER, VARIES
+from pilvi.services.s3.mfa import is_needed, not_together
 
 ops = Operations()
 
@@ -41,7 +42,7 @@ def put_bucket_lifecycle_configuration(ctx: Context, req: Mapping[str, Any]) -> 
 
     req: Bucket, LifecycleConfiguration {Rules (1,000)}, TransitionDefaultMinimumObjectSize (all_storage_classes_128K).
     Errors: MalformedXML; InvalidArgument - days, dates, ids, versions; InvalidRequest - no action, mixed days and dates, classes
-    against the waterfall, filters that an action cannot have.
+    against the waterfall, filters that an action cannot have; InvalidBucketState - MFA delete guards the bucket's versions.
     Source: S3 API Reference, PutBucketLifecycleConfiguration; S3 User Guide, "Transitioning objects using Amazon S3 Lifecycle".
     """
     configuration = req.get("LifecycleConfiguration") or {}
@@ -54,6 +55,8 @@ def put_bucket_lifecycle_configuration(ctx: Context, req: Mapping[str, Any]) -> 
         raise invalid_argument(
             "The TransitionDefaultMinimumObjectSize value is not valid", "x-amz-transition-default-minimum-object-size", minimum
         )
+    if is_needed(get_bucket(ctx, req["Bucket"])):
+        raise not_together()
     change_bucket(ctx, req["Bucket"], **{MEMBER: {"Rules": rules, "TransitionDefaultMinimumObjectSize": minimum}})
     return {"TransitionDefaultMinimumObjectSize": minimum}
 

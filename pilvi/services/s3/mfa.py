@@ -46,5 +46,9 @@ async def prove_if_needed(ctx: Context, name: str, req: Mapping[str, Any]) -> bo
     return True
 
 
+def not_together() -> ServiceError:
+    return ServiceError("InvalidBucketState", "Lifecycle configurations and MFA delete cannot be used together on a bucket.", 409)
+
+
 def not_proved() -> ServiceError:
     return access_denied("Mfa Authentication must be used for this request")

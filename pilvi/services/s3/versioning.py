@@ -7,7 +7,7 @@ from typing import Any
 
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
-from pilvi.services.s3 import lock_rules, mfa
+from pilvi.services.s3 import lifecycle_rules, lock_rules, mfa
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import malformed_xml
@@ -23,7 +23,7 @@ def put_bucket_versioning(ctx: Context, req: Mapping[str, Any]) -> None:
 
     req: Bucket, VersioningConfiguration {Status (Enabled, Suspended), MFADelete (Enabled, Disabled)}, MFA (`serial code`).
     Errors: MalformedXML - another status or none; AccessDenied - MFA delete without the root user's code; InvalidBucketState - the
-    bucket has object lock or replication, and versioning would be suspended.
+    bucket has object lock or replication, and versioning would be suspended; or lifecycle rules, and MFA delete would be enabled.
     Source: S3 API Reference, PutBucketVersioning.
     """
     configuration = req["VersioningConfiguration"]
@@ -35,6 +35,8 @@ def put_bucket_versioning(ctx: Context, req: Mapping[str, Any]) -> None:
     members = {"Versioning": status}
     if mfa.is_needed(bucket) or mfa_delete == "Enabled":
         mfa.prove_now(ctx, bucket, req)
+    if mfa_delete == "Enabled" and lifecycle_rules.MEMBER in bucket.value:
+        raise mfa.not_together()
     if mfa_delete is not None:
         members[mfa.SETTING] = mfa_delete
     change_bucket(ctx, req["Bucket"], **members)

@@ -46,6 +46,10 @@ def test_mfa_delete_guards_versions_and_versioning(device):
     found = s3.get_bucket_versioning(Bucket=name)
     assert (found["Status"], found["MFADelete"]) == ("Enabled", "Enabled")
 
+    rule = {"ID": "r", "Status": "Enabled", "Filter": {"Prefix": ""}, "Expiration": {"Days": 1}}
+    both = {"Bucket": name, "LifecycleConfiguration": {"Rules": [rule]}}
+    assert refused(s3.put_bucket_lifecycle_configuration, **both)["Code"] == "InvalidBucketState"
+
     version = s3.put_object(Bucket=name, Key="k", Body=b"x")["VersionId"]
     marker = s3.delete_object(Bucket=name, Key="k")["VersionId"]
     error = refused(s3.delete_object, Bucket=name, Key="k", VersionId=version)
