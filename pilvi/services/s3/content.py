@@ -284,8 +284,27 @@ def unsealed(ctx: Context, sealed: bytes, name: str, opening: Keys | None = None
     try:
         return ctx.keyring.unseal(sealed, name.encode()) if opening is None else unseal_body(opening, sealed, name)
     except Invalid as error:
+        mended = mend_small(ctx, name, opening)
+        if mended is not None:
+            return mended
         log.error("Body %s is damaged: its bytes are not those that were written.", name)
         raise ServiceError("InternalError", "We encountered an internal error. Please try again.", 500) from error
+
+
+def mend_small(ctx: Context, name: str, opening: Keys | None) -> bytes | None:
+    """A small body from another copy of the metadata (`--mirror`), which then replaces the damaged one; None when none is good."""
+    others = getattr(ctx.store, "other_bodies", None)
+    if others is None:
+        return None
+    for sealed in others(name):
+        try:
+            data = ctx.keyring.unseal(sealed, name.encode()) if opening is None else unseal_body(opening, sealed, name)
+        except Invalid:
+            continue
+        log.warning("Body %s was damaged; mended from another copy.", name)
+        ctx.store.submit([PutBody(name, sealed)])
+        return data
+    return None
 
 
 class Reader:
