@@ -121,7 +121,7 @@ def bring_up_to_date(paths: Sequence[Path]) -> None:
             raise Unavailable(f"{path.parent} and {newest.parent} hold different clouds: a mirror must be empty, or a copy.")
     for path in paths:
         if states[path] != known[newest]:
-            log.warning("records: %s is brought up to date from %s", path, newest)
+            log.log(logging.WARNING if path.exists() else logging.INFO, "records: %s is brought up to date from %s", path, newest)
             _replace(path, newest)
     for path in paths:
         connection = connect(path)
