@@ -87,7 +87,10 @@ class _Line:
 
     async def write(self, request: Request, body: bytes | None) -> None:
         target = f"{request.raw_path}?{request.query}" if request.query else request.raw_path
-        lines = [f"{request.method} {target} HTTP/1.1", f"{CLIENT_HEADER}: {request.client} {request.scheme}"]
+        lines = [
+            f"{request.method} {target} HTTP/1.1",
+            f"{CLIENT_HEADER}: {request.client} {request.scheme} {request.tls}".rstrip(),
+        ]
         lines += [f"{name}: {value}" for name, value in request.headers.items() if name not in HOP_HEADERS]
         stream = request.body if body is None else ByteStream(body)
         if stream.length is None:

@@ -336,12 +336,12 @@ class Connection(asyncio.Protocol):
             slash = rest.find(b"/")
             url = rest[slash:] if slash >= 0 else b"/"
         path, _, query = url.decode("latin-1").partition("?")
-        client, scheme = self._client, self._scheme
+        client, scheme, tls = self._client, self._scheme, ""
         if self.server.is_inner:
             client, _, scheme = headers.pop(CLIENT_HEADER, self._client).partition(" ")
+            scheme, _, tls = scheme.partition(" ")
         request = Request(parser.get_method().decode("latin-1"), path, query, headers, scheme=scheme or "http", client=client)
-        if self._scheme == "https":
-            request.tls = tls_version(self._transport)
+        request.tls = tls_version(self._transport) if self._scheme == "https" else tls
         length = None if "transfer-encoding" in headers else int(headers.get("content-length") or 0)
         incoming = Incoming(
             self,
