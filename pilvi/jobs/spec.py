@@ -49,6 +49,8 @@ class Output:
     """Whether an archive of nothing is brought too."""
     mode: Literal["end", "continuous"] = "end"
     """continuous: new and changed files go to S3 while the program runs, too."""
+    kms_key: str = ""
+    """The KMS key that seals it in S3; '' leaves that to the bucket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ class JobSpec:
     """The most memory of a member, where it is not its reservation."""
     disk_mib: int | None = None
     """The most that a member may keep in its folders."""
+    notes: tuple[str, ...] = ()
+    """Lines for each host's log, before the program's: what its owner should know of how it runs here."""
     max_runtime_s: int | None = None
     max_wait_s: int | None = None
     """The longest from its creation to its end, waiting and interruptions included."""
@@ -175,7 +179,8 @@ def spec_from_record(record: Mapping[str, Any]) -> JobSpec:
     """The spec again; members a newer server added take their defaults, those of a newer server are left out."""
     values = _known(JobSpec, record)
     values["command"] = tuple(values["command"])
-    values["folders"] = tuple(values.get("folders", ()))
+    for name in ("folders", "notes"):
+        values[name] = tuple(values.get(name, ()))
     values["metrics"] = tuple((name, regex) for name, regex in values.get("metrics", ()))
     values["inputs"] = tuple(_input(entry) for entry in values["inputs"])
     values["outputs"] = tuple(Output(**{**_known(Output, entry), "after": tuple(entry["after"])}) for entry in values["outputs"])

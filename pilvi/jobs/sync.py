@@ -36,11 +36,12 @@ class State(NamedTuple):
 class Sync:
     """One folder of one host, brought below one address."""
 
-    def __init__(self, base: Path, folder: Path, uri: str) -> None:
+    def __init__(self, base: Path, folder: Path, uri: str, kms_key: str = "") -> None:
         """base: a folder that the program cannot replace, above `folder`."""
         self._base = base
         self._parts = folder.relative_to(base).parts
         self._uri = uri.rstrip("/")
+        self._kms_key = kms_key
         self._sent = dict(self._states())
         """What is there now came from S3."""
         self._seen: dict[str, State] = {}
@@ -85,7 +86,7 @@ class Sync:
             found = os.fstat(descriptor)
             if not stat.S_ISREG(found.st_mode):
                 return None
-            send(ctx, f"{self._uri}/{name}", file, found.st_size)
+            send(ctx, f"{self._uri}/{name}", file, found.st_size, self._kms_key)
             return _state(found)
 
     def _states(self) -> Iterator[tuple[str, State]]:

@@ -197,11 +197,11 @@ def upload(ctx: Context, target: Output, folders: Sequence[Path], scratch: Path)
         if target.archive == "tar.gz":
             if found or target.if_empty:
                 _pack(folders, scratch)
-                _send(ctx, target.uri, scratch)
+                _send(ctx, target.uri, scratch, target.kms_key)
                 scratch.unlink()
         else:
             for name in sorted(found):
-                _send(ctx, f"{target.uri.rstrip('/')}/{name}", found[name])
+                _send(ctx, f"{target.uri.rstrip('/')}/{name}", found[name], target.kms_key)
     except PilviError as error:
         raise TransferFailed(f"Failed to upload data to {target.uri}. {told(error)}") from error
     except (OSError, UnicodeError) as error:  # a name may be no text, and then no key
@@ -239,18 +239,19 @@ def _pack(folders: Sequence[Path], archive: Path) -> None:
                 tar.add(path, path.name, filter=partial(neutral, folder))
 
 
-def _send(ctx: Context, uri: str, path: Path) -> None:
+def _send(ctx: Context, uri: str, path: Path, kms_key: str) -> None:
     with path.open("rb") as file:
-        send(ctx, uri, file, os.fstat(file.fileno()).st_size)
+        send(ctx, uri, file, os.fstat(file.fileno()).st_size, kms_key)
 
 
-def send(ctx: Context, uri: str, file: BinaryIO, size: int) -> None:
-    """Bring an open file's next `size` bytes to an address."""
+def send(ctx: Context, uri: str, file: BinaryIO, size: int, kms_key: str = "") -> None:
+    """Bring an open file's next `size` bytes to an address, sealed under a KMS key that `ctx` may use where one is named."""
     bucket, key = split_uri(uri)
+    sealing = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {}
     if size <= _SINGLE_BYTES:
-        ctx.call("s3", "PutObject", Bucket=bucket, Key=key, Body=_body(file, size), ContentLength=size)
+        ctx.call("s3", "PutObject", Bucket=bucket, Key=key, Body=_body(file, size), ContentLength=size, **sealing)
         return
-    upload = ctx.call("s3", "CreateMultipartUpload", Bucket=bucket, Key=key)["UploadId"]
+    upload = ctx.call("s3", "CreateMultipartUpload", Bucket=bucket, Key=key, **sealing)["UploadId"]
     parts = []
     for number, start in enumerate(range(0, size, _PART_BYTES), 1):
         length = min(_PART_BYTES, size - start)

@@ -227,7 +227,7 @@ class Work:
         for host in self._hosts:
             host.stream = (host.member.log_stream or self._spec.log_stream).replace("{started}", started)
             host.log = JobLog(ctx, self._spec.log_group, host.stream, self._spec.metrics)
-            for line in (*self._said, *self._grants[host].notes):
+            for line in (*self._said, *self._spec.notes, *self._grants[host].notes):
                 host.log.add(line)
             command = limited(self._surroundings.process_spec(host, names, self._spec.memory_mib), self._grants[host])
             with self._lock:
@@ -347,7 +347,11 @@ class Work:
 
     def _syncs(self) -> list[Sync]:
         continuous = [target for target in self._spec.outputs if target.mode == "continuous"]
-        return [Sync(host.folder, host.outside(target.path), target.uri) for target in continuous for host in self._hosts]
+        return [
+            Sync(host.folder, host.outside(target.path), target.uri, target.kms_key)
+            for target in continuous
+            for host in self._hosts
+        ]
 
     def _sync_before_it_is_known(self) -> None:
         """Checkpoints are in S3 before the job is seen to go on elsewhere. What fails here fails again, and is told, at the upload."""

@@ -18,9 +18,8 @@ def check_members(req: Mapping[str, Any]) -> None:
     """The request by itself. Raises Invalid, which is a ValidationException."""
     if (platform := req.get("PlatformIdentifier")) in _WITHDRAWN:
         raise Invalid(f"Platform identifier ({platform}) is not supported for this service.")
-    for member in ("KmsKeyId", "AcceleratorTypes"):
-        if req.get(member):
-            raise Invalid(f"{member} {NOT_BUILT}")
+    if req.get("AcceleratorTypes"):
+        raise Invalid(f"AcceleratorTypes {NOT_BUILT}")
 
 
 def check_lifecycle_config(ctx: Context, req: Mapping[str, Any]) -> None:

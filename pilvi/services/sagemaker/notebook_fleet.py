@@ -26,6 +26,7 @@ from pilvi.services.sagemaker.notebook_seat import Seat
 from pilvi.services.sagemaker.notebook_ticket import Place
 from pilvi.services.sagemaker.notebook_volume import Volume, claiming, folder_of, releasing
 from pilvi.services.sagemaker.tag import untagging
+from pilvi.services.sagemaker.volume_key import open_key, retire_key
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
@@ -96,7 +97,12 @@ class Fleet:
         """One run, from Pending to Stopped or Failed."""
         rows = self._rows(place)
         record = rows.get(place.name)
-        volume = Volume(self._cloud, record["_id"])
+        try:
+            key = self._volume_key(place, record)
+        except PilviError as error:  # as a disabled key keeps a volume from being attached
+            self._put_away(place, str(error))
+            return
+        volume = Volume(self._cloud, record["_id"], key=key)
         ctx = self._context(place, record)
         run = Run(ctx, seat_of(record), volume)
         self.runs.here[place] = run
@@ -112,7 +118,7 @@ class Fleet:
         beat(self._cloud, place, run.seat.arn)(is_last=True)
         del self.runs.here[place]
         if not self.runs.is_closed:
-            self._put_away(place, reason)
+            self._put_away(place, reason, key)
 
     def _lived(self, place: Place, run: Run, volume: Volume, record: dict[str, Any]) -> str:
         """Run it; gives why it ended."""
@@ -148,14 +154,16 @@ class Fleet:
             if hook == "OnCreate":
                 self._rows(place).update(place.name, lambda value: value | {"_is_made": True})
 
-    def _put_away(self, place: Place, reason: str = "") -> None:
-        """Seal the volume, and tell the end: Stopped when it was asked for, else Failed."""
+    def _put_away(self, place: Place, reason: str = "", key: bytes | None = None) -> None:
+        """Seal the volume, and tell the end: Stopped when it was asked for, else Failed. key: that of the run which has ended."""
         rows = self._rows(place)
         row = rows.row(place.name)
         if row is None:
             return
-        volume = Volume(self._cloud, row.value["_id"])
-        archive = row.value["_archive"] or volume.pack()
+        archive = row.value["_archive"]
+        volume = Volume(self._cloud, row.value["_id"], key=key)
+        if archive is None:
+            archive = self._packed(place, row.value, key)
         claims = claiming(archive) if row.value["_archive"] is None else ()
         while row is not None:
             is_asked_for = row.value[STATUS] == "Stopping"
@@ -171,6 +179,19 @@ class Fleet:
         if archive is not None:
             volume.drop_files()
 
+    def _packed(self, place: Place, record: dict[str, Any], key: bytes | None) -> str | None:
+        try:
+            key = key or self._volume_key(place, record)
+        except PilviError as error:
+            log.warning("the volume of the notebook instance %s stays unsealed: %s", place.name, error)
+            return None
+        return Volume(self._cloud, record["_id"], key=key).pack()
+
+    def _volume_key(self, place: Place, record: dict[str, Any]) -> bytes | None:
+        """The data key of a volume that has one of its own. Invalid when KMS does not give it."""
+        sealed = record.get("_volume_key")
+        return open_key(self._context(place, record), record[f"{NOUN}Arn"], sealed) if sealed else None
+
     def _forget(self, place: Place) -> None:
         rows = self._rows(place)
         record = rows.get(place.name)
@@ -179,6 +200,8 @@ class Fleet:
         ctx = self._context(place, record)
         self._cloud.store.write(rows.deletion(place.name), *untagging(ctx, record[f"{NOUN}Arn"]), *releasing(record["_archive"]))
         volume.drop_archive(record["_archive"])
+        if record.get("_volume_key"):
+            retire_key(ctx, record[f"{NOUN}Arn"], record["_volume_key"])
 
     def _tell(self, place: Place, members: dict[str, Any], *changes: Change) -> None:
         """Change the record, and whatever else has to change with it."""

@@ -18,6 +18,7 @@ from pilvi.services.sagemaker.notebook_check import (
 from pilvi.services.sagemaker.notebook_fleet import NOUN, STATUS, fleet_of
 from pilvi.services.sagemaker.notebook_ticket import SESSION_S, Place, presigned_url
 from pilvi.services.sagemaker.tag import tagging
+from pilvi.services.sagemaker.volume_key import grant_key, retire_key
 
 ops = Operations()
 
@@ -28,16 +29,16 @@ def create_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
 
     req: NotebookInstanceName (1-63, letters, digits, hyphens), InstanceType, RoleArn; SubnetId with SecurityGroupIds (at most 5),
         VolumeSizeInGB (5-16384), LifecycleConfigName, DefaultCodeRepository and up to three AdditionalCodeRepositories (names or https
-        addresses), DirectInternetAccess, RootAccess, PlatformIdentifier, Tags.
+        addresses), DirectInternetAccess, RootAccess, PlatformIdentifier, KmsKeyId (a key that the caller may create grants on), Tags.
     Errors: ValidationException - the name is taken, the role cannot be assumed, the subnet, a group, a code repository or the
-        lifecycle configuration is not there, or something is asked for that is not built. AccessDeniedException - the caller may not pass the role.
+        lifecycle configuration is not there, the KMS key cannot be used, or something is asked for that is not built. AccessDeniedException - the caller may not pass the role.
     Source: SageMaker API reference; messages as users of AWS report them.
     Differs: an instance has as many cores and as much memory of its type as this machine has; the volume's size, RootAccess and
         DirectInternetAccess are recorded: its user is no root, and the network of the subnet is this machine's. The kernels python3
         and conda_python3 are one environment (Python 3.11 with JupyterLab, pandas 2, scikit-learn, boto3, the SageMaker SDK), with
         PyTorch where the runtime pytorch is installed; conda_tensorflow2_p310 is there with the runtime tensorflow. Packages
-        installed from a notebook last until it stops. Accelerators and KMS keys are refused. Files of the volume lie
-        unencrypted in the data directory while the instance runs, sealed while it is stopped. Instances of a server that ended
+        installed from a notebook last until it stops. Accelerators are refused. Files of the volume lie unencrypted in the data
+        directory while the instance runs, sealed (under KmsKeyId's data key, where one is given) while it is stopped. Instances of a server that ended
         are started again at the next request about notebook instances.
     """
     name = req["NotebookInstanceName"]
@@ -53,6 +54,7 @@ def create_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
         raise taken
     check_role(ctx, req["RoleArn"], arn)
     network = check_network(ctx, req)
+    key = grant_key(ctx, arn, req["KmsKeyId"]) if req.get("KmsKeyId") else None
     record = {
         **_defaults(ctx),
         **_kept(req),
@@ -61,10 +63,13 @@ def create_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
         "_id": ctx.ids.lower(20),
         "_archive": None,
         "_is_made": False,
+        "_volume_key": key,
     }
     try:
         ctx.write(rows.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")))
     except AlreadyExists:
+        if key is not None:
+            retire_key(ctx, arn, key)
         raise taken from None
     fleet.start(_place(ctx, name))
     return {f"{NOUN}Arn": arn}

@@ -16,11 +16,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, cast
 
+from pilvi.core.streams import Piece
 from pilvi.storage.records import Change, DeleteBody, PutBody
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
-from pilvi.core.streams import Piece
+    from pilvi.storage.blobs import Blobs
 
 log = logging.getLogger("pilvi.sagemaker")
 
@@ -30,9 +31,10 @@ STUDIO = "studio"
 
 
 class Volume:
-    def __init__(self, cloud: Cloud, id: str, kind: str = NOTEBOOKS) -> None:
-        self._blobs = cloud.blobs
-        self._is_sealed = cloud.config.at_rest == "encrypted"
+    def __init__(self, cloud: Cloud, id: str, kind: str = NOTEBOOKS, key: bytes | None = None) -> None:
+        """key: the archive's own; None seals it with the server's."""
+        self._blobs: Blobs = cloud.blobs if key is None else cloud.blobs.under((key,))
+        self._is_sealed = cloud.config.at_rest == "encrypted" or key is not None
         self.folder = folder_of(cloud, kind) / id
         self.files = self.folder / "volume"
         self.run = self.folder / "run"

@@ -11,6 +11,7 @@ from pilvi.services.sagemaker.image import check_image, runtime_for
 from pilvi.services.sagemaker.job_check import NOT_BUILT, as_role, check_passed, is_below, is_system, plain
 from pilvi.services.sagemaker.job_kind import duplicates
 from pilvi.services.sagemaker.processing_spec import command_for, instances_of
+from pilvi.services.sagemaker.volume_key import check_volume_key
 
 _INPUTS = "/opt/ml/processing/"
 _OURS = ("/opt/ml/config", "/opt/ml/output")
@@ -32,8 +33,6 @@ def check_request(ctx: Context, req: Mapping[str, Any]) -> None:
         raise Invalid(f"Processing input names must be unique: {', '.join(twice)}.")
     if twice := duplicates([target["OutputName"] for target in outputs]):
         raise Invalid(f"Processing output names must be unique: {', '.join(twice)}.")
-    if config.get("KmsKeyId"):
-        raise Invalid(f"Encryption of outputs under a KMS key of yours {NOT_BUILT}")
     places = [path for source in inputs if (path := _input_path(source))]
     places += [path for target in outputs if (path := _output_path(target))]
     _check_apart(places)
@@ -43,6 +42,7 @@ def check_surroundings(ctx: Context, req: Mapping[str, Any], arn: str) -> None:
     """What the request needs to be there: a role that lets SageMaker in, and an image that it may read."""
     own = as_role(ctx, req["RoleArn"], arn)
     check_image(own, runtime_for(req["AppSpecification"]["ImageUri"], account=ctx.account))
+    check_volume_key(ctx, own, req["ProcessingResources"]["ClusterConfig"].get("VolumeKmsKeyId"))
 
 
 def _check_app(ctx: Context, app: Mapping[str, Any]) -> None:
@@ -52,8 +52,6 @@ def _check_app(ctx: Context, app: Mapping[str, Any]) -> None:
 
 
 def _check_cluster(cluster: Mapping[str, Any]) -> None:
-    if cluster.get("VolumeKmsKeyId"):
-        raise Invalid(f"VolumeKmsKeyId in ClusterConfig {NOT_BUILT}")
     preferences = cluster.get("InstancePreferences")
     if preferences and cluster.get("InstanceType"):
         raise Invalid("InstanceType and InstancePreferences are mutually exclusive in ClusterConfig.")

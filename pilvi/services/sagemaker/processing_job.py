@@ -28,7 +28,9 @@ def create_processing_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         used twice, or something is asked for that is not built. AccessDeniedException - the caller may not pass the role.
     Source: SageMaker API reference and Developer Guide ("Build Your Own Processing Container").
     Differs: hosts are processes on the machines there are, with as much of the instance type as those have; of InstancePreferences
-        the first is taken. Data set inputs from Athena and Redshift, outputs to Feature Store and KMS keys of yours are refused.
+        the first is taken. Data set inputs from Athena and Redshift and outputs to Feature Store are refused. VolumeKmsKeyId must be a
+        key that the caller or the role may create grants on, but the volume is a folder on this machine's disk that this key does not
+        seal: the job's log says so.
         VpcConfig, ExperimentConfig and EnableInterContainerTrafficEncryption (traffic between hosts does not leave the machine) are
         recorded and do nothing. Data is unpacked by name: a Gzip input's file loses the ending .gz. Pipes are named <LocalPath>_0, _1, ...: one for each time that the program reads the input.
     """

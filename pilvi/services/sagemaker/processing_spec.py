@@ -16,6 +16,7 @@ from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.image import SCRIPT, Runtime, runtime_for
 from pilvi.services.sagemaker.instance_types import resources_for
 from pilvi.services.sagemaker.metered import PRODUCT
+from pilvi.services.sagemaker.volume_key import volume_notes
 
 SESSION = "SageMaker"
 """The role session's name inside processing jobs."""
@@ -95,6 +96,7 @@ def spec_for(ctx: Context, record: Mapping[str, Any], arn: str, id: str) -> JobS
         log_group=LOG_GROUP,
         network=not (record.get("NetworkConfig") or {}).get("EnableNetworkIsolation"),
         disk_mib=cluster["VolumeSizeInGB"] * 1024,
+        notes=volume_notes(cluster.get("VolumeKmsKeyId")),
         max_runtime_s=record["StoppingCondition"]["MaxRuntimeInSeconds"],
         product=PRODUCT,
         usage="Processing",
@@ -185,6 +187,7 @@ def _outputs(record: Mapping[str, Any]) -> tuple[Output, ...]:
             target["S3Output"]["S3Uri"],
             after=_KEPT if target["S3Output"]["S3UploadMode"] == "EndOfJob" else (*_KEPT, "Failed"),
             mode="end" if target["S3Output"]["S3UploadMode"] == "EndOfJob" else "continuous",
+            kms_key=(record["ProcessingOutputConfig"].get("KmsKeyId") or ""),
         )
         for target in _managed_outputs(record)
     )

@@ -13,6 +13,7 @@ from pilvi.services.sagemaker.job_check import NOT_BUILT, as_role, check_passed,
 from pilvi.services.sagemaker.job_kind import duplicates
 from pilvi.services.sagemaker.training_hosts import groups_of, hosts_of
 from pilvi.services.sagemaker.training_spec import input_mode
+from pilvi.services.sagemaker.volume_key import check_volume_key
 
 _TAKEN = ("/", "/opt", "/opt/ml", "/tmp", "/var", "/home", "/root")
 """Folders that a job has anyway."""
@@ -34,6 +35,7 @@ def check_surroundings(ctx: Context, req: Mapping[str, Any], arn: str) -> None:
     role = req["RoleArn"]
     own = as_role(ctx, role, arn)
     check_image(own, runtime_for(req["AlgorithmSpecification"]["TrainingImage"], account=ctx.account))
+    check_volume_key(ctx, own, req["ResourceConfig"].get("VolumeKmsKeyId"))
     for channel in req.get("InputDataConfig") or ():
         source = channel["DataSource"]["S3DataSource"]
         if source["S3DataType"] == "S3Prefix":
@@ -73,7 +75,7 @@ def _check_resources(req: Mapping[str, Any]) -> None:
     resources = req.get("ResourceConfig")
     if resources is None:
         raise Invalid(_null("resourceConfig"))
-    for member in ("TrainingPlanArn", "InstancePlacementConfig", "InstancePreferences", "VolumeKmsKeyId"):
+    for member in ("TrainingPlanArn", "InstancePlacementConfig", "InstancePreferences"):
         if resources.get(member):
             raise Invalid(f"{member} in ResourceConfig {NOT_BUILT}")
     for member in ("SelectedInstanceType", "SelectedInstanceCount"):
@@ -129,8 +131,6 @@ def _check_stopping(req: Mapping[str, Any]) -> None:
 def _check_output(output: Mapping[str, Any]) -> None:
     if not output["S3OutputPath"].startswith("s3://"):
         raise Invalid(f"The S3 URI {output['S3OutputPath']} must be given as s3://bucket/key.")
-    if output.get("KmsKeyId"):
-        raise Invalid(f"Encryption of outputs under a KMS key of yours {NOT_BUILT}")
 
 
 def _check_channels(req: Mapping[str, Any]) -> None:

@@ -37,7 +37,9 @@ def create_training_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
         for a taken name, a missing object and an untrusted role as users of AWS report them.
     Differs: instances are processes on this machine's cores and memory, as many as the type says and the machine has; hosts reach each
         other on loopback addresses (network_interface_name is lo). FastFile channels are files, downloaded first. File systems, data
-        set sources, KMS keys of yours and network isolation of several hosts are refused. VpcConfig, ExperimentConfig,
+        set sources and network isolation of several hosts are refused. VolumeKmsKeyId must be a key that the caller or the role may
+        create grants on, but the volume is a folder on this machine's disk that this key does not seal: the job's log says so.
+        OutputDataConfig's KmsKeyId seals checkpoints and TensorBoard's files, too. VpcConfig, ExperimentConfig,
         EnableInterContainerTrafficEncryption (traffic between hosts does not leave the machine) and the debugger's and profiler's
         configurations are recorded and do nothing. Spot training is interrupted by `pilvi spot interrupt` alone, and a second of it
         counts 0.3 seconds in BillableTimeInSeconds. A runtime has one version of its framework, whatever the image's tag says. Data is

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 from pilvi.core.service import Context
@@ -17,6 +18,7 @@ from pilvi.services.sagemaker.instance_types import resources_for
 from pilvi.services.sagemaker.metered import PRODUCT
 from pilvi.services.sagemaker.training_hosts import groups_of, hosts_in, members_of
 from pilvi.services.sagemaker.training_pool import keep_alive_s, pool_key
+from pilvi.services.sagemaker.volume_key import volume_notes
 
 SESSION = "SageMaker"
 """The role session's name inside training jobs."""
@@ -73,6 +75,7 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         metric_namespace=LOG_GROUP,
         metric_dimensions={"TrainingJobName": name},
         disk_mib=req["ResourceConfig"]["VolumeSizeInGB"] * 1024,
+        notes=volume_notes(req["ResourceConfig"].get("VolumeKmsKeyId")),
         max_runtime_s=stopping.get("MaxRuntimeInSeconds", 86400),
         max_wait_s=stopping.get("MaxWaitTimeInSeconds"),
         max_pending_s=stopping.get("MaxPendingTimeInSeconds"),
@@ -191,7 +194,8 @@ def _outputs(req: Mapping[str, Any]) -> tuple[Output, ...]:
     if (wanted := (req.get("HyperParameters") or {}).get("sagemaker_s3_output", "").strip('"')).startswith("s3://"):
         uri = f"{wanted.rstrip('/')}/{req['TrainingJobName']}/output/intermediate"
         found.append(Output("output/intermediate", uri, after=(*kept, "Failed"), mode="continuous"))
-    return tuple(found)
+    key = req["OutputDataConfig"].get("KmsKeyId") or ""
+    return tuple(replace(target, kms_key=key) for target in found)
 
 
 def output_base(req: Mapping[str, Any]) -> str:

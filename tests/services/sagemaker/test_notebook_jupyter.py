@@ -71,12 +71,13 @@ class Desk:
 
 @pytest.fixture(scope="module")
 def desk(server: TestServer) -> Iterator[Desk]:
-    """An instance that is InService, with a bucket in its account."""
+    """An instance that is InService, whose volume has a key of its own, with a bucket in its account."""
     aws = server.account("730000000001")
     aws.client("s3").create_bucket(Bucket="notebook-titanic")
     role = aws.role("NotebookRole", "sagemaker.amazonaws.com", PERMISSIONS)
     desk = Desk(aws)
-    desk.sagemaker.create_notebook_instance(NotebookInstanceName=NAME, InstanceType="ml.t2.medium", RoleArn=role)
+    key = aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+    desk.sagemaker.create_notebook_instance(NotebookInstanceName=NAME, InstanceType="ml.t2.medium", RoleArn=role, KmsKeyId=key)
     arn = f"arn:aws:sagemaker:us-east-1:{aws.account}:notebook-instance/{NAME.lower()}"
     assert desk.refusal("start_notebook_instance") == (
         f"Status (Pending) not in ([Stopped, Failed]). Unable to transition to (Pending) for Notebook Instance ({arn})."

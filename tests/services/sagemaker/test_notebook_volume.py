@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pilvi.core.errors import PilviError
 from pilvi.services.sagemaker.notebook_volume import Volume, claiming
 from pilvi.testing.server import TestServer
 
@@ -61,6 +62,21 @@ def test_a_packed_volume_cannot_be_read_from_the_disk(cloud: Any) -> None:
     found = [path for path in cloud.config.data_dir.rglob("*") if path.is_file() and SECRET in path.read_bytes()]
     assert found == []
     volume.drop_archive(archive)
+
+
+def test_a_volume_with_a_key_of_its_own_opens_with_that_key_alone(cloud: Any) -> None:
+    volume = filled(cloud, "own")
+    before = tree(volume.files)
+    own = Volume(cloud, "own", key=b"k" * 32)
+    archive = own.pack()
+    assert archive is not None
+    for other in (volume, Volume(cloud, "own", key=b"x" * 32)):
+        with pytest.raises(PilviError):
+            other.open(archive)
+    own.open(archive)
+    assert tree(own.files) == before
+    own.drop_archive(archive)
+    own.drop_files()
 
 
 def test_an_opening_that_was_cut_off_begins_again(cloud: Any) -> None:

@@ -391,14 +391,8 @@ def test_create_processing_job_refuses_what_is_not_built(desk: Desk) -> None:
     two = {"ClusterConfig": {"InstanceType": "ml.t3.medium", "InstanceCount": 2, "VolumeSizeInGB": 1}}
     for changes in (
         {"NetworkConfig": {"EnableNetworkIsolation": True}, "ProcessingResources": two},
-        {
-            "ProcessingResources": {
-                "ClusterConfig": {"InstanceType": "ml.t3.medium", "InstanceCount": 1, "VolumeSizeInGB": 1, "VolumeKmsKeyId": "k"}
-            }
-        },
         {"ProcessingInputs": [data_set]},
         {"ProcessingOutputConfig": {"Outputs": [features]}},
-        {"ProcessingOutputConfig": {"Outputs": [], "KmsKeyId": "k"}},
     ):
         code, message = desk.refusal(**changes)
         assert code == "ValidationException"

@@ -393,7 +393,6 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"StoppingCondition": None}, "Value null at 'stoppingCondition'"),
     ({"EnableManagedSpotTraining": True}, "Invalid MaxWaitTimeInSeconds"),
     ({"DebugRuleConfigurations": [{"RuleConfigurationName": "r", "RuleEvaluatorImage": "i"}]}, "DebugRuleConfigurations"),
-    ({"OutputDataConfig": {"S3OutputPath": "s3://b/x", "KmsKeyId": "alias/k"}}, "KMS"),
 ]
 
 
