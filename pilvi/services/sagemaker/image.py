@@ -3,8 +3,9 @@
     811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:latest
     -- account and Region --------------------- / repository : tag
 
-AWS's own images lie under other accounts in other Regions, so the repository tells which one is meant; the version in the tag is
-told to the job, which says in its log what really runs. Everything else in an ECR registry is the user's own image.
+AWS's own images lie under other accounts in other Regions: registries.txt knows them all (scripts/image_registries.py writes it). Below
+one of these the repository tells which image is meant; the version in the tag is told to the job, which says in its log what really
+runs. Everything in another account's registry is that account's own image, whatever its name: its repository policy decides.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
+from importlib.resources import files
 
 from pilvi.core.errors import Invalid, PilviError
 from pilvi.core.service import Context
@@ -140,23 +143,30 @@ def runtime_for(uri: str, hyperparameters: Mapping[str, str] | None = None, *, a
     """The runtime of an image; Invalid when there is none.
 
     hyperparameters: the job's; with sagemaker_program the XGBoost image runs a script, else it is the built-in algorithm.
-    account: whose request it is: a repository of theirs is theirs, whatever its name.
+    account: whose request it is: a repository of theirs is theirs, even where their number is one of AWS's.
     Differs: the framework version in the tag is not chosen: one version of each framework is installed, and the job's log says which.
     """
     match = _URI.fullmatch(uri)
     if match is None:
         raise _unknown(uri, "")
     repository, tag, host = match["repository"], match["tag"] or "", _ECR_HOST.fullmatch(match["host"] or "")
-    is_own = host is not None and host["account"] == account
-    if not is_own and (runtime := RUNTIMES.get(repository)) is not None:
+    is_aws = host is None or (host["account"] in registries() and host["account"] != account)
+    if is_aws and (runtime := RUNTIMES.get(repository)) is not None:
         if runtime is XGBOOST_SCRIPT and "sagemaker_program" not in (hyperparameters or {}):
             runtime = XGBOOST
         return replace(runtime, repository=repository, tag=tag)
-    if not is_own and repository in NOT_BUILT:
+    if is_aws and repository in NOT_BUILT:
         raise Invalid(f"The image {repository} ({NOT_BUILT[repository]}) is not supported by this server yet.")
     if host is not None:
         return Runtime("", ("train",), repository=repository, tag=tag, image=uri)
     raise _unknown(uri, repository)
+
+
+@cache
+def registries() -> frozenset[str]:
+    """The accounts that AWS publishes SageMaker's images from."""
+    lines = (files(__package__) / "registries.txt").read_text().splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
 
 
 def check_image(ctx: Context, runtime: Runtime) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pilvi.core.errors import Invalid
-from pilvi.services.sagemaker.image import BUILTIN, NOT_BUILT, RUNTIMES, runtime_for
+from pilvi.services.sagemaker.image import BUILTIN, NOT_BUILT, RUNTIMES, registries, runtime_for
 
 ECR = "683313688378.dkr.ecr.us-east-1.amazonaws.com"
 
@@ -63,7 +63,18 @@ def test_an_own_image_is_kept_whole() -> None:
 def test_an_own_repository_of_aws_name_is_the_own_one() -> None:
     uri = "123456789012.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:3"
     assert runtime_for(uri, account="123456789012").image == uri
-    assert not runtime_for(uri, account="210987654321").image
+    assert not runtime_for(f"{ECR}/pytorch-training:3", account="123456789012").image
+
+
+@pytest.mark.parametrize("name", ["pytorch-training:3", "xgboost:1", "sagemaker-clarify-processing:1.0"])
+def test_another_accounts_repository_of_aws_name_is_not_awss(name: str) -> None:
+    uri = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/{name}"
+    assert runtime_for(uri, account="210987654321").image == uri
+
+
+def test_every_registry_that_the_sdks_know_is_awss() -> None:
+    assert {"683313688378", "763104351884", "811284229777", "382416733822", "173754725891", "081325390199"} <= registries()
+    assert all(len(account) == 12 and account.isdigit() for account in registries())
 
 
 def test_known_images_without_a_runtime_are_refused_by_name() -> None:
