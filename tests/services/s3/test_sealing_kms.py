@@ -37,14 +37,14 @@ def arn(kms: Any) -> str:
 def kms_calls(server: TestServer, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, dict[str, Any]]]:
     """What S3 asks of KMS from now on."""
     calls: list[tuple[str, dict[str, Any]]] = []
-    acall = server.cloud.dispatcher.acall
+    acall = server.cloud.acall
 
     async def listening(ctx: Any, service: str, operation: str, params: Any) -> Any:
         if service == "kms":
             calls.append((operation, dict(params)))
         return await acall(ctx, service, operation, params)
 
-    monkeypatch.setattr(server.cloud.dispatcher, "acall", listening)
+    monkeypatch.setattr(server.cloud, "acall", listening)
     return calls
 
 
