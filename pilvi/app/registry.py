@@ -46,6 +46,10 @@ class Registry:
                     self._loaded[service] = self._load(service)
                 return self._loaded[service]
 
+    def seen(self, service: str) -> Service | None:
+        """The service when it is built and was asked for before."""
+        return self._loaded.get(service)
+
     def loaded(self) -> list[Service]:
         return [service for service in self._loaded.values() if service is not None]
 

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from pilvi.core.ids import Ids
     from pilvi.events import Events
     from pilvi.jobs import Jobs
+    from pilvi.protocol.route import Match
     from pilvi.schedules import Schedules
     from pilvi.storage.records import Change, Records, Rows
     from pilvi.storage.sealed import AtRest, Keyring
@@ -92,6 +93,30 @@ Afterwards = Callable[["Context", Request, Mapping[str, str], Response], Awaitab
 """(ctx, request, labels of path and host, response): completes the answers to requests with Origin or x-amz-request-payer."""
 
 
+class Answered(Protocol):
+    """A request that was answered, as the gateway holds it (pilvi.gateway.call.Call)."""
+
+    request: Request
+    request_id: str
+    started: float
+    """Seconds since 1970, of the world."""
+    claim: Claim | None
+    match: Match | None
+    identity: Identity | None
+    principal: Principal
+    region: str
+    error_code: str
+    result: Any
+    response: Response
+    params: Mapping[str, Any]
+    """Not there when the request was refused before it was understood."""
+
+
+Witness = Callable[["Cloud", Any], None]
+"""(cloud, an Answered) -> None: sees every answered request of its service, on the loop, before the answer's body is sent; so it looks
+away at once where nobody wants to know. Once the body has been sent, `response.body.after` is called."""
+
+
 class Operations:
     """The operation functions of one noun, by their boto3 name."""
 
@@ -131,6 +156,7 @@ class Service:
         access: AccessRule | None = None,
         sites: Mapping[str, Site] | None = None,
         afterwards: Afterwards | None = None,
+        witness: Witness | None = None,
         close: Callable[[Cloud], None] | None = None,
     ) -> None:
         """name: as botocore names it. errors: plain error -> this service's code. access: which permissions a call needs
@@ -156,6 +182,7 @@ class Service:
         self.access = access
         self.sites = dict(sites or {})
         self.afterwards = afterwards
+        self.witness = witness
         self.close = close
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import BinaryIO, Protocol
 
 CHUNK_BYTES = 1 << 20
@@ -35,7 +35,7 @@ class ByteStream:
     `length` is the number of bytes when it is known beforehand, else None.
     """
 
-    __slots__ = ("_async", "data", "length", "promise", "reader", "trailer_names", "trailers")
+    __slots__ = ("_async", "after", "data", "length", "promise", "reader", "trailer_names", "trailers")
 
     def __init__(
         self,
@@ -51,6 +51,8 @@ class ByteStream:
         """The blocking iterator, for whoever reads in a thread; take this or the stream, never both."""
         self._async = source
         self.length = len(data) if data is not None else length
+        self.after: Callable[[], None] | None = None
+        """Called once when the stream is closed: whoever wants to know when a body was sent. Not for bodies in memory."""
         self.promise: Promise | None = None
         """Kept by reading this stream to its end; or by hand, reading the promise's own stream instead of this one."""
         self.trailer_names: tuple[str, ...] = ()
@@ -102,6 +104,9 @@ class ByteStream:
 
     async def close(self) -> None:
         """Let go of what lies behind the stream (open files, the rest of a request)."""
+        if self.after is not None:
+            after, self.after = self.after, None
+            after()
         closer = getattr(self._async, "aclose", None)
         if closer is not None:
             await closer()

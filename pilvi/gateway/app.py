@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from typing import TYPE_CHECKING
 
 from pilvi.core.errors import Unavailable
@@ -17,9 +18,11 @@ from pilvi.protocol.route import Router
 
 if TYPE_CHECKING:
     from pilvi.app.cloud import Cloud
-    from pilvi.core.service import Service
+    from pilvi.core.service import Service, Witness
     from pilvi.gateway.audit import Audit
     from pilvi.gateway.forward import Forwarder
+
+log = logging.getLogger("pilvi.gateway")
 
 
 class Gateway:
@@ -47,7 +50,16 @@ class Gateway:
         await answer(self, call)
         if not call.is_forwarded:
             self.audit.add(call)
+            match = call.match
+            if match is not None and (service := self.registry.seen(match.service)) is not None and service.witness is not None:
+                self._show(service.witness, call)
         return call.response
+
+    def _show(self, witness: Witness, call: Call) -> None:
+        try:
+            witness(self.cloud, call)
+        except Exception:
+            log.exception("request %s: its service could not take note of it", call.request_id)
 
     async def service(self, name: str) -> Service | None:
         """A service, or None when it is not built; imported in a thread when it is asked for first."""

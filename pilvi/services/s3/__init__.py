@@ -4,6 +4,7 @@ from pilvi.core.service import Service
 from pilvi.services.s3 import (
     accelerate,
     access_list,
+    access_log,
     bucket,
     bucket_policy,
     copy,
@@ -13,18 +14,20 @@ from pilvi.services.s3 import (
     lifecycle,
     listing,
     lock,
+    metrics,
     multipart,
     ownership,
     public_access_block,
     replication,
     request_payment,
-    select,
     restore,
+    select,
     tagging,
     tiering,
     torrent,
     versioning,
     website,
+    witness,
 )
 from pilvi.services.s3 import object as object_
 from pilvi.services.s3.access import access
@@ -60,8 +63,12 @@ service = Service(
     accelerate.ops,
     select.ops,
     torrent.ops,
+    access_log.ops,
+    metrics.ops,
     errors=CODES,
     access=access,
     sites={"post-object": post_object, "preflight": preflight, "website": serve_website},
     afterwards=afterwards,
+    witness=witness.witness,
+    close=witness.close,
 )

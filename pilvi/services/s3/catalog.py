@@ -42,6 +42,9 @@ VPC_ENDPOINTS = Table("", "", BUCKET_SERVICE, "VpcEndpoint")
 LISTENERS = {"Replication": "s3/replication"}
 """Settings of a bucket, and the consumers of facts that listen because of them."""
 
+WATCHING = ("Logging", "MetricsConfigurations", "AnalyticsConfigurations")
+"""Settings that want to know of every request."""
+
 DELETING_S = 30.0
 """How long a bucket being deleted refuses writes; a mark older than this was left by a crash."""
 
@@ -117,6 +120,8 @@ class Bucket:
     """The statements of the policy that deny: all that binds what other accounts own in it."""
     point: Point | None
     """The access point that this look-up came through."""
+    is_watched: bool
+    """Whether somebody keeps account of its requests (witness.py)."""
 
     @property
     def versioning(self) -> str:
@@ -204,6 +209,7 @@ def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, A
         block_of(value.get("PublicAccessBlock"), account_switches(ctx, account), switches),
         denials_of(policy),
         point,
+        any(member in value for member in WATCHING),
     )
 
 

@@ -1,0 +1,125 @@
+"""Metrics configurations, what requests become in CloudWatch, and the daily figures of storage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from pilvi.testing.server import Account, TestServer
+from tests.services.s3.conftest import refused
+
+DAY = 86400
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
+    """A server whose clock may be moved."""
+    with TestServer(tmp_path_factory.mktemp("metrics")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def aws(own: TestServer) -> Account:
+    return own.account("123456789012")
+
+
+def put(s3: Any, bucket: str, id: str, **chosen: Any) -> None:
+    configuration = {"Id": id, **({"Filter": chosen} if chosen else {})}
+    s3.put_bucket_metrics_configuration(Bucket=bucket, Id=id, MetricsConfiguration=configuration)
+
+
+def total(own: TestServer, aws: Account, name: str, statistic: str = "Sum", **dimensions: str) -> float:
+    now = datetime.fromtimestamp(own.cloud.clock.time_s(), UTC)
+    points = aws.client("cloudwatch").get_metric_statistics(
+        Namespace="AWS/S3",
+        MetricName=name,
+        Dimensions=[{"Name": key, "Value": value} for key, value in dimensions.items()],
+        StartTime=now - timedelta(days=1),
+        EndTime=now + timedelta(minutes=1),
+        Period=DAY,
+        Statistics=[statistic],
+    )["Datapoints"]
+    return sum(point[statistic] for point in points)
+
+
+def test_put_bucket_metrics_configuration_counts_requests(own: TestServer, aws: Account, s3: Any, bucket: str) -> None:
+    put(s3, bucket, "all")
+    put(s3, bucket, "some", Prefix="in/")
+    nobody = aws.user("nobody").client("s3")
+    s3.put_object(Bucket=bucket, Key="in/a", Body=b"x" * 1000)
+    for _ in range(10):
+        assert refused(nobody.get_object, Bucket=bucket, Key="out")["Code"] == "AccessDenied"
+    s3.get_object(Bucket=bucket, Key="in/a")["Body"].read()
+    s3.list_objects_v2(Bucket=bucket)
+    own.cloud.advance_clock(61)
+
+    def figure(name: str, id: str = "all", statistic: str = "Sum") -> float:
+        return total(own, aws, name, statistic, BucketName=bucket, FilterId=id)
+
+    assert figure("4xxErrors") == 10
+    assert figure("GetRequests") == 11
+    assert figure("ListRequests") == 1
+    assert figure("PutRequests") == 1
+    assert figure("AllRequests") >= 13
+    assert figure("BytesUploaded") >= 1000
+    assert figure("AllRequests", "some") == 2
+    assert figure("4xxErrors", "some") == 0
+    assert figure("BytesDownloaded", "some") == 1000
+    assert figure("FirstByteLatency", "some", "SampleCount") == 2
+    assert figure("TotalRequestLatency", "some", "Maximum") > 0
+
+
+def test_put_bucket_metrics_configuration_filters_by_tag(own: TestServer, aws: Account, s3: Any, bucket: str) -> None:
+    put(s3, bucket, "red", And={"Prefix": "a", "Tags": [{"Key": "color", "Value": "red"}]})
+    for key, color in (("a1", "red"), ("a2", "blue"), ("b1", "red")):
+        s3.put_object(Bucket=bucket, Key=key, Body=b"x", Tagging=f"color={color}")
+        s3.get_object(Bucket=bucket, Key=key)
+    own.cloud.advance_clock(61)
+    assert total(own, aws, "GetRequests", BucketName=bucket, FilterId="red") == 1
+    assert total(own, aws, "PutRequests", BucketName=bucket, FilterId="red") == 1
+
+
+def test_put_bucket_metrics_configuration_refuses_bad_documents(s3: Any, bucket: str) -> None:
+    def code(**arguments: Any) -> str:
+        return str(refused(s3.put_bucket_metrics_configuration, Bucket=bucket, **arguments)["Code"])
+
+    tag = {"Key": "a", "Value": "b"}
+    assert code(Id="a", MetricsConfiguration={"Id": "b"}) == "InvalidArgument"
+    assert code(Id="a", MetricsConfiguration={"Id": "a", "Filter": {"Prefix": "p", "Tag": tag}}) == "MalformedXML"
+    assert code(Id="a", MetricsConfiguration={"Id": "a", "Filter": {"And": {"Prefix": "p"}}}) == "MalformedXML"
+    assert refused(s3.get_bucket_metrics_configuration, Bucket=bucket, Id="a")["Code"] == "NoSuchConfiguration"
+
+
+def test_list_bucket_metrics_configurations_pages(s3: Any, bucket: str) -> None:
+    for number in range(101):
+        put(s3, bucket, f"m{number:03d}")
+    first = s3.list_bucket_metrics_configurations(Bucket=bucket)
+    assert (first["IsTruncated"], len(first["MetricsConfigurationList"])) == (True, 100)
+    rest = s3.list_bucket_metrics_configurations(Bucket=bucket, ContinuationToken=first["NextContinuationToken"])
+    assert [found["Id"] for found in rest["MetricsConfigurationList"]] == ["m100"]
+    assert not rest["IsTruncated"]
+
+
+def test_delete_bucket_metrics_configuration_forgets_it(s3: Any, bucket: str) -> None:
+    put(s3, bucket, "m", Prefix="p")
+    assert s3.get_bucket_metrics_configuration(Bucket=bucket, Id="m")["MetricsConfiguration"] == {
+        "Id": "m",
+        "Filter": {"Prefix": "p"},
+    }
+    s3.delete_bucket_metrics_configuration(Bucket=bucket, Id="m")
+    assert refused(s3.delete_bucket_metrics_configuration, Bucket=bucket, Id="m")["Status"] == 404
+    assert s3.list_bucket_metrics_configurations(Bucket=bucket).get("MetricsConfigurationList", []) == []
+
+
+def test_storage_metrics_come_once_a_day(own: TestServer, aws: Account, s3: Any, versioned: str) -> None:
+    for _ in range(2):
+        s3.put_object(Bucket=versioned, Key="a", Body=b"12345")
+    s3.put_object(Bucket=versioned, Key="b", Body=b"1234567", StorageClass="STANDARD_IA")
+    s3.delete_object(Bucket=versioned, Key="b")
+    own.cloud.advance_clock(DAY)
+    assert total(own, aws, "BucketSizeBytes", "Maximum", BucketName=versioned, StorageType="StandardStorage") == 10
+    assert total(own, aws, "BucketSizeBytes", "Maximum", BucketName=versioned, StorageType="StandardIAStorage") == 7
+    assert total(own, aws, "NumberOfObjects", "Maximum", BucketName=versioned, StorageType="AllStorageTypes") == 4
