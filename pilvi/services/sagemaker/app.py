@@ -13,6 +13,7 @@ from pilvi.services.sagemaker.space import APP_TYPES
 from pilvi.services.sagemaker.studio_check import check_settings, default_spec, find_domain, find_space, missing, role_for, taken
 from pilvi.services.sagemaker.studio_fleet import app_key, place_of, studio_of
 from pilvi.services.sagemaker.studio_listing import page_of
+from pilvi.services.sagemaker.studio_parent import write_below
 from pilvi.services.sagemaker.tag import tagging, untagging
 
 ops = Operations()
@@ -59,7 +60,7 @@ def create_app(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         raise taken(NOUN, arn)
     change = rows.insertion(key, record) if row is None else rows.revision(key, record, row.version)
     try:
-        ctx.write(change, *(tagging(ctx, arn, req.get("Tags")) or untagging(ctx, arn)))
+        write_below(ctx, [("Space", space["_key"])], change, *(tagging(ctx, arn, req.get("Tags")) or untagging(ctx, arn)))
     except (AlreadyExists, Conflict):
         raise taken(NOUN, arn) from None
     studio.start(place_of(ctx.account, ctx.region, record))

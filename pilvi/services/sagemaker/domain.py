@@ -22,6 +22,7 @@ from pilvi.services.sagemaker.studio_check import (
 )
 from pilvi.services.sagemaker.studio_fleet import HOME, app_key, place_of, studio_of
 from pilvi.services.sagemaker.studio_listing import page_of
+from pilvi.services.sagemaker.studio_parent import delete_parent
 from pilvi.services.sagemaker.tag import tagging, untagging
 
 ops = Operations()
@@ -114,11 +115,13 @@ def delete_domain(ctx: Context, req: Mapping[str, Any]) -> None:
     Errors: ResourceNotFound - there is none of this id. ResourceInUse - it has user profiles or spaces.
     Differs: RetentionPolicy decides over nothing: the files went with their spaces.
     """
-    record = find_domain(ctx, req["DomainId"])
-    for noun in ("UserProfile", "Space"):
-        if any(child["DomainId"] == record["DomainId"] for child in ctx.records(noun).all()):
-            raise in_use("Domain", record["DomainArn"], noun)
-    ctx.write(ctx.records("Domain").deletion(record["DomainId"]), *untagging(ctx, record["DomainArn"]))
+
+    def check_free(record: Record) -> None:
+        for noun in ("UserProfile", "Space"):
+            if ctx.records(noun).scan(prefix=f"{record['DomainId']}/", limit=1):
+                raise in_use("Domain", record["DomainArn"], noun)
+
+    delete_parent(ctx, "Domain", req["DomainId"], check_free, lambda record: untagging(ctx, record["DomainArn"]))
 
 
 @ops

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pilvi.core.errors import AlreadyExists, Invalid
@@ -21,7 +21,9 @@ from pilvi.services.sagemaker.studio_check import (
 )
 from pilvi.services.sagemaker.studio_fleet import studio_of
 from pilvi.services.sagemaker.studio_listing import page_of
+from pilvi.services.sagemaker.studio_parent import delete_parent, write_below
 from pilvi.services.sagemaker.tag import tagging, untagging
+from pilvi.storage.records import Change
 
 ops = Operations()
 
@@ -62,8 +64,11 @@ def create_space(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "_id": ctx.ids.lower(20),
         "_archive": None,
     }
+    parents = [("Domain", domain)]
+    if owner:
+        parents.append(("UserProfile", f"{domain}/{owner['OwnerUserProfileName']}".lower()))
     try:
-        ctx.write(ctx.records(NOUN).insertion(key, record), *tagging(ctx, arn, req.get("Tags")))
+        write_below(ctx, parents, ctx.records(NOUN).insertion(key, record), *tagging(ctx, arn, req.get("Tags")))
     except AlreadyExists:
         raise taken(NOUN, arn) from None
     return {"SpaceArn": arn}
@@ -122,17 +127,20 @@ def delete_space(ctx: Context, req: Mapping[str, Any]) -> None:
     Errors: ResourceNotFound - no such space. ResourceInUse - its app has not been deleted.
     """
     studio_of(ctx.cloud)
-    record = find_space(ctx, req["DomainId"], req["SpaceName"])
-    if _has_apps(ctx, record):
-        raise in_use(NOUN, record["SpaceArn"], "App")
-    apps = [app for app in ctx.records("App").all() if _is_in(app, record)]
-    ctx.write(
-        ctx.records(NOUN).deletion(record["_key"]),
-        *(ctx.records("App").deletion(app["_key"]) for app in apps),
-        *(change for app in apps for change in untagging(ctx, app["AppArn"])),
-        *untagging(ctx, record["SpaceArn"]),
-        *releasing(record["_archive"]),
-    )
+
+    def check_free(record: Record) -> None:
+        if _has_apps(ctx, record):
+            raise in_use(NOUN, record["SpaceArn"], "App")
+
+    def with_it(record: Record) -> Iterator[Change]:
+        for app in [app for app in ctx.records("App").all() if _is_in(app, record)]:
+            yield ctx.records("App").deletion(app["_key"])
+            yield from untagging(ctx, app["AppArn"])
+        yield from untagging(ctx, record["SpaceArn"])
+        yield from releasing(record["_archive"])
+
+    key = find_space(ctx, req["DomainId"], req["SpaceName"])["_key"]
+    record = delete_parent(ctx, NOUN, key, check_free, with_it)
     volume = Volume(ctx.cloud, record["_id"], STUDIO)
     volume.drop_files()
     volume.drop_archive(record["_archive"])

@@ -10,6 +10,7 @@ from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record
 from pilvi.services.sagemaker.studio_check import check_settings, find_domain, find_user, in_use, merged, taken
 from pilvi.services.sagemaker.studio_listing import page_of
+from pilvi.services.sagemaker.studio_parent import delete_parent, write_below
 from pilvi.services.sagemaker.tag import tagging, untagging
 
 ops = Operations()
@@ -41,7 +42,7 @@ def create_user_profile(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
         "_key": key,
     }
     try:
-        ctx.write(ctx.records(NOUN).insertion(key, record), *tagging(ctx, arn, req.get("Tags")))
+        write_below(ctx, [("Domain", domain)], ctx.records(NOUN).insertion(key, record), *tagging(ctx, arn, req.get("Tags")))
     except AlreadyExists:
         raise taken(NOUN, arn) from None
     return {"UserProfileArn": arn}
@@ -90,13 +91,12 @@ def delete_user_profile(ctx: Context, req: Mapping[str, Any]) -> None:
 
     Errors: ResourceNotFound - no such user profile. ResourceInUse - it owns spaces.
     """
-    record = find_user(ctx, req["DomainId"], req["UserProfileName"])
-    owned = [
-        space
-        for space in ctx.records("Space").all()
-        if space["DomainId"] == record["DomainId"]
-        and (space.get("OwnershipSettings") or {}).get("OwnerUserProfileName", "").lower() == record["UserProfileName"].lower()
-    ]
-    if owned:
-        raise in_use(NOUN, record["UserProfileArn"], "Space")
-    ctx.write(ctx.records(NOUN).deletion(record["_key"]), *untagging(ctx, record["UserProfileArn"]))
+
+    def check_free(record: Record) -> None:
+        spaces = ctx.records("Space").all(prefix=f"{record['DomainId']}/")
+        owners = {(space.get("OwnershipSettings") or {}).get("OwnerUserProfileName", "").lower() for space in spaces}
+        if record["UserProfileName"].lower() in owners:
+            raise in_use(NOUN, record["UserProfileArn"], "Space")
+
+    key = find_user(ctx, req["DomainId"], req["UserProfileName"])["_key"]
+    delete_parent(ctx, NOUN, key, check_free, lambda record: untagging(ctx, record["UserProfileArn"]))

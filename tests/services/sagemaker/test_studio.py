@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import base64
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -54,6 +58,40 @@ def studio(aws: Account) -> Studio:
 
 
 # -- domains --------------------------------------------------------------------------------------------------------------
+
+
+def together(*calls: Callable[[], Any]) -> list[str]:
+    """Make calls at the same time; gives the error code of each, '' for none."""
+    begin = threading.Barrier(len(calls))
+
+    def made(call: Callable[[], Any]) -> str:
+        begin.wait()
+        try:
+            call()
+        except ClientError as error:
+            return str(error.response["Error"]["Code"])
+        return ""
+
+    with ThreadPoolExecutor(len(calls)) as pool:
+        return list(pool.map(made, calls))
+
+
+def test_nothing_is_made_in_what_is_deleted_at_the_same_time(studio: Studio) -> None:
+    sagemaker = studio.sagemaker
+    for number in range(10):
+        domain = studio.make(f"race-{number}")
+        child = {"DomainId": domain, "UserProfileName": "ada"}
+        codes = together(partial(sagemaker.create_user_profile, **child), partial(sagemaker.delete_domain, DomainId=domain))
+        assert codes in (["", "ResourceInUse"], ["ResourceNotFound", ""])
+        users = [user["DomainId"] for user in sagemaker.list_user_profiles()["UserProfiles"]]
+        assert (domain in users) == (codes[0] == "")
+    studio.user("owner")
+    for number in range(10):
+        owner = {"DomainId": studio.domain, "UserProfileName": f"owner-{number}"}
+        studio.user(owner["UserProfileName"])
+        makes = partial(studio.space, f"space-{number}", owner["UserProfileName"])
+        codes = together(makes, partial(sagemaker.delete_user_profile, **owner))
+        assert codes in (["", "ResourceInUse"], ["ResourceNotFound", ""])
 
 
 def test_create_domain_is_in_service(studio: Studio) -> None:
