@@ -201,6 +201,17 @@ def _signature_age(context: GlobalContext) -> Value | None:
     return None if signed_s is None else str(max(0, int((context.now().timestamp() - signed_s) * 1000)))
 
 
+def _called_via(context: GlobalContext) -> Value | None:
+    """The services that made this call for its caller, the first one first; here there is never more than one."""
+    via = context._session().get("called_via")
+    return [via] if via else None
+
+
+def _called_via_one(context: GlobalContext) -> Value | None:
+    via: str | None = context._session().get("called_via")
+    return via
+
+
 def _content_hash(context: GlobalContext) -> Value | None:
     return (context.claim.payload_hash or None) if context.claim is not None else None
 
@@ -211,6 +222,9 @@ def _source_ip(context: GlobalContext) -> Value | None:
 
 
 _KEYS: dict[str, Callable[[GlobalContext], Value | None]] = {
+    "aws:calledvia": _called_via,
+    "aws:calledviafirst": _called_via_one,
+    "aws:calledvialast": _called_via_one,
     "aws:currenttime": lambda context: stamp(context.now()),
     "aws:epochtime": lambda context: str(int(context.now().timestamp())),
     "aws:multifactorauthpresent": _mfa,
@@ -236,5 +250,5 @@ _KEYS: dict[str, Callable[[GlobalContext], Value | None]] = {
     "aws:useragent": lambda context: context.user_agent or None,
     "aws:userid": lambda context: context.principal.user_id or None,
     "aws:username": _username,
-    "aws:viaawsservice": lambda _context: "false",
+    "aws:viaawsservice": lambda context: text_of(_called_via_one(context) is not None),
 }

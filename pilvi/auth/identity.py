@@ -75,6 +75,11 @@ class Identities(Protocol):
         What the caller may do binds them too. They sign for `s3express` only.
         """
 
+    def via_session(self, caller: Identity | Principal, service: str, duration_s: int) -> Identity:
+        """Temporary credentials with which a service goes on for its caller: all that the caller may do, and aws:CalledVia names the
+        service. Whoever gets the secret is the caller: it never leaves the server.
+        """
+
     def federation_token(
         self,
         caller: Principal,

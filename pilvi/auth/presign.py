@@ -12,12 +12,17 @@ from __future__ import annotations
 import base64
 import hmac
 from collections.abc import Mapping
-from urllib.parse import unquote, unquote_plus
+from hashlib import sha256
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote, unquote_plus
 
 from pilvi.auth import canonical
-from pilvi.auth.claim import STREAMING_MODES, Claim
+from pilvi.auth.claim import STREAMING_MODES, UNSIGNED_PAYLOAD, Claim
 from pilvi.auth.errors import AuthError
 from pilvi.core.http import Request
+
+if TYPE_CHECKING:
+    from pilvi.auth.identity import Identity
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _MAX_EXPIRES_S = 604800
@@ -96,6 +101,54 @@ def parameters_of(query: str) -> dict[str, str]:
             name, value = unquote_plus(name), unquote_plus(value)
         out.setdefault(name, value)
     return out
+
+
+# -- making one ---------------------------------------------------------------------------------------------------------
+
+
+def presigned_url(
+    identity: Identity,
+    endpoint: str,
+    path: str,
+    query: str,
+    region: str,
+    *,
+    now_s: float,
+    expires_s: int,
+    method: str = "GET",
+    headers: Mapping[str, str] | None = None,
+) -> str:
+    """A URL of S3 that speaks for `identity` for a while. path and query: percent-encoded.
+
+    headers: besides Host, in lower case; whoever uses the URL must send them.
+    """
+    stamp = canonical.stamp_of(now_s)
+    signed = {"host": endpoint.partition("://")[2], **(headers or {})}
+    names = sorted(signed)
+    scope = f"{stamp[:8]}/{region}/s3/aws4_request"
+    pairs = {
+        "X-Amz-Algorithm": _ALGORITHM,
+        "X-Amz-Credential": f"{identity.access_key_id}/{scope}",
+        "X-Amz-Date": stamp,
+        "X-Amz-Expires": str(expires_s),
+        "X-Amz-SignedHeaders": ";".join(names),
+    }
+    if identity.session_token:
+        pairs["X-Amz-Security-Token"] = identity.session_token
+    query = "&".join([*([query] if query else []), *(f"{name}={quote(value, safe='')}" for name, value in pairs.items())])
+    text = "\n".join(
+        [
+            method,
+            canonical.s3_path(path),
+            canonical.query(query),
+            canonical.headers(names, signed),
+            ";".join(names),
+            UNSIGNED_PAYLOAD,
+        ]
+    )
+    to_sign = "\n".join([_ALGORITHM, stamp, scope, sha256(text.encode()).hexdigest()])
+    signature = canonical.mac(canonical.signing_key(identity.secret, stamp[:8], region, "s3"), to_sign.encode()).hex()
+    return f"{endpoint}{path}?{query}&X-Amz-Signature={signature}"
 
 
 # -- Version 4 ----------------------------------------------------------------------------------------------------------

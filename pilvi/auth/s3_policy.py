@@ -281,15 +281,17 @@ def checked_policy(arn: str, text: str) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(text)
     for statement in as_list(document["Statement"]):
         if ":s3express:" in arn:
-            check_express_statement(arn, statement)
+            check_whole_statement(arn, statement, "s3express:")
+        elif ":s3-object-lambda:" in arn:
+            check_whole_statement(arn, statement, "s3-object-lambda:")
         else:
             check_statement(arn, statement)
     return document
 
 
-def check_express_statement(arn: str, statement: Mapping[str, Any]) -> None:
-    """A directory bucket's policy is about that bucket as a whole, and s3express actions."""
-    if not all(action.startswith(("s3express:", "*")) for action in actions_of(statement)):
+def check_whole_statement(arn: str, statement: Mapping[str, Any], prefix: str) -> None:
+    """The policy of a directory bucket, or of an Object Lambda access point: about it as a whole, and actions of its own kind."""
+    if not all(action.startswith((prefix, "*")) for action in actions_of(statement)):
         raise malformed("Policy has invalid action")
     if not all(resource in (arn, "*") for resource in as_list(statement.get("Resource", statement.get("NotResource")))):
         raise malformed("Policy has invalid resource")

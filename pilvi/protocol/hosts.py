@@ -8,10 +8,14 @@ from typing import NamedTuple
 
 from pilvi.core.arn import partition_of
 
+_NAME_CHARACTERS = 260
+"""A DNS name and a port; what is longer is no name, and taking it apart would cost too much."""
 _SUFFIXES = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws", ".on.aws")
 _REGION = re.compile(r"[a-z]{2,4}(?:-[a-z]+)+-\d\Z")
 _S3_LABEL = re.compile(r"s3(?:-fips|-accelerate|-external-1|-[a-z]{2,4}(?:-[a-z]+)+-\d)?\Z")
-_S3_OTHERS = ("s3-control", "s3-control-fips", "s3-outposts", "s3-object-lambda")
+_S3_OTHERS = ("s3-control", "s3-control-fips", "s3-outposts")
+_OBJECT_LAMBDA = ("s3-object-lambda", "s3-object-lambda-fips")
+_POINT = re.compile(r"[a-z0-9][a-z0-9-]*-\d{12}\Z")
 
 
 class HostFacts(NamedTuple):
@@ -34,6 +38,8 @@ NOTHING = HostFacts()
 
 def read_host(host: str, by_endpoint: Mapping[str, object]) -> HostFacts:
     """The facts of a Host header in lower case; by_endpoint: the endpoint prefixes there are."""
+    if len(host) > _NAME_CHARACTERS:
+        return NOTHING
     name = host.rpartition(":")[0] if ":" in host and host.rpartition(":")[2].isdecimal() else host
     if name.endswith(".localhost"):
         return _local(name[: -len(".localhost")])
@@ -66,6 +72,13 @@ def _access_point(label: str, region: str) -> str:
     return f"arn:{partition_of(region)}:s3:{region}:{account}:accesspoint/{name}" if dash else label
 
 
+def object_lambda_point(label: str, region: str) -> str:
+    """`NAME-ACCOUNT` as the ARN of an Object Lambda access point; '' for other labels (the route of WriteGetObjectResponse)."""
+    if _POINT.match(label) is None:
+        return ""
+    return f"arn:{partition_of(region)}:s3-object-lambda:{region}:{label[-12:]}:accesspoint/{label[:-13]}"
+
+
 def _of_vpc_endpoint(labels: list[str]) -> HostFacts:
     """`[BUCKET.]bucket.vpce-ID-SUFFIX.s3.REGION.vpce`, with `accesspoint` or `control` where it says `bucket`."""
     region, name = labels[-2], labels[-4]
@@ -82,6 +95,8 @@ def _of_aws(labels: list[str], by_endpoint: Mapping[str, object]) -> HostFacts:
     for at in range(len(labels) - 1, -1, -1):
         if labels[at] in _S3_OTHERS:
             return HostFacts(labels[at].removesuffix("-fips"))
+        if labels[at] in _OBJECT_LAMBDA:
+            return HostFacts("s3", object_lambda_point(".".join(labels[:at]), labels[-1]))
         if labels[at].startswith("s3express-"):
             return HostFacts("s3", ".".join(labels[:at]) if not labels[at].startswith("s3express-control") else "")
         if labels[at] in ("s3-accesspoint", "s3-accesspoint-fips"):

@@ -197,6 +197,12 @@ def common_status(code: str, protocol: str) -> int:
 S3_LIKE = frozenset({"s3"})
 S3_ACCELERATED = "_accelerated"
 """The label, and the member, of requests that came by the host for transfer acceleration: only some buckets take them."""
+S3_AS_SENT = "_request"
+"""The label of requests that may be for an Object Lambda access point, whose function is told what the client sent; as a member the
+request itself."""
+S3_MADE = "_made"
+"""The member of results that hold an answer to send as it is: status, headers, body (None: of the result)."""
+OBJECT_LAMBDA_ALIAS = "--ol-s3"
 S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 # Root elements the model does not name. Source: S3 API reference, "Response Syntax" of each operation.
 S3_ROOTS: Mapping[str, str] = {
@@ -339,6 +345,8 @@ def s3_request(decode: RequestDecoder) -> RequestDecoder:
         members = decode(request, body, params)
         if S3_ACCELERATED in params:
             members[S3_ACCELERATED] = True
+        if S3_AS_SENT in params:
+            members[S3_AS_SENT] = request
         return members
 
     return decode_s3
@@ -350,12 +358,17 @@ def s3_response(operation: Operation, encode: ResponseEncoder) -> ResponseEncode
     if name == "GetBucketLocation":
         encode = _with_body(encode, _bucket_location)
     ranged = name in ("GetObject", "HeadObject")
+    made = ranged or name in ("ListObjects", "ListObjectsV2")
 
     def encode_s3(result: Mapping[str, Any], request_id: str, request: Request) -> Response:
         response = encode(result, request_id, request)
         response.headers[:1] = s3_headers(request_id)
         if ranged and result.get("ContentRange"):
             response.status = 206
+        if made and S3_MADE in result:
+            response.status, headers, content = result[S3_MADE]
+            response.headers += headers
+            response.body = response.body if content is None else content
         return response
 
     return encode_s3

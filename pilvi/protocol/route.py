@@ -6,6 +6,7 @@ services may share a name: then path, Action and Version decide), Action and Ver
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ from urllib.parse import unquote
 from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request
 from pilvi.protocol import quirks
-from pilvi.protocol.hosts import HostFacts, read_host
+from pilvi.protocol.hosts import HostFacts, object_lambda_point, read_host
 from pilvi.protocol.paths import Templates
 from pilvi.protocol.query import action_of, parse_query
 from pilvi.protocol.s3_paths import S3Templates
@@ -28,7 +29,9 @@ _FORM = "application/x-www-form-urlencoded"
 _CBOR = "smithy-rpc-v2-cbor"
 _MAX_HOSTS = 1000
 _MAX_ACTIONS = 5000
-_S3_NAMES = frozenset({"s3", "s3express", "s3-outposts", "s3-object-lambda"})
+_OBJECT_LAMBDA = "s3-object-lambda"
+_S3_NAMES = frozenset({"s3", "s3express", "s3-outposts", _OBJECT_LAMBDA})
+_SCOPE = re.compile(r"/\d{8}(?:/|%2F)([a-z0-9-]+)(?:/|%2F)s3-object-lambda(?:/|%2F)", re.IGNORECASE)
 
 
 @dataclass(slots=True)
@@ -245,10 +248,13 @@ class Router:
         if request.raw_path.startswith("/S3Outposts/") and (found := self._rest(request, "s3outposts")) is not None:
             return found
         bucket = facts.bucket or (facts.leading if facts.is_local else "")
+        if signing_name == _OBJECT_LAMBDA:
+            if request.method == "POST" and request.raw_path == "/WriteGetObjectResponse" and not request.query:
+                return self._operation("s3", "rest-xml", "WriteGetObjectResponse")
+            if facts.is_local and (scope := _SCOPE.search(request.header("authorization") or request.query)) is not None:
+                bucket = object_lambda_point(bucket, scope[1]) or bucket
         if request.method == "OPTIONS" or _is_browser_form(request):
-            return _s3_site(request, bucket)
-        if signing_name == "s3-object-lambda" and request.raw_path == "/WriteGetObjectResponse":
-            return self._operation("s3", "rest-xml", "WriteGetObjectResponse")
+            return _s3_site(request, bucket, facts.vpce)
         model = self._models.service("s3")
         if self._s3_templates is None:
             self._s3_templates = S3Templates(model.raw["operations"], model.shapes)
@@ -260,6 +266,9 @@ class Router:
         name, labels = fit
         if facts.is_accelerated:
             labels[quirks.S3_ACCELERATED] = "true"
+        bucket = labels.get("Bucket", "")
+        if bucket[-7:] == quirks.OBJECT_LAMBDA_ALIAS or (bucket[:4] == "arn:" and ":s3-object-lambda:" in bucket):
+            labels[quirks.S3_AS_SENT] = "true"
         if name == "ListBuckets" and signing_name == "s3express":
             name = "ListDirectoryBuckets"
         return Match("s3", "rest-xml", model.operation(name), labels, vpce=facts.vpce)
@@ -287,9 +296,10 @@ def _is_browser_form(request: Request) -> bool:
     return request.method == "POST" and request.headers.get("content-type", "").startswith("multipart/form-data")
 
 
-def _s3_site(request: Request, bucket: str) -> Match:
+def _s3_site(request: Request, bucket: str, vpce: str) -> Match:
     key = request.raw_path[1:]
     if not bucket:
         bucket, _, key = key.partition("/")
     params = {"Bucket": unquote(bucket), "Key": unquote(key)}
-    return Match("s3", "rest-xml", path_params=params, site="preflight" if request.method == "OPTIONS" else "post-object")
+    site = "preflight" if request.method == "OPTIONS" else "post-object"
+    return Match("s3", "rest-xml", path_params=params, site=site, vpce=vpce)

@@ -84,6 +84,8 @@ class Session(msgspec.Struct, frozen=True, omit_defaults=True):
     """ARN of the directory bucket it is for, and for nothing else"""
     w: str = ""
     """what it may do there"""
+    v: str = ""
+    """the service that calls with it for its caller (aws:CalledVia)"""
 
 
 @dataclass(slots=True)
@@ -313,6 +315,20 @@ class Identities:
             mode=mode,
         )
 
+    def via_session(self, caller: Identity | Principal, service: str, duration_s: int) -> Identity:
+        who = caller.principal if isinstance(caller, Identity) else caller
+        session = caller.session if isinstance(caller, Identity) else {}
+        return self._issue(
+            (who.kind, who.account, who.arn, who.user_id, who.name, who.issuer_arn),
+            duration_s,
+            documents=tuple(session.get("policies", ())),
+            managed_arns=session.get("policy_arns", ()),
+            restricted=isinstance(who, SessionPrincipal),
+            tags=session.get("tags"),
+            source_identity=session.get("source_identity", ""),
+            via=service,
+        )
+
     def federation_token(
         self,
         caller: Principal,
@@ -366,6 +382,7 @@ class Identities:
         source_identity: str = "",
         bucket: str = "",
         mode: str = "",
+        via: str = "",
     ) -> Identity:
         issued = int(self._clock.real_s())
         session = Session(
@@ -382,6 +399,7 @@ class Identities:
             source_identity,
             bucket,
             mode,
+            via,
         )
         token = base64.b64encode(self._keyring.seal(msgspec.json.encode(session), SESSION_CONTEXT)).decode()
         return identity_of(session, token)
@@ -497,6 +515,8 @@ def identity_of(session: Session, token: str) -> Identity:
     }
     if session.b:
         facts |= {"bucket": session.b, "mode": session.w}
+    if session.v:
+        facts["called_via"] = session.v
     return Identity(
         principal,
         session.k,
