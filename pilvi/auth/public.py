@@ -54,7 +54,9 @@ def names_everyone(principal: Any) -> bool:
 
 def narrows(operator: str, keys: Mapping[str, Any]) -> bool:
     """Whether a condition leaves only a fixed set of callers."""
-    kind = operator.lower().rpartition(":")[2]
+    quantifier, _, kind = operator.lower().rpartition(":")
+    if quantifier == "forallvalues":  # holds for requests without the key as well
+        return False
     if kind == "ipaddress":
         return any(
             name.lower() == "aws:sourceip" and all(is_narrow_network(ip) for ip in as_list(value)) for name, value in keys.items()

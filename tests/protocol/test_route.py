@@ -286,3 +286,8 @@ def test_a_vpc_endpoint_leads_to_path_style_and_to_s3_control(router: Router) ->
     assert (match.path_params, match.vpce) == ({"Bucket": "b", "Key": "k"}, "vpce-01")
     control = routed(router, "GET", "/v20180820/accesspoint", host="1.control.vpce-01-ab.s3.us-east-1.vpce.amazonaws.com")
     assert (control.service, control.operation.name) == ("s3control", "ListAccessPoints")
+
+
+def test_a_host_that_is_no_name_is_not_taken_apart(router: Router) -> None:
+    match = routed(router, "GET", "/b/k", "", None, host="a-." * 20_000 + "amazonaws.com")  # took hours on the event loop
+    assert named(match) == "s3.GetObject"

@@ -28,7 +28,8 @@ def authenticate(gateway: Gateway, call: Call) -> None:
         if call.body is None:
             call.request.body = decoded(call.request.body, call.request, None, None)
         return
-    identity = gateway.identities.find(claim.access_key_id, claim.session_token, claim.service == "s3express")
+    is_express = claim.service == "s3express" and match.service == "s3"  # paths of S3 Control are reached under that name too
+    identity = gateway.identities.find(claim.access_key_id, claim.session_token, is_express)
     if identity is None:
         if gateway.config.auth != "open":
             raise AuthError("unknown_key" if not claim.session_token else "bad_token", access_key_id=claim.access_key_id)

@@ -108,13 +108,15 @@ def test_create_session_is_for_one_bucket_and_one_mode(aws, s3, directory, name)
     assert refused(thief.list_buckets)["Code"] == "InvalidToken"
     assert refused(thief.create_bucket, Bucket=f"{name}-stolen")["Code"] == "InvalidToken"
     assert full("GET", "/").status_code == full("PUT", f"/{name}-stolen").status_code == 403
+    account = {"x-amz-account-id": aws.account}
+    assert b"<Code>InvalidToken" in full("GET", "/v20180820/accesspoint", headers=account).content
 
 
 def sender(aws: Account, keys: dict[str, Any]) -> Callable[..., Any]:
     """Requests signed as the SDKs sign them with a session: service s3express, token in x-amz-s3session-token."""
 
-    def send(method: str, path: str, data: bytes = b"") -> Any:
-        headers = {"x-amz-s3session-token": keys["SessionToken"]}
+    def send(method: str, path: str, data: bytes = b"", headers: dict[str, str] | None = None) -> Any:
+        headers = {"x-amz-s3session-token": keys["SessionToken"], **(headers or {})}
         request = AWSRequest(method, f"{aws.endpoint}{path}", headers=headers, data=data)
         S3SigV4Auth(Credentials(keys["AccessKeyId"], keys["SecretAccessKey"]), "s3express", aws.region).add_auth(request)
         return URLLib3Session().send(request.prepare())

@@ -63,6 +63,23 @@ def test_mfa_delete_guards_versions_and_versioning(device):
     assert len(s3.delete_objects(Bucket=name, Delete=both, MFA=header())["Deleted"]) == 2
 
 
+def test_codes_cannot_be_guessed_one_after_the_other(device):
+    account, header = device
+    s3 = account.client("s3")
+    name = f"guessed-{account.account}"
+    s3.create_bucket(Bucket=name)
+    right = header()
+    serial, shown = right.rsplit(" ", 1)
+
+    def code(given: str) -> str:
+        wanted = {"Status": "Enabled", "MFADelete": "Enabled"}
+        return refused(s3.put_bucket_versioning, Bucket=name, VersioningConfiguration=wanted, MFA=given)["Code"]
+
+    for guess in range(5):
+        assert code(f"{serial} {(int(shown) + 1 + guess) % 10**6:06d}") == "AccessDenied"
+    assert code(right) == "AccessDenied"
+
+
 def test_mfa_delete_is_the_root_users(device):
     account, header = device
     name = f"roots-{account.account}"

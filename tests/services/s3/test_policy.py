@@ -187,6 +187,8 @@ def test_conditions_on_the_signature(
         ({"Condition": {"StringEquals": {"aws:SourceVpc": "vpc-91237329"}}}, False),
         ({"Condition": {"StringLike": {"aws:SourceVpc": "vpc-*"}}}, True),
         ({"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-abc"}}}, False),
+        ({"Condition": {"ForAnyValue:StringEquals": {"aws:PrincipalOrgID": "o-abc"}}}, False),
+        ({"Condition": {"ForAllValues:StringEquals": {"aws:PrincipalOrgID": "o-abc"}}}, True),
         ({"Condition": {"StringEquals": {"s3:DataAccessPointAccount": "123456789012"}}}, False),
         ({"Condition": {"Bool": {"aws:SecureTransport": "true"}}}, True),
     ],
