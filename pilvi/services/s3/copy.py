@@ -9,7 +9,7 @@ from typing import Any
 from pilvi.core.errors import NotFound, PilviError, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.core.streams import ByteStream
-from pilvi.services.s3.access import denial_or
+from pilvi.services.s3.access import denial_or, source_access
 from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import HEADERS, check_key, check_storage_class, checksum_of, encryption_of, row_of
 from pilvi.services.s3.catalog import get_bucket, writable_bucket
@@ -59,7 +59,7 @@ async def copy_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     stored = await take(ctx, body, Declared(algorithm, "", "", ""), keys, is_one_zone(ctx, req.get("StorageClass")))
     conditional = "IfMatch" in req or "IfNoneMatch" in req
     try:
-        await store(ctx, name, key, value, stored, req if conditional else None)
+        await store(ctx, bucket, key, value, stored, req if conditional else None)
     except PilviError:
         await undo(ctx, stored)
         raise
@@ -149,6 +149,8 @@ async def open_source(
         except NotFound:
             pass
         await asyncio.sleep(PAUSE_S)
+        for needed in source_access(ctx, source, req):  # another object lies there now
+            ctx.authorize(needed)
         found = find_source(ctx, source)
     raise aborted()
 

@@ -9,7 +9,7 @@ from typing import Any
 from pilvi.core.errors import NotFound, PilviError, ServiceError
 from pilvi.core.service import Access, Context, Operations
 from pilvi.core.streams import ByteStream
-from pilvi.services.s3.access import denial_or
+from pilvi.services.s3.access import denial_or, read_access
 from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import answer_of, check_key, checksum_of, customer_answer, encryption_of, row_of
 from pilvi.services.s3.catalog import Bucket, get_bucket, writable_bucket
@@ -30,6 +30,7 @@ from pilvi.services.s3.errors import (
     invalid_argument,
     invalid_request,
     malformed_xml,
+    no_such_bucket,
     precondition_failed,
 )
 from pilvi.services.s3.history import (
@@ -90,7 +91,7 @@ async def put_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     conditional = "IfMatch" in req or "IfNoneMatch" in req
     try:
         check_size(stored.size)
-        await store(ctx, name, key, value, stored, req if conditional else None)
+        await store(ctx, bucket, key, value, stored, req if conditional else None)
     except PilviError as error:
         refusal = error
     else:
@@ -109,8 +110,12 @@ def check_lock(ctx: Context, bucket: Bucket, req: Mapping[str, Any], body: ByteS
         )
 
 
-async def store(ctx: Context, name: str, key: str, value: Value, stored: Stored, conditions: Mapping[str, Any] | None) -> None:
-    """Make stored bytes the current version of a key."""
+async def store(ctx: Context, asked: Bucket, key: str, value: Value, stored: Stored, conditions: Mapping[str, Any] | None) -> None:
+    """Make stored bytes the current version of a key.
+
+    asked: the bucket that the request was allowed to write into. NoSuchBucket when that is gone: while the bytes came its name may
+    have become somebody else's.
+    """
     value["size"] = stored.size
     value["etag"] = stored.md5
     value["sum"] = (stored.algorithm, stored.sum)
@@ -118,6 +123,8 @@ async def store(ctx: Context, name: str, key: str, value: Value, stored: Stored,
         value["at"] = stored.name
 
     def make(bucket: Bucket) -> Plan:
+        if bucket.account != asked.account or bucket.value.get("CreationDate") != asked.value.get("CreationDate"):
+            raise no_such_bucket(asked.name)
         current = find_current(ctx, bucket, key)
         if conditions is not None:
             there = current is not None and not is_marker(current.value)
@@ -128,7 +135,7 @@ async def store(ctx: Context, name: str, key: str, value: Value, stored: Stored,
         plan.changes += stored.changes
         return plan
 
-    await carry_out(ctx, name, key, make)
+    await carry_out(ctx, asked.name, key, make)
 
 
 def written(value: Value, req: Mapping[str, Any]) -> dict[str, Any]:
@@ -187,7 +194,16 @@ async def get_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
             pass
         forget_found(req)
         await asyncio.sleep(PAUSE_S)
+        authorize_again(ctx, req)
     raise aborted()
+
+
+def authorize_again(ctx: Context, req: Mapping[str, Any]) -> None:
+    """Another object lies there now: its tags, its list or its owner may keep the caller out."""
+    bucket = get_bucket(ctx, req["Bucket"])
+    if not bucket.zone:
+        for needed in read_access(ctx, bucket, req):
+            ctx.authorize(needed)
 
 
 @ops.anywhere

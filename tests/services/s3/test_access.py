@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -255,3 +256,22 @@ def test_roles_read_under_their_own_policies(aws: Account, server: Any, s3: Any,
     assert inside.call("s3", "GetObject", Bucket=bucket, Key="in/k")["Body"].read_now() == b"1"
     with pytest.raises(Exception, match="AccessDenied"):
         inside.call("s3", "PutObject", Bucket=bucket, Key="in/k", Body=b"2")
+
+
+def test_a_slow_upload_does_not_reach_the_bucket_that_somebody_else_made_meanwhile(aws, s3, name, server, new_account):
+    s3.create_bucket(Bucket=name)
+    url = s3.generate_presigned_url("put_object", Params={"Bucket": name, "Key": "k"})
+    connection = http.client.HTTPConnection(server.endpoint.partition("://")[2], timeout=30)
+    connection.putrequest("PUT", url.removeprefix(aws.endpoint))
+    connection.putheader("Content-Length", "200000")
+    connection.putheader("Expect", "100-continue")
+    connection.endheaders()
+    assert connection.sock.recv(100).startswith(b"HTTP/1.1 100")  # permitted, and waiting for the bytes
+    s3.delete_bucket(Bucket=name)
+    other = new_account().client("s3")
+    other.create_bucket(Bucket=name)
+    connection.send(b"x" * 200_000)
+    answer = connection.getresponse()
+    assert (answer.status, b"<Code>NoSuchBucket" in answer.read()) == (404, True)
+    connection.close()
+    assert other.list_objects_v2(Bucket=name)["KeyCount"] == 0
