@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from pilvi.auth.principals import canonical_id
@@ -342,12 +342,17 @@ def take_back_deletion(ctx: Context, bucket: Bucket, version: int) -> None:
         return
 
 
-def change_bucket(ctx: Context, name: str, **members: Any) -> None:
-    """Set members of a bucket's row; None removes one. Again when somebody else changed it in between."""
+def change_bucket(ctx: Context, name: str, check: Callable[[Mapping[str, Any]], None] | None = None, /, **members: Any) -> None:
+    """Set members of a bucket's row; None removes one. Again when somebody else changed it in between.
+
+    check: raises when the row as it is now forbids the change.
+    """
     while True:
         row = ctx.store.get(BUCKETS, name)
         if row is None:
             raise no_such_bucket(name)
+        if check is not None:
+            check(row.value)
         value = {key: member for key, member in {**row.value, **members}.items() if member is not None}
         try:
             ctx.write(Update(BUCKETS, name, value, row.version))

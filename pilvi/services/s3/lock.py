@@ -39,11 +39,15 @@ def put_object_lock_configuration(ctx: Context, req: Mapping[str, Any]) -> None:
     Source: S3 API Reference, PutObjectLockConfiguration.
     """
     configuration = checked_configuration(req.get("ObjectLockConfiguration") or {})
-    if get_bucket(ctx, req["Bucket"]).versioning != "Enabled":
+    change_bucket(ctx, get_bucket(ctx, req["Bucket"]).name, check_versioned, **{SETTING: configuration})
+
+
+def check_versioned(row: Mapping[str, Any]) -> None:
+    """Asked of the very row that is changed: a bucket that is suspended just now would lose what it locks."""
+    if row.get("Versioning") != "Enabled":
         raise ServiceError(
             "InvalidBucketState", "Versioning must be 'Enabled' on the bucket to apply a Object Lock configuration", 409
         )
-    change_bucket(ctx, req["Bucket"], **{SETTING: configuration})
 
 
 @ops

@@ -9,7 +9,7 @@ from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.s3 import lifecycle_rules, lock_rules, mfa
 from pilvi.services.s3.bucket import change_bucket
-from pilvi.services.s3.catalog import Bucket, get_bucket
+from pilvi.services.s3.catalog import get_bucket
 from pilvi.services.s3.errors import malformed_xml
 
 ops = Operations()
@@ -31,7 +31,7 @@ def put_bucket_versioning(ctx: Context, req: Mapping[str, Any]) -> None:
     bucket = get_bucket(ctx, req["Bucket"])
     if status not in ("Enabled", "Suspended") or mfa_delete not in (None, *SWITCH):
         raise malformed_xml()
-    check_state(bucket, status)
+    check_state(bucket.value, status)
     members = {"Versioning": status}
     if mfa.is_needed(bucket) or mfa_delete == "Enabled":
         mfa.prove_now(ctx, bucket, req)
@@ -39,20 +39,20 @@ def put_bucket_versioning(ctx: Context, req: Mapping[str, Any]) -> None:
         raise mfa.not_together()
     if mfa_delete is not None:
         members[mfa.SETTING] = mfa_delete
-    change_bucket(ctx, req["Bucket"], **members)
+    change_bucket(ctx, req["Bucket"], lambda row: check_state(row, status), **members)
 
 
-def check_state(bucket: Bucket, status: str) -> None:
+def check_state(row: Mapping[str, Any], status: str) -> None:
     """Object lock and replication stand on versioning."""
     if status == "Enabled":
         return
-    if lock_rules.SETTING in bucket.value:
+    if lock_rules.SETTING in row:
         raise ServiceError(
             "InvalidBucketState",
             "An Object Lock configuration is present on this bucket, so the versioning state cannot be changed.",
             409,
         )
-    if "Replication" in bucket.value:
+    if "Replication" in row:
         raise ServiceError(
             "InvalidBucketState",
             "A replication configuration is present on this bucket, so you cannot change the versioning state. To change the "
