@@ -18,7 +18,7 @@ _SIGNED = frozenset({"bill", "spot"})
 """Sites that are asked with a signature, as AWS's APIs are, and without a body."""
 
 
-_PLACED = frozenset({"preflight", "website"})
+_PLACED = frozenset({"preflight", "post-object", "website"})
 """Sites that are told which bucket and key the host and the path name."""
 
 
@@ -43,6 +43,8 @@ async def visit(gateway: Gateway, call: Call) -> None:
         source_ip=call.request.client,
         secure=call.request.scheme == "https",
         user_agent=call.request.headers.get("user-agent", ""),
+        tls=call.request.tls,
+        vpce=match.vpce,
     )
     if match.site in _PLACED:
         call.response = await site(context, call.request, match.path_params)

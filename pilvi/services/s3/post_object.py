@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, unquote, urlencode
+from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
 from pilvi.auth.claim import FORM, Claim
@@ -61,13 +61,13 @@ EXACT = frozenset({"bucket", "success_action_status", "policy", "x-amz-algorithm
 """Fields that only an exact condition may speak of. Source: S3 API Reference, "Creating a POST policy", conditions."""
 
 
-async def post_object(ctx: Context, request: Request) -> Response:
+async def post_object(ctx: Context, request: Request, params: Mapping[str, str]) -> Response:
     """Store the form's file.
 
     Errors: AccessDenied - no permission, or the policy has expired or does not allow the form; EntityTooLarge, EntityTooSmall -
     outside its content-length-range; InvalidPolicyDocument; SignatureDoesNotMatch; the errors of form.py and PutObject.
     """
-    bucket = bucket_of(request)
+    bucket = params["Bucket"]
     form = await read_form(request.headers.get("content-type", ""), request.body)
     fields = {**form.fields, "bucket": bucket}
     if not fields.get("key"):
@@ -109,12 +109,6 @@ def check_signing_fields(fields: Mapping[str, str]) -> None:
             raise missing_field(WRITTEN.get(name, name))
     if is_new and fields["x-amz-algorithm"] != "AWS4-HMAC-SHA256":
         raise invalid_argument('X-Amz-Algorithm only supports "AWS4-HMAC-SHA256"', "x-amz-algorithm", fields["x-amz-algorithm"])
-
-
-def bucket_of(request: Request) -> str:
-    """Path style names it first in the path, virtual-hosted style in the host."""
-    first = unquote(request.raw_path.lstrip("/").partition("/")[0])
-    return first or request.host.partition(".")[0]
 
 
 def identify(ctx: Context, fields: Mapping[str, str]) -> Context:

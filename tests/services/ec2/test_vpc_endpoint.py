@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -165,3 +166,29 @@ def test_the_endpoints_own_policy_lets_through(
     assert refused(ec2.modify_vpc_endpoint, VpcEndpointId="vpce-0", ResetPolicy=True) == "InvalidVpcEndpointId.NotFound"
     assert refused(ec2.modify_vpc_endpoint, VpcEndpointId=id, PolicyDocument="{") == "InvalidPolicyDocument"
     assert refused(ec2.modify_vpc_endpoint, VpcEndpointId=id, AddRouteTableIds=["rtb-0"]) == "NotImplemented"
+
+
+def test_the_endpoints_policy_holds_for_browser_forms_too(
+    server: TestServer, aws: Account, vpc: str, endpoint: dict[str, Any]
+) -> None:
+    ec2, s3, bucket = aws.client("ec2"), aws.client("s3"), f"forms-{aws.account}"
+    s3.create_bucket(Bucket=bucket)
+    statement = {"Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": "*"}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    ec2.modify_vpc_endpoint(VpcEndpointId=endpoint["VpcEndpointId"], PolicyDocument=policy)
+    form = s3.generate_presigned_post(bucket, "k")
+    mark = "formmark"
+    parts = [f'--{mark}\r\nContent-Disposition: form-data; name="{k}"\r\n\r\n{v}\r\n' for k, v in form["fields"].items()]
+    parts.append(f'--{mark}\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nx\r\n--{mark}--\r\n')
+
+    def post(host: str) -> int:
+        connection = http.client.HTTPConnection(server.endpoint.partition("://")[2])
+        headers = {"Host": host, "Content-Type": f"multipart/form-data; boundary={mark}"}
+        connection.request("POST", f"/{bucket}", "".join(parts).encode(), headers)
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+        return answer.status
+
+    assert post("s3.us-east-1.amazonaws.com") == 204
+    assert post(name_of(endpoint).replace("*", "bucket")) == 403
