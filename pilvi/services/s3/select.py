@@ -165,7 +165,7 @@ class Selection:
         return self.csv_blocks(self._input.csv) if self._input.csv is not None else self.json_blocks()
 
     def csv_blocks(self, settings: Csv) -> Blocks:
-        from pilvi.services.s3.select_input import blocks, csv_table, csv_tables, without_first
+        from pilvi.services.s3.select_input import block_tables, blocks, csv_tables, without_first
 
         quote = settings.quote.encode() if settings.has_breaks else b""
         delimiter = settings.record.encode()
@@ -173,7 +173,7 @@ class Selection:
         waits_for_header = settings.header != "NONE"
         if waits_for_header and self._window is not None and self._window.start > 0:
             head = self.read_range(0, min(self._size, 1 << 20))
-            names, _ = without_first(csv_table(head[: head.find(delimiter) + 1], settings))
+            names, _ = without_first(next(block_tables(head[: head.find(delimiter) + 1], settings)))
             waits_for_header = False
         for table in csv_tables(blocks(self.pieces(delimiter), delimiter, quote, self._progress), settings):
             rows = table

@@ -28,6 +28,9 @@ RECORD_BYTES = 1 << 20
 """Source: S3 User Guide, "Filtering and retrieving data using Amazon S3 Select", Requirements and limits."""
 DOCUMENT_BYTES = 64 << 20
 """A document is held whole while it is read."""
+COLUMNS = 10_000
+CELLS = 4 << 20
+"""Fields of a table whose records differ in length, those that are missing among them."""
 PARQUET_ROWS = 16_384
 
 Pieces = Iterator[bytes]
@@ -137,10 +140,15 @@ def blocks(pieces: Pieces, delimiter: bytes, quote: bytes, progress: Progress) -
 
 def last_cut(data: bytes, delimiter: bytes, quote: bytes) -> int:
     """Behind the last record that is whole."""
-    at = data.rfind(delimiter)
-    while at >= 0 and quote and data.count(quote, 0, at) % 2:
-        at = data.rfind(delimiter, 0, at)
-    return at + len(delimiter) if at >= 0 else 0
+    end = len(data)
+    is_inside = bool(quote) and data.count(quote) % 2 == 1
+    while end >= 0:  # from one quotation mark to the one before it
+        start = data.rfind(quote, 0, end) if quote else -1
+        at = -1 if is_inside else data.rfind(delimiter, start + 1, end)
+        if at >= 0:
+            return at + len(delimiter)
+        end, is_inside = start, not is_inside
+    return 0
 
 
 def too_long() -> ServiceError:
@@ -184,20 +192,22 @@ def csv_tables(source: Pieces, settings: Csv) -> Iterator[pyarrow.Table]:
         mark = settings.comment.encode()
         if mark and (data.startswith(mark) or b"\n" + mark in data):
             data = b"".join(line for line in data.splitlines(keepends=True) if not line.startswith(mark))
-        yield csv_table(data, settings)
+        yield from block_tables(data, settings)
 
 
-def csv_table(data: bytes, settings: Csv) -> pyarrow.Table:
+def block_tables(data: bytes, settings: Csv) -> Iterator[pyarrow.Table]:
     """Records as columns c1, c2, ...; quick where all records have as many fields, else one by one."""
     if settings.record in ("\n", "\r\n") and (found := regular_table(data, settings)) is not None:
-        return found
-    return ragged_table(data, settings)
+        yield found
+    else:
+        yield from ragged_tables(data, settings)
 
 
 def regular_table(data: bytes, settings: Csv) -> pyarrow.Table | None:
     width = len(first_record(data, settings))
     if not width:
         return None
+    check_width(width)
     names = [f"c{at}" for at in range(1, width + 1)]
     is_doubled = settings.escape == settings.quote
     try:
@@ -224,9 +234,28 @@ def first_record(data: bytes, settings: Csv) -> list[str]:
     return next(records_of(sample, settings), [])
 
 
-def ragged_table(data: bytes, settings: Csv) -> pyarrow.Table:
-    rows = list(records_of(data, settings))
-    width = max(map(len, rows), default=0)
+def check_width(width: int) -> None:
+    if width > COLUMNS:
+        raise failure(
+            "OverMaxColumn", "The number of columns in the result is greater than the maximum allowable number of columns."
+        )
+
+
+def ragged_tables(data: bytes, settings: Csv) -> Iterator[pyarrow.Table]:
+    """As many as it takes that a wide record among many narrow ones does not grow into a field for each of them at once."""
+    rows: list[list[str]] = []
+    width = 0
+    for row in records_of(data, settings):
+        check_width(len(row))
+        if rows and max(width, len(row)) * len(rows) > CELLS:
+            yield ragged_table(rows, width)
+            rows, width = [], 0
+        rows.append(row)
+        width = max(width, len(row))
+    yield ragged_table(rows, width)
+
+
+def ragged_table(rows: list[list[str]], width: int) -> pyarrow.Table:
     columns = [[row[at] if at < len(row) else None for row in rows] for at in range(width)]
     arrays = [pyarrow.array(column, pyarrow.string()) for column in columns]
     if not arrays:

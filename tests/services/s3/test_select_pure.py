@@ -36,8 +36,9 @@ from pilvi.services.s3.select_input import (
     csv_tables,
     document_tables,
     json_table,
+    last_cut,
     plain,
-    ragged_table,
+    ragged_tables,
     windowed,
 )
 
@@ -91,7 +92,7 @@ def test_any_text_is_a_query_or_refused(text: str) -> None:
 @settings(max_examples=100, deadline=None)
 def test_queries_run_or_are_refused_by_a_code(text: str) -> None:
     engine = Engine()
-    table = ragged_table(b"a,1\nb,2\n", PLAIN)
+    table = next(ragged_tables(b"a,1\nb,2\n", PLAIN))
     for sql in (f"SELECT {text} FROM S3Object s", f"SELECT * FROM S3Object s WHERE {text}"):
         with suppress(ServiceError):
             planner = Planner(parse(sql), Output(True), NOW)
@@ -190,3 +191,24 @@ def test_without_the_engine_select_says_what_to_install(monkeypatch: pytest.Monk
     with pytest.raises(ServiceError, match=r"pip install 'pilvi\[select\]'") as refused:
         check_installed()
     assert (refused.value.code, refused.value.status) == ("NotImplemented", 501)
+
+
+@given(st.text(st.sampled_from('a\n"'), max_size=30), st.sampled_from(['"', ""]))
+def test_a_block_is_cut_behind_its_last_whole_record(text: str, quote: str) -> None:
+    data = text.encode()
+    ends = [at + 1 for at in range(len(data)) if data[at : at + 1] == b"\n" and (not quote or data.count(b'"', 0, at) % 2 == 0)]
+    assert last_cut(data, b"\n", quote.encode()) == max(ends, default=0)
+
+
+def test_an_open_quotation_mark_before_many_lines_costs_one_look_at_them() -> None:
+    assert last_cut(b'"' + b"\n" * (4 << 20), b"\n", b'"') == 0  # took hours when each line counted the marks before it
+
+
+def test_one_wide_record_among_many_narrow_ones_stays_small() -> None:
+    data = b"x\n" * 50_000 + b"," * 9_000 + b"\n" + b"x\n" * 50_000
+    tables = list(ragged_tables(data, PLAIN))
+    assert sum(table.num_rows for table in tables) == 100_001
+    assert max(table.num_rows * table.num_columns for table in tables) <= select_input.CELLS + 9_001
+    with pytest.raises(ServiceError) as caught:
+        list(csv_tables(iter([b"," * 1_000_000 + b"\n"]), PLAIN))
+    assert caught.value.code == "OverMaxColumn"
