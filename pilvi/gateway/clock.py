@@ -68,7 +68,9 @@ def asked(body: bytes) -> str:
 
 
 async def may_govern(cloud: Cloud, request: Request) -> bool:
-    """Whether the owner asks for something that needs no words. Reads the body."""
+    """Whether the owner asks for something that needs few words. Reads the body."""
+    if request.body.length is None or request.body.length > BODY_BYTES:
+        return False
     body = await request.body.read()
     try:
         return cloud.config.auth == "open" or is_owner(cloud, request, body)
@@ -80,7 +82,7 @@ def is_owner(cloud: Cloud, request: Request, body: bytes) -> bool:
     """Whether the server's own root has signed this. AuthError for a signature that is not right."""
     claim = read_claim(request)
     identity = cloud.identities.find(claim.access_key_id, claim.session_token) if claim is not None else None
-    if claim is None or identity is None:
+    if claim is None or identity is None or identity.session_token:
         return False
     verify(claim, request, identity.secret, now=cloud.clock.real_now(), body_hash=hashlib.sha256(body).hexdigest())
     principal = identity.principal

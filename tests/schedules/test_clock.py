@@ -128,7 +128,12 @@ def test_advance_is_refused_to_strangers(own: TestServer) -> None:
     root = own.account("123456789012")
     before = read_offset(own.cloud.store)
     other = own.account("999988887777")
-    for who, signed in ((root, False), (other, True), (root.with_keys("AKIAWRONG", "no"), True), (root.user("sneaky"), True)):
+    session = root.client("sts").get_session_token(DurationSeconds=900)["Credentials"]
+    held = root.with_keys(
+        session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"]
+    )  # nobody would see them expire
+    wrong = (root.with_keys("AKIAWRONG", "no"), True)
+    for who, signed in ((root, False), (other, True), wrong, (root.user("sneaky"), True), (held, True)):
         assert ask(who, "POST", b'{"advance": "1d"}', signed=signed)[0] == 403
     assert ask(root.with_keys(root.access_key_id, "wrong"), "POST", b'{"advance": "1d"}')[0] == 403
     assert read_offset(own.cloud.store) == before
