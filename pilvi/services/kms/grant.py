@@ -214,6 +214,8 @@ def _is_as_strict(grant: Mapping[str, Any], parent: Mapping[str, Any]) -> bool:
     outer, inner = parent.get("Constraints") or {}, grant.get("Constraints") or {}
     if outer.get("EncryptionContextEquals") and inner.get("EncryptionContextEquals") != outer["EncryptionContextEquals"]:
         return False
+    if outer.get("SourceArn") not in (None, inner.get("SourceArn")):
+        return False
     pairs = {**(inner.get("EncryptionContextSubset") or {}), **(inner.get("EncryptionContextEquals") or {})}
     subset = outer.get("EncryptionContextSubset") or {}
     return all(pairs.get(name) == value for name, value in subset.items())

@@ -91,6 +91,8 @@ def bucket_owner(ctx: Context, req: Mapping[str, Any]) -> str:
     owner = str(row.value["Account"])
     if owner != req.get("BucketAccountId", ctx.account):
         raise access_denied()
+    if "Zone" in row.value:
+        raise not_implemented("Access points of directory buckets")
     if row.value["Region"] != ctx.region:
         raise invalid_request("The bucket you specified is not in the Region of this request.")
     return owner

@@ -20,6 +20,7 @@ from pilvi.services.secretsmanager.secrets import (
     find,
     is_gone,
     open_value,
+    owner_of,
     sealed_value,
     table_of,
 )
@@ -70,7 +71,7 @@ def remove_regions_from_replication(ctx: Context, req: Mapping[str, Any]) -> Map
     def deletions(_value: Secret) -> list[Change]:
         found: list[Change] = []
         for region in regions:
-            rows = table_of(ctx, region=region)
+            rows = table_of(ctx, owner_of(ctx, secret["ARN"]), region)
             row = rows.row(secret["Name"])
             if row is not None and is_replica_of(row.value, secret):
                 found.append(rows.deletion(row.id, row.version))
@@ -89,7 +90,7 @@ def stop_replication_to_replica(ctx: Context, req: Mapping[str, Any]) -> Mapping
     replica = find(ctx, req["SecretId"])
     if replica["PrimaryRegion"] == ctx.region:
         raise invalid_request("Secret is not a replica.")
-    rows = table_of(ctx, region=replica["PrimaryRegion"])
+    rows = table_of(ctx, owner_of(ctx, replica["ARN"]), replica["PrimaryRegion"])
 
     def primarys(_value: Secret) -> list[Change]:
         row = rows.row(replica["Name"])

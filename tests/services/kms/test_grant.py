@@ -151,6 +151,18 @@ def test_a_grantee_hands_on_no_more_than_it_has(aws: Account, key: str, error_of
     assert error_of(user.encrypt, KeyId=key, Plaintext=b"x")[0] == "AccessDeniedException"
 
 
+def test_a_grantee_hands_on_the_resource_it_was_given_for(aws: Account, key: str, error_of: Earn, server: TestServer) -> None:
+    trail = {"SourceArn": "arn:aws:cloudtrail:us-east-1:123456789012:trail/t"}
+    operations = ["Encrypt", "CreateGrant"]
+    aws.client("kms").create_grant(KeyId=key, GranteePrincipal="cloudtrail.amazonaws.com", Operations=operations, Constraints=trail)
+    root = server.cloud.identities.root(aws.account)
+    service = server.cloud.context(root, "cloudtrail").as_service("cloudtrail.amazonaws.com", source_arn=trail["SourceArn"])
+    request = {"KeyId": key, "GranteePrincipal": "s3.amazonaws.com", "Operations": ["Encrypt"]}
+    with pytest.raises(Exception, match="A grant cannot give more"):
+        service.call("kms", "CreateGrant", **request)
+    service.call("kms", "CreateGrant", Constraints=trail, **request)
+
+
 def test_another_account_works_by_grant(aws: Account, other_aws: Account, key: str, error_of: Earn) -> None:
     kms = aws.client("kms")
     blob = kms.encrypt(KeyId=key, Plaintext=b"x")["CiphertextBlob"]

@@ -274,3 +274,11 @@ def test_a_policy_may_want_a_version_of_tls(aws: Account, bucket: str, reach: Re
     secure.get_object(Bucket=bucket, Key="k")
     deny({"NumericGreaterThanEquals": {"s3:TlsVersion": "1.2"}})
     assert refused(secure.get_object, Bucket=bucket, Key="k") == ("AccessDenied", 403)
+
+
+def test_points_of_directory_buckets_are_refused(aws: Account, control: Any) -> None:
+    name = f"zonal-{aws.account}--use1-az4--x-s3"
+    place = {"Location": {"Type": "AvailabilityZone", "Name": "use1-az4"}}
+    kind = {"Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"}}
+    aws.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration=place | kind)
+    assert refused(control.create_access_point, AccountId=aws.account, Name="zonal", Bucket=name) == ("NotImplemented", 501)
