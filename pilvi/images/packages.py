@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from pilvi.core.streams import Piece
+from pilvi.images.headers import BoundedInfo, members_of
 from pilvi.images.unpack import Plain
 
-UNREADABLE = (tarfile.TarError, zlib.error, EOFError)
+UNREADABLE = (tarfile.TarError, zlib.error, EOFError, RecursionError)
 """What reading a layer that is no archive raises."""
 _METADATA = re.compile(r".+\.(?:dist-info/METADATA|egg-info/PKG-INFO|egg-info)")
 _MOST_BYTES = 64 << 20
@@ -35,8 +36,8 @@ def packages_of(layers: Iterable[Iterable[Piece]]) -> list[Package]:
 
 
 def _read_layer(pieces: Iterable[Piece], lists: dict[str, bytes]) -> None:
-    with tarfile.open(fileobj=Plain(iter(pieces)), mode="r|") as archive:  # type: ignore[call-overload]
-        for member in archive:
+    with tarfile.open(fileobj=Plain(iter(pieces)), mode="r|", tarinfo=BoundedInfo) as archive:  # type: ignore[call-overload]
+        for member in members_of(archive):
             path = member.name.removeprefix("./").lstrip("/")
             folder, _, name = path.rpartition("/")
             if name == _OPAQUE:

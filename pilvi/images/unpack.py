@@ -19,6 +19,7 @@ from pathlib import Path, PurePosixPath
 from pilvi.core.errors import Invalid
 from pilvi.core.streams import Piece
 from pilvi.core.trees import inside
+from pilvi.images.headers import BoundedInfo, members_of
 
 MOST_BYTES = 200 << 30
 MOST_FILES = 5_000_000
@@ -41,11 +42,13 @@ class Tree:
         plain = Plain(iter(pieces))
         added: set[str] = set()
         try:
-            with tarfile.open(fileobj=plain, mode="r|", bufsize=tarfile.BLOCKSIZE * 64) as archive:  # type: ignore[call-overload]
-                for member in archive:
+            with tarfile.open(  # type: ignore[call-overload]
+                fileobj=plain, mode="r|", bufsize=tarfile.BLOCKSIZE * 64, tarinfo=BoundedInfo
+            ) as archive:
+                for member in members_of(archive):
                     self._add(archive, member, added)
             plain.drain()
-        except (tarfile.TarError, zlib.error, EOFError) as error:
+        except (tarfile.TarError, zlib.error, EOFError, RecursionError) as error:
             raise Invalid(f"a layer is no archive: {error}") from None
         if diff_id and plain.digest() != diff_id:
             raise Invalid(f"a layer's content is {plain.digest()}, the image's configuration says {diff_id}")
@@ -138,10 +141,11 @@ class Plain:
         if first[:4] == b"\x28\xb5\x2f\xfd":
             raise Invalid("layers compressed with zstd are not understood; push the image with gzip layers")
         self._unzip = zlib.decompressobj(31) if first[:2] == b"\x1f\x8b" else None
-        self._take(first)
+        self._rest: Piece = first
+        """What has come and is not unpacked yet: a little of it may be very much."""
 
     def read(self, size: int) -> bytes:
-        while len(self._ready) < size and (piece := next(self._pieces, b"")):
+        while len(self._ready) < size and (piece := self._rest or next(self._pieces, b"")):
             self._take(piece)
         data = bytes(self._ready[:size])
         del self._ready[:size]
@@ -156,16 +160,15 @@ class Plain:
         return f"sha256:{self._hash.hexdigest()}"
 
     def _take(self, piece: Piece) -> None:
+        """Unpack a part of it at most."""
+        self._rest = b""
         if self._unzip is None:
             self._keep(piece)
-            return
-        while piece:
-            self._keep(self._unzip.decompress(piece))
-            piece = self._unzip.unused_data
-            if self._unzip.eof and piece:
-                if not piece.startswith(b"\x1f\x8b"):
-                    return
-                self._unzip = zlib.decompressobj(31)
+        elif not self._unzip.eof:
+            self._keep(self._unzip.decompress(piece, _COPY_BYTES))
+            self._rest = self._unzip.unconsumed_tail or self._unzip.unused_data
+        elif bytes(piece[:1]) == b"\x1f":
+            self._unzip, self._rest = zlib.decompressobj(31), piece
 
     def _keep(self, data: Piece) -> None:
         self._hash.update(data)
