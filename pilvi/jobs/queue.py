@@ -259,6 +259,8 @@ class Queue:
                     self._expire(id)
                 except Exception:  # the next one must be told all the same
                     log.exception("job %s has waited too long and could not be told so", id)
+                    with self._lock:
+                        heapq.heappush(self._until, (self._time_s() + LOOK_S, id))
             with self._lock:
                 if self._is_closed or (self._placement is not None and not self._placement.waiting):
                     self._clock = None

@@ -14,8 +14,9 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pilvi.core.errors import Conflict, NotFound
 from pilvi.jobs.changes import Changes
@@ -27,7 +28,7 @@ from pilvi.jobs.queue import Queue
 from pilvi.jobs.record import JOBS, OPEN, advanced, new_record
 from pilvi.jobs.spec import JobSpec, spec_from_record
 from pilvi.jobs.states import SERVER_LOST, WAITING, Do, Event, Status
-from pilvi.jobs.work import Work, last_seen
+from pilvi.jobs.work import INTERNAL, Work, last_seen
 from pilvi.storage.records import Change, Delete, Insert, Update
 
 if TYPE_CHECKING:
@@ -35,7 +36,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pilvi.jobs")
 
+T = TypeVar("T")
+
 _CLOSE_S = 10.0
+RETRY_S = 5.0
+"""How soon what the store refused is tried again."""
 
 
 class Jobs:
@@ -53,6 +58,7 @@ class Jobs:
         self._inherited: dict[str, str] = {}
         """Job -> the job whose warm pool it took over."""
         self._is_closed = False
+        self._closing = threading.Event()
 
     # -- for services -------------------------------------------------------------------------------------------------
 
@@ -160,6 +166,7 @@ class Jobs:
             work.give_up()
         self._changes.reopen()
         self._is_closed = False
+        self._closing.clear()
         self._queue.open()
 
     def close(self) -> None:
@@ -215,8 +222,8 @@ class Jobs:
 
     def _refuse(self, id: str, trouble: str) -> None:
         """There will never be a place for it."""
-        self.apply(id, Event.BEGIN)
-        self.apply(id, Event.BROKE, trouble)
+        self._surely(lambda: self.apply(id, Event.BEGIN))
+        self._surely(lambda: self.apply(id, Event.BROKE, trouble))
 
     def _give_up_waiting(self, id: str) -> None:
         record = self.get(id)
@@ -226,7 +233,18 @@ class Jobs:
 
     def _drive(self, id: str, grants: tuple[Grant, ...]) -> bool:
         """Carry out a job from its beginning to its end; whether it is to run again."""
-        row = self._cloud.store.get(JOBS, id)
+        try:
+            return self._carry_out(id, grants)
+        except NotFound:
+            return False  # it was forgotten meanwhile
+        except Exception:  # the job must end, and honestly
+            if self._is_closed:
+                raise
+            log.exception("job %s was lost by its runner", id)
+            return Do.QUEUE in self._surely(lambda: self.apply(id, Event.FAULT, INTERNAL, {"is_internal": True}))
+
+    def _carry_out(self, id: str, grants: tuple[Grant, ...]) -> bool:
+        row = self._surely(lambda: self._cloud.store.get(JOBS, id))
         if row is None:
             return False
         spec = spec_from_record(row.value["spec"])
@@ -235,7 +253,7 @@ class Jobs:
         runs_again = is_kept = False
         self._working[id] = work
         try:
-            instructions = deque(self.apply(id, Event.BEGIN))
+            instructions = deque(self._surely(lambda: self.apply(id, Event.BEGIN)))
             while instructions:
                 instruction = instructions.popleft()
                 runs_again = instruction is Do.QUEUE
@@ -243,7 +261,7 @@ class Jobs:
                 if event is Event.UPLOADED and spec.keep_alive_s and not self._is_closed:
                     is_kept = self._keep_warm(spec)
                 if event is not None:
-                    instructions += self.apply(id, event, reason, facts)
+                    instructions += self._surely(partial(self.apply, id, event, reason, facts))
         finally:
             work.clean(self._pools.folder(id) if is_kept else None)
             del self._working[id]
@@ -252,6 +270,19 @@ class Jobs:
             if is_kept and not self._pools.holds(id) and id not in self._inherited.values():
                 remove_folder(self._pools.folder(id))
         return runs_again
+
+    def _surely(self, act: Callable[[], T]) -> T:
+        """Do it as soon as the store can. While it cannot, a job stands still: left alone it would never end before the next start."""
+        while True:
+            try:
+                return act()
+            except NotFound:
+                raise
+            except Exception:
+                if self._is_closed:
+                    raise
+                log.exception("the state of a job could not be written down; it is tried again")
+                self._closing.wait(RETRY_S)
 
     def _keep_warm(self, spec: JobSpec) -> bool:
         """Its end is next: whoever sees it ended finds its pool. Whether it has one."""
@@ -287,6 +318,7 @@ class Jobs:
 
     def _end_all(self) -> None:
         self._is_closed = True
+        self._closing.set()
         self._queue.close()
         self._pools.end_all()
         self._changes.close()

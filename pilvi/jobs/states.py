@@ -153,7 +153,9 @@ def _exit(progress: Progress, event: Event, reason: str) -> tuple[Progress, tupl
 def _lose(progress: Progress, event: Event, reason: str) -> tuple[Progress, tuple[Do, ...]]:
     """What it ran on is gone: it runs again where it may, unless somebody asked for its end."""
     status = progress.status
-    is_wanted = status is not _S.STOPPING and progress.outcome in (None, _S.COMPLETED)
+    if status is _S.STOPPING and progress.outcome:
+        return _end(progress, progress.outcome)  # it was to end, and it has
+    is_wanted = progress.outcome in (None, _S.COMPLETED)
     if status in WAITING and event is _E.SERVER_LOST:
         return replace(progress, has_run=False), (Do.QUEUE,)
     if progress.is_interruptible and event is _E.SERVER_LOST and is_wanted:

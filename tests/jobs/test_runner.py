@@ -15,12 +15,12 @@ import pytest
 from pilvi.compute.process import ProcessCompute
 from pilvi.core.clock import SystemClock
 from pilvi.core.config import Config
-from pilvi.core.errors import AlreadyExists, Conflict, NotFound, ServiceError
+from pilvi.core.errors import AlreadyExists, Conflict, NotFound, ServiceError, Unavailable
 from pilvi.core.ids import Ids
-from pilvi.jobs import Jobs, JobSpec
+from pilvi.jobs import Jobs, JobSpec, runner
 from pilvi.jobs.record import JOBS, OPEN, new_record
 from pilvi.jobs.spec import Input, Member, Output, Resources, spec_from_record, spec_to_record
-from pilvi.storage.records import Insert, Table
+from pilvi.storage.records import Insert, Table, Update
 from pilvi.storage.records.memory import MemoryRecords
 from pilvi.testing.server import eventually
 
@@ -186,6 +186,55 @@ def test_missing_runtime_names_the_command(jobs: Jobs) -> None:
     record = ended(jobs, "a")
     assert (record["status"], record["broke_at"]) == ("Failed", "Starting")
     assert "pilvi runtimes install scikit-learn" in record["reason"]
+
+
+class Moody(MemoryRecords):
+    """A store that refuses to write jobs while it is in a bad mood."""
+
+    refusals = 0
+    is_broken = False
+
+    def write(self, *changes: Any) -> None:
+        if self.is_broken and any(isinstance(change, Update) and change.table == JOBS for change in changes):
+            self.refusals += 1
+            raise Unavailable("The disk is full.")
+        super().write(*changes)
+
+
+def test_a_job_whose_state_cannot_be_written_goes_on_as_soon_as_it_can(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "RETRY_S", 0.05)
+    cloud.store = store = Moody()
+    jobs = Jobs(cloud, parallel=1)  # type: ignore[arg-type]
+    try:
+        store.is_broken = True
+        jobs.submit(spec("begins", "true"))
+        eventually(lambda: store.refusals > 2)
+        assert jobs.get("begins")["status"] == "Queued"
+        store.is_broken = False
+        assert ended(jobs, "begins")["status"] == "Completed"
+        jobs.submit(spec("ends", "sleep 1"))
+        eventually(lambda: jobs.get("ends")["status"] == "Running")
+        store.is_broken, store.refusals = True, 0
+        eventually(lambda: store.refusals > 2)
+        store.is_broken = False
+        assert ended(jobs, "ends")["status"] == "Completed"
+    finally:
+        jobs.close()
+
+
+def test_a_job_that_its_runner_loses_has_failed(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(runner, "Work", broken)
+    jobs = Jobs(cloud, parallel=1)  # type: ignore[arg-type]
+    try:
+        jobs.submit(spec("lost", "true"))
+        found = ended(jobs, "lost")
+        assert (found["status"], found["is_internal"]) == ("Failed", True)
+        assert found["reason"].startswith("InternalServerError")
+    finally:
+        jobs.close()
 
 
 def test_metrics_are_published_until_it_is_known_that_nobody_takes_them(jobs: Jobs, cloud: Cloud) -> None:
