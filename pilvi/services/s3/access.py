@@ -344,7 +344,7 @@ def write_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any]) -> Sequen
     if tagging:
         actions.append("s3:PutObjectTagging")
         context = {**(context or {}), **requested_tags(dict(parse_qsl(tagging, keep_blank_values=True)))}
-    if sets_acl:
+    if sets_acl and ctx.principal.kind != "service":  # reports and logs come with bucket-owner-full-control
         actions.append("s3:PutObjectAcl")
     if locks:
         actions += [action for member, action in LOCK_ACTIONS.items() if member in req]
