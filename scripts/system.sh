@@ -1,11 +1,13 @@
 #!/bin/sh
-# System packages that make isolation strong and let the training toolkit compile. Installs what is missing when it may,
+# System packages that make isolation strong, let the training toolkit compile, and are clients in journeys. Installs what is missing when it may,
 # says what it would want when it may not; of these the server itself needs only Python's venv module.
 set -eu
 wanted=""
 command -v bwrap >/dev/null 2>&1 || wanted="$wanted bubblewrap"
 command -v cc >/dev/null 2>&1 || wanted="$wanted gcc libc6-dev"
-command -v curl >/dev/null 2>&1 || wanted="$wanted curl"
+for client in curl rclone s3cmd; do
+    command -v "$client" >/dev/null 2>&1 || wanted="$wanted $client"
+done
 python=${PYTHON:-python3.11}
 "$python" -c 'import ensurepip' >/dev/null 2>&1 || wanted="$wanted python3.11-venv"
 include=$("$python" -c 'import sysconfig; print(sysconfig.get_paths()["include"])')

@@ -359,8 +359,11 @@ class Connection(asyncio.Protocol):
             self._invite(incoming)
 
     def _invite(self, incoming: Incoming) -> None:
-        """Small bodies are gathered first, so whoever waits for `100 Continue` is asked to go on at once."""
-        if incoming.expects and incoming.length:
+        """Small bodies are gathered first, so whoever waits for `100 Continue` is asked to go on at once.
+
+        Empty ones too: the botocore inside the AWS CLI loses track of a connection on which an empty file was answered without.
+        """
+        if incoming.expects:
             self.send_continue()
             incoming.expects = False
 

@@ -161,6 +161,11 @@ def test_expecting_clients_are_asked_to_go_on(rim: Rim, size: int) -> None:
         assert read(connection).partition(b"\r\n\r\n")[2] == b"z" * size
 
 
+def test_expecting_clients_are_answered_before_an_empty_body_too(rim: Rim) -> None:
+    found = rim.talk(b"PUT /echo HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    assert found.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
 def test_refusal_before_the_body_reaches_an_expecting_client(rim: Rim) -> None:
     head = f"PUT /refuse HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: {SMALL_BYTES + 1}\r\n\r\n"
     found = rim.talk(head.encode())
