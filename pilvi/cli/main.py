@@ -118,6 +118,9 @@ def parser() -> argparse.ArgumentParser:
         if action != "list":
             sub.add_argument("name", nargs="+")
         sub.set_defaults(run=run)
+    prune = actions.add_parser("prune", help="remove what newer requirements have replaced and no program runs in")
+    prune.add_argument("--runtimes-dir", type=Path, default=Config.runtimes_dir_default())
+    prune.set_defaults(run=run_runtimes_prune)
     add_images(commands)
     return root
 
@@ -305,6 +308,12 @@ def run_runtimes_install(arguments: argparse.Namespace) -> int:
     from pilvi.cli.runtimes import install
 
     return install(arguments.runtimes_dir.absolute(), arguments.name)
+
+
+def run_runtimes_prune(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.runtimes import prune
+
+    return prune(arguments.runtimes_dir.absolute())
 
 
 def run_runtimes_remove(arguments: argparse.Namespace) -> int:

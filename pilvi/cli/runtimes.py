@@ -45,6 +45,17 @@ def remove(folder: Path, names: list[str]) -> int:
     return 0
 
 
+def prune(folder: Path) -> int:
+    removed, used = Environments(folder).prune()
+    for path in removed:
+        print(f"{path.name} is removed")
+    for path in used:
+        print(f"{path.name} is kept: a program runs in it")
+    if not removed and not used:
+        print("nothing to remove: no environment has been replaced")
+    return 0
+
+
 class _Progress:
     """The installer's words, and how many of its packages it has come to."""
 

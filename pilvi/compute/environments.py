@@ -21,7 +21,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -114,6 +114,26 @@ class Environments:
                 shutil.rmtree(path)
             return bool(found)
 
+    def prune(self) -> tuple[list[Path], list[Path]]:
+        """Remove what newer requirements have replaced; gives what was removed, and what programs still run in.
+
+        A program is found by what it has open and by its command line, in namespaces of its own too: paths are the same in there.
+        """
+        removed: list[Path] = []
+        used: list[Path] = []
+        for name in self.names():
+            with self._locked(name):
+                for path in sorted(self._folders(name)):
+                    if path == self._path(name):
+                        continue
+                    if _is_used(path):
+                        used.append(path)
+                        continue
+                    (path / _MARKER).unlink(missing_ok=True)
+                    shutil.rmtree(path)
+                    removed.append(path)
+        return removed, used
+
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _build(self, name: str, path: Path, on_line: Callable[[str], None]) -> None:
@@ -173,6 +193,17 @@ class Environments:
         with (self._folder / f".{name}.lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
+
+
+def _is_used(path: Path) -> bool:
+    """Whether a program runs in an environment."""
+    wanted = f"{path}/".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        for file in ("cmdline", "maps"):
+            with suppress(OSError):  # it has ended, or is another user's
+                if wanted in (process / file).read_bytes():
+                    return True
+    return False
 
 
 def told_by(python: Path, program: str) -> str:

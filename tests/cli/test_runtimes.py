@@ -18,5 +18,10 @@ def test_list_shows_versions_images_and_the_command_that_installs(tmp_path: Path
     assert "torch 2.13.0+cpu" in said
 
 
+def test_prune_says_that_there_is_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["runtimes", "prune", "--runtimes-dir", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == "nothing to remove: no environment has been replaced\n"
+
+
 def test_remove_of_what_is_not_there_is_fine(tmp_path: Path) -> None:
     assert main(["runtimes", "remove", "scikit-learn", "--runtimes-dir", str(tmp_path)]) == 0

@@ -47,6 +47,19 @@ def test_changed_modules_make_a_new_environment(environments: Environments, tmp_
     assert environments.find("empty") is None
 
 
+def test_prune_removes_what_was_replaced_and_nobody_runs_in(environments: Environments, tmp_path: Path) -> None:
+    first = environments.install("empty")
+    assert environments.prune() == ([], [])
+    (tmp_path / "definitions" / "site" / "empty" / "extra.py").write_text("WORD = 'bye'\n")
+    second = environments.install("empty")
+    with subprocess.Popen([first.python, "-c", "input()"], stdin=subprocess.PIPE) as program:
+        assert environments.prune() == ([], [first.path])
+        program.communicate(b"\n")
+    assert environments.prune() == ([first.path], [])
+    assert not first.path.exists()
+    assert environments.find("empty") == second
+
+
 def test_the_one_for_gpus_is_found_where_it_is_installed(environments: Environments) -> None:
     plain = environments.install("empty")
     assert environments.find_for("empty", gpus=1) == plain
