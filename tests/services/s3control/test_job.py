@@ -59,13 +59,14 @@ def begin(aws: Account, control: Any, s3: Any, role: str, bucket: str) -> Callab
 
     def parameters(keys: list[str], operation: Mapping[str, Any], **more: Any) -> dict[str, Any]:
         text = "".join(f"{bucket},{key}\n" for key in keys)
-        etag = s3.put_object(Bucket=bucket, Key="manifest.csv", Body=text.encode())["ETag"]
+        name = f"manifests/{next(_numbers)}.csv"
+        etag = s3.put_object(Bucket=bucket, Key=name, Body=text.encode())["ETag"]
         return {
             "AccountId": aws.account,
             "Operation": operation,
             "Manifest": {
                 "Spec": {"Format": "S3BatchOperations_CSV_20180820", "Fields": ["Bucket", "Key"]},
-                "Location": {"ObjectArn": f"arn:aws:s3:::{bucket}/manifest.csv", "ETag": etag},
+                "Location": {"ObjectArn": f"arn:aws:s3:::{bucket}/{name}", "ETag": etag},
             },
             "Report": {
                 "Bucket": f"arn:aws:s3:::{bucket}",
