@@ -115,7 +115,7 @@ class Known:
     """What is in memory of one generation of the store."""
 
     generation: int
-    keys: dict[tuple[str, str, str], Key | None] = field(default_factory=dict)
+    keys: dict[tuple[str, str, str], Key] = field(default_factory=dict)
     aliases: dict[tuple[str, str, str], str] = field(default_factory=dict)
     opened: dict[tuple[str, str, str], bytes] = field(default_factory=dict)
     """Material by account, key id and version. In memory only."""
@@ -159,9 +159,9 @@ def _target_of(ctx: Context, account: str, region: str, alias: str) -> str:
     if target is None:
         row = ctx.store.get(Table(account, region, SERVICE, "Alias"), alias)
         target = row.value["TargetKeyId"] if row is not None else managed.key_id_for(account, region, alias)
+        if not target:
+            raise no_alias(arn_of(account, region, alias))
         known.aliases[account, region, alias] = target
-    if not target:
-        raise no_alias(arn_of(account, region, alias))
     return target
 
 
@@ -180,10 +180,11 @@ def look(cloud: Cloud, account: str, region: str, key_id: str) -> Key | None:
     """A key, or None. Gone when its waiting period is over."""
     known = known_of(cloud)
     address = (account, region, key_id)
-    if address in known.keys:
-        key = known.keys[address]
-    else:
-        key = known.keys[address] = load(cloud, account, region, key_id)
+    key = known.keys.get(address)
+    if key is None:
+        key = load(cloud, account, region, key_id)
+        if key is not None:  # of ids that lead nowhere there is no end
+            known.keys[address] = key
     return None if key is None or ("_deletes" in key.row and not key.state(cloud.clock.now())) else key
 
 

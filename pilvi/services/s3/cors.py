@@ -21,6 +21,10 @@ from pilvi.services.s3.errors import invalid_request, malformed_xml
 ops = Operations()
 
 RULES = 100
+BYTES = 64 << 10
+"""Source: S3 User Guide, "Elements of a CORS configuration"; AWS counts the document, this server its texts."""
+NAMES = 100
+"""Headers that one preflight may ask for: rules are compared with each of them, on the event loop."""
 METHODS = ("GET", "PUT", "HEAD", "POST", "DELETE")
 VARY = "Origin, Access-Control-Request-Headers, Access-Control-Request-Method"
 
@@ -41,6 +45,9 @@ def put_bucket_cors(ctx: Context, req: Mapping[str, Any]) -> None:
         raise malformed_xml()
     if len(rules) > RULES:
         raise invalid_request(f"The number of CORS rules should not exceed allowed limit of {RULES} rules.")
+    texts = (text for rule in rules for value in rule.values() if isinstance(value, list) for text in value)
+    if sum(len(text) + 1 for text in texts) > BYTES:
+        raise malformed_xml()
     for rule in rules:
         check_rule(rule)
     change_bucket(ctx, req["Bucket"], CORS=[dict(rule) for rule in rules])
@@ -108,7 +115,7 @@ async def preflight(ctx: Context, request: Request, params: Mapping[str, str]) -
     rules = bucket.value.get("CORS")
     if rules is None:
         raise forbidden("CORS is not enabled for this bucket.", method, resource)
-    rule = find_rule(rules, origin, method, wanted)
+    rule = find_rule(rules, origin, method, wanted) if len(wanted) <= NAMES else None
     if rule is None:
         raise forbidden(
             "This CORS request is not allowed. This is usually because the evalution of Origin, request method / "

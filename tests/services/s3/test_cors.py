@@ -171,3 +171,11 @@ def test_answers_to_others_say_nothing(ruled: str, raw: Callable[..., Any]) -> N
     assert "Access-Control-Allow-Origin" not in raw("GET", f"/{ruled}/k", headers={"Origin": "https://evil.net"}).headers
     assert "Access-Control-Allow-Origin" not in raw("DELETE", f"/{ruled}/k", headers={"Origin": PAGE}).headers
     assert "Access-Control-Allow-Origin" not in raw("GET", f"/{ruled}/k").headers
+
+
+def test_a_preflight_asks_for_a_hundred_headers_at_most(aws: Account, s3: Any, bucket: str) -> None:
+    s3.put_bucket_cors(Bucket=bucket, CORSConfiguration={"CORSRules": [rule(AllowedHeaders=["*"])]})
+    assert preflight(aws, f"/{bucket}/k", headers=",".join(f"x-{number}" for number in range(100))).status_code == 200
+    assert preflight(aws, f"/{bucket}/k", headers=",".join(f"x-{number}" for number in range(101))).status_code == 403
+    wide = [rule(AllowedHeaders=[f"x-{number:0100}" for number in range(1000)])]
+    assert refused(s3.put_bucket_cors, Bucket=bucket, CORSConfiguration={"CORSRules": wide})["Code"] == "MalformedXML"
