@@ -11,6 +11,7 @@ _SERVICES = {
     "AmazonS3": "Amazon Simple Storage Service",
     "AmazonSageMaker": "Amazon SageMaker",
     "awskms": "AWS Key Management Service",
+    "AWSQueueService": "Amazon Simple Queue Service",
 }
 """Product codes, and what Cost Explorer calls them."""
 _NO_TYPE = "NoInstanceType"
