@@ -50,8 +50,8 @@ def test_every_object_is_tagged_through_kills(up: Callable[..., Up]) -> None:
     s3.put_object(Bucket=BUCKET, Key="k", Body=b"x")
     make_objects(server)
     id = begin(server)
-    for turn in range(KILLS):
-        eventually(lambda turn=turn: done(server, id) > (turn + 1) * 1000, within_s=60)
+    for turn in range(1, KILLS + 1):
+        reached(server, id, turn * 1000)
         server.kill()
         server = up()
     job = eventually(lambda: ended(server, id), within_s=120, every_s=0.3)
@@ -87,3 +87,8 @@ def done(server: Up, id: str) -> int:
 def ended(server: Up, id: str) -> dict[str, Any] | None:
     job = described(server, id)
     return job if job["Status"] in ("Complete", "Failed", "Cancelled") else None
+
+
+def reached(server: Up, id: str, count: int) -> None:
+    """Wait until so many objects are done."""
+    eventually(lambda: done(server, id) > count, within_s=60)
