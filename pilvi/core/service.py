@@ -390,6 +390,13 @@ class Context:
         identity = self.cloud.identities.assume_role(self.principal, role_arn, session_name)
         return self._as(identity.principal, identity)
 
+    def calling_for(self, name: str, *, duration_s: int) -> Context:
+        """This context as a service goes on with it for its caller: all that the caller may do, and aws:CalledVia is `name`.
+
+        Its identity can sign (presigned URLs); its secret must not leave the server.
+        """
+        return self._copy(identity=self.cloud.identities.via_session(self.identity or self.principal, name, duration_s))
+
     def to(self, service: str, operation: str) -> Context:
         """This caller's context inside another service, which sees through which one the call comes."""
         return self._copy(service=service, operation=operation, via=self.service)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pilvi.gateway.steps.afterwards import PAYER
 from pilvi.gateway.steps.receive import receive
+from pilvi.protocol.quirks import S3_AS_SENT
 
 if TYPE_CHECKING:
     from pilvi.gateway.app import Gateway
@@ -18,7 +19,8 @@ async def forward(gateway: Gateway, call: Call) -> bool:
         await receive(gateway, call)
     if gateway.servers is not None:
         service = call.match.service if call.match is not None else ""
-        elsewhere = None if gateway.servers.serves(service) else gateway.to_leader()
+        is_here = gateway.servers.leads or (gateway.servers.serves(service) and not runs_functions(call))
+        elsewhere = None if is_here else gateway.to_leader()
     else:
         elsewhere = None if is_read(gateway, call) else gateway.elsewhere
     if elsewhere is None:
@@ -28,9 +30,19 @@ async def forward(gateway: Gateway, call: Call) -> bool:
     return True
 
 
+def runs_functions(call: Call) -> bool:
+    """Object Lambda: requests and their functions' answers meet in one process, the one that runs functions."""
+    match = call.match
+    if match is None or match.operation is None or match.service != "s3":
+        return False
+    return S3_AS_SENT in match.path_params or match.operation.name == "WriteGetObjectResponse"
+
+
 def is_read(gateway: Gateway, call: Call) -> bool:
     match = call.match
     if match is None or match.operation is None or PAYER in call.request.headers or PAYER in call.request.query:
         return False  # who pays is written down
+    if runs_functions(call):
+        return False
     service = gateway.registry.find(match.service)
     return service is not None and match.operation.function in service.anywhere

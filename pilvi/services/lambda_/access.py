@@ -38,7 +38,9 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
 
 def _on_function(ctx: Context, action: str, req: Mapping[str, Any], member: str) -> Access:
     ref = function_ref(ctx, req, member)
+    named = ref.qualified_arn
     if not ref.version_or_alias:
         ref = ref._replace(qualifier="")
     context = {"lambda:Principal": req["Principal"]} if "Principal" in req else {}
-    return Access(action, ref.qualified_arn, catalog_of(ctx.cloud).policy(ref), ref.account, context)
+    resource = named if action == "lambda:InvokeFunction" else ref.qualified_arn  # `:$LATEST`, where the caller says so
+    return Access(action, resource, catalog_of(ctx.cloud).policy(ref), ref.account, context)

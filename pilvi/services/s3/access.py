@@ -18,7 +18,7 @@ from pilvi.auth.principals import ACCOUNT
 from pilvi.core.arn import partition_of
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Access, Context
-from pilvi.services.s3.catalog import Bucket, get_bucket
+from pilvi.services.s3.catalog import Bucket, Lens, get_bucket
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.directory_rules import (
     READING,
@@ -30,7 +30,8 @@ from pilvi.services.s3.directory_rules import (
     check_supported,
 )
 from pilvi.services.s3.entry import ACCELERATED, REQUESTER_PAYS, check_entry
-from pilvi.services.s3.errors import access_denied
+from pilvi.services.s3.errors import access_denied, invalid_request
+from pilvi.services.s3.handover import find_waiting
 from pilvi.services.s3.history import Found, find_object
 from pilvi.services.s3.lock_rules import condition_keys
 from pilvi.services.s3.permission import check_old_signature, check_point, gate_of, permission
@@ -105,6 +106,46 @@ OBJECT_ACTIONS = {
 """With a version id the action is the one on versions: s3:GetObjectVersionTagging."""
 
 
+OBJECT_LAMBDA = "s3-object-lambda.amazonaws.com"
+LENS = "_lens"
+"""The member of a request that a function answers: its Object Lambda access point."""
+AS_SENT = "_request"
+"""The member of requests to Object Lambda access points that holds what the client sent (pilvi.protocol.quirks)."""
+LENS_S = 120
+"""How long the credentials live with which Object Lambda goes on for its caller."""
+LENS_ACTIONS = {
+    "GetObject": "s3-object-lambda:GetObject",
+    "HeadObject": "s3-object-lambda:GetObject",
+    "ListObjects": "s3-object-lambda:ListBucket",
+    "ListObjectsV2": "s3-object-lambda:ListBucket",
+}
+"""Operations that functions may rewrite."""
+LENS_OPERATIONS = frozenset(
+    [
+        *LENS_ACTIONS,
+        "AbortMultipartUpload",
+        "CompleteMultipartUpload",
+        "CreateMultipartUpload",
+        "DeleteObject",
+        "DeleteObjectTagging",
+        "DeleteObjects",
+        "GetObjectAcl",
+        "GetObjectLegalHold",
+        "GetObjectRetention",
+        "GetObjectTagging",
+        "ListMultipartUploads",
+        "ListObjectVersions",
+        "ListParts",
+        "PutObject",
+        "PutObjectAcl",
+        "PutObjectLegalHold",
+        "PutObjectRetention",
+        "PutObjectTagging",
+        "RestoreObject",
+        "UploadPart",
+    ]
+)
+"""Source: Service Authorization Reference, "Actions, resources, and condition keys for Amazon S3 Object Lambda"."""
 WITHOUT_BUCKET = frozenset({"CreateBucket", "CreateSession"})
 """Operations that name a bucket which need not be there."""
 EXPRESS = "s3express"
@@ -131,6 +172,8 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     if claim is not None and claim.service == EXPRESS and not bucket.zone:
         raise access_denied()
     if bucket.point is not None:
+        if bucket.lens is not None:
+            return lens_access(ctx, bucket.lens, operation, req)
         check_point(ctx, bucket.point, operation)
     expected = req.get("ExpectedBucketOwner")
     if expected is not None and expected != bucket.account:
@@ -182,6 +225,35 @@ def directory_access(ctx: Context, bucket: Bucket, operation: str, req: Mapping[
     return needed
 
 
+def lens_access(ctx: Context, lens: Lens, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
+    """Through an Object Lambda access point: s3-object-lambda actions on that, then the access point behind it with aws:CalledVia.
+
+    What a function rewrites needs the first only: whether the caller may run the function is asked when it is run, and whether they
+    may read what it reads, when it reads with the URL that speaks for them.
+
+    Errors: MethodNotAllowed - not through an Object Lambda access point; AccessDenied - nobody signed.
+    """
+    if operation not in LENS_OPERATIONS:
+        raise ServiceError("MethodNotAllowed", "The specified method is not allowed against this resource.", 405)
+    if ctx.principal.kind == "anonymous" or not isinstance(req, dict):
+        raise access_denied()
+    if operation in lens.functions:
+        version_id = req.get("VersionId")
+        req[LENS] = lens
+        if version_id is None:
+            return (Access(LENS_ACTIONS[operation], lens.arn, lens.policy, lens.account),)
+        context = {"s3-object-lambda:versionid": version_id}
+        return (Access(f"{LENS_ACTIONS[operation]}Version", lens.arn, lens.policy, lens.account, context),)
+    req.pop(AS_SENT, None)
+    req["Bucket"] = lens.supporting
+    needed = access(ctx, operation, req)
+    names = {behind.action.partition(":")[2]: None for behind in needed} or {"DeleteObject": None}
+    for name in names:
+        ctx.authorize(Access(f"s3-object-lambda:{name}", lens.arn, lens.policy, lens.account))
+    ctx.identity = ctx.calling_for(OBJECT_LAMBDA, duration_s=LENS_S).identity
+    return needed
+
+
 def check_express(ctx: Context, operation: str, req: Mapping[str, Any]) -> None:
     """Keys of a session make the bucket they are for, and no other; they make no further session."""
     session = ctx.identity.session if ctx.identity is not None else {}
@@ -219,10 +291,18 @@ def through_gate(ctx: Context, needed: Sequence[Access]) -> Sequence[Access]:
     return (*needed, *(gate for gate in gates if gate is not None))
 
 
+def writing_access(ctx: Context, req: Mapping[str, Any]) -> Sequence[Access]:
+    """The answer to a request that waits at an Object Lambda access point. The writer's own policies decide, whoever owns that."""
+    waiting = find_waiting(ctx, req["RequestToken"])
+    return (Access("s3-object-lambda:WriteGetObjectResponse", waiting.lens.arn if waiting is not None else "*", None, ctx.account),)
+
+
 def account_access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
     partition = partition_of(ctx.region)
     if ctx.claim is not None and ctx.claim.service == EXPRESS:
         check_express(ctx, operation, req)
+    if operation == "WriteGetObjectResponse":
+        return writing_access(ctx, req)
     if operation == "CreateSession":
         return ()  # the operation itself finds out which mode is allowed
     if operation == "ListDirectoryBuckets" or (operation == "CreateBucket" and req["Bucket"].endswith(SUFFIX)):
@@ -387,6 +467,8 @@ def source_access(ctx: Context, source: CopySource, req: Mapping[str, Any]) -> S
     if origin.zone:
         return (entry(ctx, origin, "ReadOnly"),)
     if origin.point is not None:
+        if origin.lens is not None:
+            raise invalid_request("An Object Lambda access point cannot be the source of a copy.")
         check_point(ctx, origin.point, "GetObject")
     if REQUESTER_PAYS in origin.value:
         check_entry(ctx, "GetObject", origin, req)

@@ -5,6 +5,7 @@
     (account, region, "s3bucket", "OwnDirectory")  name           -> its directory buckets in a Region
     (account, "", "s3bucket", "Account")       setting            -> what holds for all its buckets (pilvi.services.s3control)
     ("", "", "s3bucket", "AccessPoint")        ARN                -> access points, and Alias: alias -> ARN (the same)
+    ("", "", "s3bucket", "ObjectLambda")       ARN                -> Object Lambda access points; their aliases are with the others
     ("", "", "s3bucket", "VpcEndpoint")        id                 -> ways to S3 out of a VPC (pilvi.services.ec2)
     (account, region, "s3", "Object:NAME")     key                -> the current version of an object
     (account, region, "s3", "Marker:NAME")     key                -> the delete marker, where that is what is current
@@ -36,6 +37,8 @@ BUCKETS = Table("", "", BUCKET_SERVICE, "Bucket")
 POINTS = Table("", "", BUCKET_SERVICE, "AccessPoint")
 """Access points by their ARN; S3 Control writes them."""
 ALIASES = Table("", "", BUCKET_SERVICE, "Alias")
+LENSES = Table("", "", BUCKET_SERVICE, "ObjectLambda")
+"""Object Lambda access points by their ARN; S3 Control writes them."""
 VPC_ENDPOINTS = Table("", "", BUCKET_SERVICE, "VpcEndpoint")
 """Gateways and interfaces to S3 by their id; EC2 writes them."""
 
@@ -88,6 +91,22 @@ class Point(NamedTuple):
     """The VPC it may be used from; '' for anywhere."""
 
 
+class Lens(NamedTuple):
+    """An Object Lambda access point: functions before an access point."""
+
+    arn: str
+    name: str
+    account: str
+    policy: dict[str, Any] | None
+    supporting: str
+    """ARN of the access point behind it."""
+    supporting_alias: str
+    functions: dict[str, tuple[str, str]]
+    """Operation -> function and payload."""
+    features: frozenset[str]
+    """GetObject-Range and the like: what functions say they know."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bucket:
     """A bucket as one cached row."""
@@ -122,6 +141,8 @@ class Bucket:
     """The access point that this look-up came through."""
     is_watched: bool
     """Whether somebody keeps account of its requests (witness.py)."""
+    lens: Lens | None
+    """The Object Lambda access point before that one."""
 
     @property
     def versioning(self) -> str:
@@ -179,13 +200,13 @@ def writable_bucket(ctx: Context, name: str) -> Bucket:
 
 def read_bucket(ctx: Context, name: str) -> Bucket | None:
     """The bucket of this name, or behind the access point of this ARN or alias."""
-    if name.startswith("arn:") or name.endswith("-s3alias"):
+    if name.startswith("arn:") or name.endswith(("-s3alias", "--ol-s3")):
         return read_point(ctx, name)
     row = ctx.store.get(BUCKETS, name)
     return None if row is None else bucket_of(ctx, row, None, None)
 
 
-def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, Any] | None) -> Bucket:
+def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, Any] | None, lens: Lens | None = None) -> Bucket:
     """switches: those of the access point and its account, which count beside the bucket's."""
     name, value = row.id, row.value
     account, region = value["Account"], value["Region"]
@@ -210,6 +231,7 @@ def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, A
         denials_of(policy),
         point,
         any(member in value for member in WATCHING),
+        lens,
     )
 
 
@@ -239,6 +261,12 @@ def read_point(ctx: Context, name: str) -> Bucket | None:
         if alias is None:
             return None
         id = str(alias.value["Arn"])
+    lens: Lens | None = None
+    if ":s3-object-lambda:" in id:
+        lens = read_lens(ctx, id)
+        if lens is None:
+            return None
+        id = lens.supporting
     found = ctx.store.get(POINTS, id)
     if found is None:
         return None
@@ -250,7 +278,34 @@ def read_point(ctx: Context, name: str) -> Bucket | None:
     vpc = (value.get("VpcConfiguration") or {}).get("VpcId", "")
     is_public = not vpc and policy is not None and is_public_policy(policy)
     switches = block_of(value["PublicAccessBlockConfiguration"], account_switches(ctx, value["Account"]))
-    return bucket_of(ctx, row, Point(id, value["Account"], policy, is_public, vpc), dict(zip(SWITCHES, switches, strict=True)))
+    point = Point(id, value["Account"], policy, is_public, vpc)
+    return bucket_of(ctx, row, point, dict(zip(SWITCHES, switches, strict=True)), lens)
+
+
+def read_lens(ctx: Context, arn: str) -> Lens | None:
+    """The Object Lambda access point of this ARN; none when it, or the access point behind it, is not there any more."""
+    row = ctx.store.get(LENSES, arn)
+    if row is None:
+        return None
+    value, configuration = row.value, row.value["Configuration"]
+    behind = ctx.store.get(POINTS, configuration["SupportingAccessPoint"])
+    if behind is None:
+        return None
+    functions: dict[str, tuple[str, str]] = {}
+    for entry in configuration["TransformationConfigurations"]:
+        function = entry["ContentTransformation"]["AwsLambda"]
+        for action in entry["Actions"]:
+            functions[action] = (function["FunctionArn"], function.get("FunctionPayload") or "")
+    return Lens(
+        arn,
+        value["Name"],
+        value["Account"],
+        value.get("_policy"),
+        configuration["SupportingAccessPoint"],
+        behind.value["Alias"],
+        functions,
+        frozenset(configuration["AllowedFeatures"]),
+    )
 
 
 NOUNS = ("Object", "Marker", "Version", "Null", "Upload", "Part")

@@ -19,12 +19,14 @@ from pilvi.core.errors import Invalid
 from pilvi.core.listed import Listed, ListedRow
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
+from pilvi.services.s3.access import LENS
 from pilvi.services.s3.catalog import Bucket, get_bucket, object_owner, owner_of
 from pilvi.services.s3.condition import instant_of
 from pilvi.services.s3.digest import COMPOSITE, FULL_OBJECT
 from pilvi.services.s3.errors import invalid_argument
 from pilvi.services.s3.history import find_current, is_marker, version_of
 from pilvi.services.s3.multipart import initiator_of
+from pilvi.services.s3.object_lambda import rewritten_list
 from pilvi.services.s3.restore import restore_status
 from pilvi.storage.records import Row, Table
 
@@ -55,6 +57,8 @@ def list_objects_v2(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     req: Bucket, Prefix, Delimiter, MaxKeys (1,000; 0 gives an empty page), ContinuationToken, StartAfter, FetchOwner, EncodingType.
     Errors: NoSuchBucket; InvalidArgument - a foreign token, a negative MaxKeys.
     """
+    if LENS in req:
+        return rewritten_list(ctx, "ListObjectsV2", req)
     bucket = get_bucket(ctx, req["Bucket"])
     prefix, delimiter, limit = scope_of(req, "MaxKeys")
     token = req.get("ContinuationToken")
@@ -89,6 +93,8 @@ def list_objects(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     req: Bucket, Prefix, Delimiter, MaxKeys, Marker, EncodingType.
     Errors: as list_objects_v2.
     """
+    if LENS in req:
+        return rewritten_list(ctx, "ListObjects", req)
     bucket = get_bucket(ctx, req["Bucket"])
     prefix, delimiter, limit = scope_of(req, "MaxKeys")
     marker = req.get("Marker") or ""

@@ -9,7 +9,7 @@ from typing import Any
 from pilvi.core.errors import NotFound, PilviError, ServiceError
 from pilvi.core.service import Access, Context, Operations
 from pilvi.core.streams import ByteStream
-from pilvi.services.s3.access import denial_or, read_access
+from pilvi.services.s3.access import LENS, denial_or, read_access
 from pilvi.services.s3.acl import mark_owner
 from pilvi.services.s3.attributes import answer_of, check_key, checksum_of, customer_answer, encryption_of, row_of
 from pilvi.services.s3.catalog import Bucket, get_bucket, writable_bucket
@@ -50,6 +50,7 @@ from pilvi.services.s3.history import (
 )
 from pilvi.services.s3.lock_rules import check_asked
 from pilvi.services.s3.mfa import is_needed, not_proved, prove_if_needed
+from pilvi.services.s3.object_lambda import rewritten_get, rewritten_head
 from pilvi.services.s3.permission import permission
 from pilvi.services.s3.sealing import check_customer_key, is_asked, open_row, seal_row
 from pilvi.storage.layers import Keys
@@ -175,6 +176,8 @@ async def get_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     PreconditionFailed (412); InvalidRange, InvalidPartNumber (416); MethodNotAllowed - the version is a delete marker; InvalidObjectState - archived, and not restored.
     Source: S3 API Reference, GetObject.
     """
+    if LENS in req:
+        return await rewritten_get(ctx, req)
     for _ in range(OPENINGS):
         found = find_read(ctx, req)
         answer, start, end = describe(ctx, req, found)
@@ -213,6 +216,8 @@ async def head_object(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     Errors: as get_object; without a body, so clients see the status alone.
     Source: S3 API Reference, HeadObject; its checksums of objects under KMS keys need kms:Decrypt.
     """
+    if LENS in req:
+        return await rewritten_head(ctx, req)
     found = find_read(ctx, req)
     if "enc" in found.value and "ChecksumMode" in req:
         await open_keys(ctx, req, found.value)

@@ -1,7 +1,7 @@
 """S3 Control: what belongs to an account rather than to one bucket. README.md tells where what lies."""
 
 from pilvi.core.service import Service
-from pilvi.services.s3control import access_point, job, public_access_block
+from pilvi.services.s3control import access_point, job, object_lambda, public_access_block
 from pilvi.services.s3control.access import access
 from pilvi.services.s3control.errors import CODES
 
@@ -9,6 +9,7 @@ service = Service(
     "s3control",
     public_access_block.ops,
     access_point.ops,
+    object_lambda.ops,
     job.ops,
     errors=CODES,
     access=access,

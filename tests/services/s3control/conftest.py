@@ -11,7 +11,7 @@ from botocore.config import Config
 from pilvi.testing.server import Account, TestServer
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def reach(server: TestServer) -> Iterator[Callable[..., Any]]:
     """`reach(account, "s3control")` is a boto3 client of that account without an endpoint of its own, closed in the end."""
     server.cloud.authority.prepare()
