@@ -88,3 +88,21 @@ def test_jobs_of_a_dead_server_have_failed(tmp_path: Path, number: int) -> None:
         eventually(lambda: not list((tmp_path / "data" / "jobs").glob("*")))
     finally:
         again.end(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=["kill", "term"])
+def test_a_job_that_was_stopping_when_the_server_died_is_stopped(tmp_path: Path, number: int) -> None:
+    marker = f"6{tmp_path.stat().st_ino}"
+    up = Up(tmp_path / "data")
+    start(up, "stopping", marker)
+    eventually(lambda: is_alive(f"sleep\0{marker}"))
+    up.client("sagemaker").stop_training_job(TrainingJobName="stopping")
+    up.end(number)
+    again = Up(tmp_path / "data")
+    try:
+        job = again.client("sagemaker").describe_training_job(TrainingJobName="stopping")
+        assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("Stopped", "Stopped")
+        assert "FailureReason" not in job
+        assert job["SecondaryStatusTransitions"][-2]["Status"] == "Stopping"
+    finally:
+        again.end(signal.SIGTERM)
