@@ -55,7 +55,10 @@ def cpu_seconds() -> float:
 class Trained:
     """One job, run to its end."""
 
-    def __init__(self, repository: str, hyperparameters: dict[str, Any], channels: dict[str, tuple[bytes, str]]) -> None:
+    def __init__(
+        self, repository: str, hyperparameters: dict[str, Any], channels: dict[str, tuple[bytes | dict[str, bytes], str]]
+    ) -> None:
+        """channels: name -> (its one file, or its files by name; their content type)."""
         self.folder = Path(tempfile.mkdtemp(prefix="algorithm-"))
         self.repository = repository
         config = self.folder / "input/config"
@@ -67,7 +70,8 @@ class Trained:
         )
         for name, (data, _) in channels.items():
             (self.folder / "input/data" / name).mkdir(parents=True)
-            (self.folder / "input/data" / name / "part-0").write_bytes(data)
+            for file, content in ({"part-0": data} if isinstance(data, bytes) else data).items():
+                (self.folder / "input/data" / name / file).write_bytes(content)
         self.run()
 
     def run(self) -> float:

@@ -246,5 +246,105 @@ def object2vec() -> dict[str, Any]:
     )
 
 
+@row
+def seq2seq() -> dict[str, Any]:
+    """Numbers below a million in words, to be written in figures."""
+    small = "one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
+    ones = [*small.split(), "nineteen"]
+    tens = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+    words = [*ones, *tens, "hundred", "thousand"]
+
+    def below_thousand(number: int) -> list[str]:
+        hundreds, rest = divmod(number, 100)
+        found = [ones[hundreds - 1], "hundred"] if hundreds else []
+        if rest < 20:
+            return found + ([ones[rest - 1]] if rest else [])
+        return found + [tens[rest // 10 - 2]] + ([ones[rest % 10 - 1]] if rest % 10 else [])
+
+    def spoken(number: int) -> list[str]:
+        thousands, rest = divmod(number, 1000)
+        return ([*below_thousand(thousands), "thousand"] if thousands else []) + below_thousand(rest)
+
+    numbers = random.Random(0).sample(range(1, 1_000_000), 4400)
+    source, target = (
+        {word: number for number, word in enumerate(["<pad>", "<unk>", "<s>", "</s>", *known])} for known in (words, "0123456789")
+    )
+
+    def records(chosen: list[int]) -> bytes:
+        found = []
+        for number in chosen:
+            pair = {"source": [source[word] for word in spoken(number)], "target": [target[figure] for figure in str(number)]}
+            found.append(recordio.Record({name: recordio.Tensor(np.array(tokens, np.int32)) for name, tokens in pair.items()}))
+        return recordio.write(found)
+
+    given = {
+        "num_embed_source": 32, "num_embed_target": 32, "rnn_num_hidden": 64, "learning_rate": 0.005, "max_num_epochs": 12,
+        "batch_size": 64, "checkpoint_frequency_num_batches": 150, "max_seq_len_source": 16, "max_seq_len_target": 10,
+        "optimized_metric": "bleu",
+    }  # fmt: skip
+    kind = "application/x-recordio-protobuf"
+    job = Trained(
+        "seq2seq",
+        given,
+        {
+            "train": (records(numbers[:4000]), kind),
+            "validation": (records(numbers[4000:4200]), kind),
+            "vocab": (
+                {"vocab.src.json": json.dumps(source).encode(), "vocab.trg.json": json.dumps(target).encode()},
+                "application/json",
+            ),
+        },
+    )
+    asked = numbers[4200:]
+    body = json.dumps({"instances": [{"data": " ".join(spoken(number))} for number in asked]}).encode()
+    answers = [found["target"].replace(" ", "") for found in job.predictions(body, "application/json")]
+    right = np.mean([answer == str(number) for answer, number in zip(answers, asked, strict=True)])
+    return told("Seq2Seq", "made: numbers in words, to be written in figures", "whole numbers right", right, job)
+
+
+def scenes(numbers: Any, size: int = 96) -> tuple[dict[str, bytes], dict[str, bytes]]:
+    """Pictures of two digits each on a coloured ground, and the masks that say which pixels are ink of which digit (0: none)."""
+    digits, rng = datasets.load_digits(), random.Random(1)
+    shown: dict[str, bytes] = {}
+    masks: dict[str, bytes] = {}
+    for number, pair in enumerate(numbers.reshape(-1, 2)):
+        picture = Image.new("RGB", (size, size), tuple(rng.randint(150, 255) for _ in range(3)))
+        mask = Image.new("L", (size, size), 0)
+        for side, index in enumerate(pair):
+            wide = size // 2 - 4
+            ink = Image.fromarray((digits.images[index] * 15.9).astype(np.uint8)).resize((wide, wide), Image.Resampling.BILINEAR)
+            place = (2 + side * size // 2, rng.randint(0, size - wide))
+            form = ink.point(lambda value: 255 * (value > 110))
+            picture.paste(tuple(rng.randint(0, 120) for _ in range(3)), place, form)
+            mask.paste(int(digits.target[index]) + 1, place, form)
+        for files, each, kind in ((shown, picture, "jpg"), (masks, mask, "png")):
+            out = io.BytesIO()
+            each.save(out, "PNG" if kind == "png" else "JPEG")
+            files[f"{number}.{kind}"] = out.getvalue()
+    return shown, masks
+
+
+@row
+def semantic_segmentation() -> dict[str, Any]:
+    order = np.random.default_rng(0).permutation(1796)
+    train, validation = scenes(order[:1000]), scenes(order[1000:1200])
+    given = {
+        "num_classes": 11, "num_training_samples": 500, "epochs": 6, "mini_batch_size": 16, "optimizer": "adam", "learning_rate": 0.001,
+        "base_size": 96, "crop_size": 96,
+    }  # fmt: skip
+    job = Trained(
+        "semantic-segmentation",
+        given,
+        {
+            "train": (train[0], "image/jpeg"),
+            "train_annotation": (train[1], "image/png"),
+            "validation": (validation[0], "image/jpeg"),
+            "validation_annotation": (validation[1], "image/png"),
+        },
+    )
+    measure = figure(job, r"validation mIOU <score>=\(?(\S+?)\)?\s")
+    return told("Semantic Segmentation", "digits, two a picture, transfer learning", "mIOU", measure, job)
+
+
 if __name__ == "__main__":
     main()

@@ -3,6 +3,7 @@
 Source: SageMaker Developer Guide, "Image Classification - MXNet": hyperparameters, channels, formats, metrics, responses.
 Differs: the pre-trained network of use_pretrained_model=1 is EfficientNet-Lite0, whatever num_layers says (the log tells).
 Differs: pictures without `resize` are scaled to cover image_shape before they are cut to it.
+Differs: precision_dtype=float16 computes in bfloat16 on a GPU; on a CPU, where half the width is no faster, in float32 (the log tells).
 Differs: kv_store changes nothing: hosts average their gradients after each step. model.tar.gz holds model.json and model.pt.
 """
 
@@ -171,6 +172,8 @@ def _check_labels(hp: dict[str, Any], found: list[Picture], channel: str) -> Non
 def _learn(run: Run, config: dict[str, Any], network: Classifier, found: list[Picture], held_out: list[Picture] | None) -> None:
     hp, report = run.hp, run.report
     optimizer = deep.optimizer_for(hp["optimizer"], network.parameters(), hp["learning_rate"], **_optimizer_options(hp))
+    if hp["precision_dtype"] == "float16":
+        report.say(f"precision_dtype float16: computing in {'bfloat16' if deep.device().type == 'cuda' else 'float32, on a CPU'}.")
     checkpoints = deep.Checkpoints(run.checkpoint_dir)
     first, kept = checkpoints.restore(network, optimizer)
     if first:
