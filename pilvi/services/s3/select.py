@@ -11,6 +11,7 @@ Source: S3 API Reference, SelectObjectContent and "List of SELECT Object Content
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -141,10 +142,13 @@ class Selection:
         yield from self.sent(record + self._planner.output.record)
 
     def all_blocks(self) -> Iterator[tuple[pyarrow.Table, Scope]]:
+        from pilvi.services.s3.select_input import slices
+
         first, self._first = self._first, None
-        if first is not None:
-            yield first
-        yield from self._blocks
+        references = self._planner.references
+        for table, scope in itertools.chain([first] if first is not None else [], self._blocks):
+            for part in slices(table, references):
+                yield part, scope
 
     def sent(self, records: str) -> Iterator[Event]:
         data = records.encode()

@@ -31,6 +31,7 @@ DOCUMENT_BYTES = 64 << 20
 COLUMNS = 10_000
 CELLS = 4 << 20
 """Fields of a table whose records differ in length, those that are missing among them."""
+ANSWER_BYTES = 64 << 20
 PARQUET_ROWS = 16_384
 
 Pieces = Iterator[bytes]
@@ -155,6 +156,18 @@ def too_long() -> ServiceError:
     return failure(
         "OverMaxRecordSize", "The length of a record in the input or result is greater than the maxCharsPerRecord limit of 1 MB."
     )
+
+
+def slices(table: pyarrow.Table, references: int) -> Iterator[pyarrow.Table]:
+    """The same records, few enough at once that an answer that names their fields so many times fits into memory."""
+    if table.nbytes * references <= ANSWER_BYTES:
+        yield table
+    elif table.num_rows <= 1:
+        raise too_long()
+    else:
+        half = table.num_rows // 2
+        yield from slices(table.slice(0, half), references)
+        yield from slices(table.slice(half), references)
 
 
 def windowed(pieces: Pieces, at: int, window: Window, delimiter: bytes) -> Pieces:

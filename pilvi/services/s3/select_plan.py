@@ -80,6 +80,10 @@ class Scope:
     all_json: str
 
 
+STATEMENT_CHARACTERS = 4 << 20
+"""What the parts of one statement may have together."""
+
+
 class Planner:
     """One query over any number of blocks."""
 
@@ -87,6 +91,7 @@ class Planner:
         self._query = query
         self.output = output
         self._now = now
+        self._left = STATEMENT_CHARACTERS
         self.aggregates: list[Node] = []
         for column in query.columns:
             self.aggregates += [node for node in aggregates_in(column.node) if node not in self.aggregates]
@@ -107,6 +112,11 @@ class Planner:
                 yield self._within(node.value)
 
     @property
+    def references(self) -> int:
+        """How often a record's fields are named: how many times its size an answer may have."""
+        return max(1, sum(1 for _ in self.names()))
+
+    @property
     def is_everything(self) -> bool:
         return not self._query.columns
 
@@ -114,6 +124,7 @@ class Planner:
 
     def records(self, scope: Scope, limit: int | None) -> str:
         """The records of a block: (text, count)."""
+        self._left = STATEMENT_CHARACTERS
         if self.is_everything:
             record = scope.all_json if self.output.is_json else scope.all_csv(self.output)
         else:
@@ -125,6 +136,7 @@ class Planner:
 
     def partial(self, scope: Scope) -> str:
         """One row: the aggregates of a block."""
+        self._left = STATEMENT_CHARACTERS
         parts = [
             f"{sql} AS p{number}_{at}"
             for number, node in enumerate(self.aggregates)
@@ -146,6 +158,7 @@ class Planner:
 
     def final(self, scope: Scope) -> str:
         """The one record made of all blocks' aggregates, which are the table `partials`."""
+        self._left = STATEMENT_CHARACTERS
         values = [self.value(column.node, scope) for column in self._query.columns]
         return f"SELECT {self.record(values)} FROM (SELECT * FROM partials)"
 
@@ -176,6 +189,13 @@ class Planner:
     # -- expressions -------------------------------------------------------------------------------------------------
 
     def value(self, node: Node, scope: Scope) -> Value:
+        found = self._value(node, scope)
+        self._left -= len(found.sql)  # BETWEEN, NULLIF and their like say their operands twice, and so do those inside of them
+        if self._left < 0:
+            raise failure("ExpressionTooLong", "The SQL expression is nested too deeply.")
+        return found
+
+    def _value(self, node: Node, scope: Scope) -> Value:
         if is_aggregate(node):
             return self.slot(node, scope)
         if node.kind == "path":

@@ -39,6 +39,7 @@ from pilvi.services.s3.select_input import (
     last_cut,
     plain,
     ragged_tables,
+    slices,
     windowed,
 )
 
@@ -212,3 +213,24 @@ def test_one_wide_record_among_many_narrow_ones_stays_small() -> None:
     with pytest.raises(ServiceError) as caught:
         list(csv_tables(iter([b"," * 1_000_000 + b"\n"]), PLAIN))
     assert caught.value.code == "OverMaxColumn"
+
+
+@pytest.mark.parametrize(("shape", "depth"), [("({} BETWEEN _1 AND 3)", 40), ("NULLIF({}, _2)", 40), ("({} IN (1, 2, 3))", 40)])
+def test_what_is_said_twice_on_every_level_is_refused(shape: str, depth: int) -> None:
+    expression = "_1"
+    for _ in range(depth):
+        expression = shape.replace("{}", expression)
+    for scope in (csv_scope(2, None), json_scope(())):
+        with pytest.raises(ServiceError) as caught:
+            Planner(parse(f"SELECT {expression} FROM S3Object s"), Output(False), NOW).records(scope, 1)
+        assert caught.value.code == "ExpressionTooLong"
+
+
+def test_an_answer_larger_than_its_records_is_made_in_pieces() -> None:
+    table = next(ragged_tables((b"a" * 999 + b"\n") * 4000, PLAIN))
+    parts = list(slices(table, 1000))
+    assert sum(part.num_rows for part in parts) == 4000
+    assert max(part.nbytes for part in parts) * 1000 <= select_input.ANSWER_BYTES
+    with pytest.raises(ServiceError) as caught:
+        list(slices(table.slice(0, 1), 100_000))
+    assert caught.value.code == "OverMaxRecordSize"
