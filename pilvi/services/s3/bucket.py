@@ -321,10 +321,10 @@ def check_empty(ctx: Context, bucket: Bucket) -> None:
 
 
 def check_no_points(ctx: Context, bucket: Bucket) -> None:
-    """Errors: BucketHasAccessPointsAttached."""
-    after = ""
-    while rows := ctx.store.scan(POINTS, after=after):
-        if any(row.value["Bucket"] == bucket.name and row.value["BucketAccountId"] == bucket.account for row in rows):
+    """Those of its own account; others' lead nowhere once it is gone. Errors: BucketHasAccessPointsAttached."""
+    own, after = f"arn:{partition_of(bucket.region)}:s3:{bucket.region}:{bucket.account}:accesspoint/", ""
+    while rows := ctx.store.scan(POINTS, prefix=own, after=after):
+        if any(row.value["Bucket"] == bucket.name for row in rows):
             raise ServiceError(
                 "BucketHasAccessPointsAttached",
                 "The bucket you tried to delete has access points attached. Delete your access points before deleting your bucket.",

@@ -194,6 +194,6 @@ OLD_REGIONS = frozenset(
 
 
 def check_old_signature(bucket: Bucket) -> None:
-    """Errors: InvalidRequest - the bucket's Region takes Version 4 only."""
-    if bucket.region not in OLD_REGIONS:
+    """Errors: InvalidRequest - the bucket's Region takes Version 4 only, and so do access points: Version 2 signs no host."""
+    if bucket.region not in OLD_REGIONS or bucket.point is not None:
         raise invalid_request("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")

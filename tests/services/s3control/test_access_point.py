@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from botocore.awsrequest import AWSRequest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
@@ -282,3 +283,23 @@ def test_points_of_directory_buckets_are_refused(aws: Account, control: Any) -> 
     kind = {"Bucket": {"DataRedundancy": "SingleAvailabilityZone", "Type": "Directory"}}
     aws.client("s3").create_bucket(Bucket=name, CreateBucketConfiguration=place | kind)
     assert refused(control.create_access_point, AccountId=aws.account, Name="zonal", Bucket=name) == ("NotImplemented", 501)
+
+
+def test_old_signatures_do_not_reach_access_points(aws: Account, bucket: str, point: dict[str, str]) -> None:
+    """Version 2 signs no host: what is signed for one bucket's object would fit a point's object of the whole path."""
+    s3 = aws.client("s3")
+    s3.put_object(Bucket=bucket, Key="shared-bucket/k", Body=b"secret")
+    signer = aws.session.client(
+        "s3", endpoint_url=aws.endpoint, config=Config(signature_version="s3", s3={"addressing_style": "path"})
+    )
+    url = signer.generate_presigned_url("get_object", Params={"Bucket": "shared-bucket", "Key": "k"})
+    signer.close()
+    host = f"team-{aws.account}.s3-accesspoint.us-east-1.amazonaws.com"
+    answer = URLLib3Session().send(AWSRequest("GET", url, headers={"Host": host}).prepare())
+    assert (answer.status_code, b"AWS4-HMAC-SHA256" in answer.content) == (400, True)
+
+
+def test_points_of_others_do_not_keep_a_bucket(aws: Account, bucket: str, other_aws: Account, reach: Reach) -> None:
+    foreign = reach(other_aws, "s3control")
+    foreign.create_access_point(AccountId=other_aws.account, Name="parasite", Bucket=bucket, BucketAccountId=aws.account)
+    aws.client("s3").delete_bucket(Bucket=bucket)
