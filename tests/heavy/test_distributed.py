@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -288,3 +289,32 @@ def test_a_model_too_large_for_one_process_trains_over_two(lab: Lab) -> None:  #
     job = run_script(lab, "big-two", "pytorch", {"train.py": BIG}, asked, hosts=2)
     assert job["TrainingJobStatus"] == "Completed", (job.get("FailureReason"), lab.lines("big-two")[-20:])
     assert sorted(said(lab, "big-two", "BIG")) == [["0", "0.5", "True"], ["1", "0.5", "True"]]
+
+
+SHARE = b"""
+import hashlib, json, os
+with open("/opt/ml/input/config/resourceconfig.json") as file:
+    config = json.load(file)
+mine = range(60)[config["hosts"].index(config["current_host"])::len(config["hosts"])]
+for number in mine:
+    for _ in range(60):
+        hashlib.pbkdf2_hmac("sha256", b"%d" % number, b"", 4000)
+with open(f"/opt/ml/output/data/{config['current_host']}", "w") as file:
+    file.write(" ".join(map(str, mine)))
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core does the work of two hosts one after the other")
+def test_two_hosts_finish_a_fixed_job_clearly_sooner_than_one(lab: Lab) -> None:  # noqa: F811
+    code = lab.channel("code", lab.put("share/share.py", SHARE))
+    seconds = {}
+    for hosts in (1, 2):
+        resources = {"InstanceType": "ml.m5.large", "InstanceCount": hosts, "VolumeSizeInGB": 1}
+        entry = {"ContainerEntrypoint": ["python3", "/opt/ml/input/data/code/share.py"]}
+        job = lab.run(f"share-{hosts}", algorithm=entry, InputDataConfig=[code], ResourceConfig=resources)
+        assert job["TrainingJobStatus"] == "Completed", job.get("FailureReason")
+        done = " ".join(part.decode() for part in lab.members(f"out/share-{hosts}/output/output.tar.gz").values())
+        assert sorted(map(int, done.split())) == list(range(60))
+        (training,) = [entry for entry in job["SecondaryStatusTransitions"] if entry["Status"] == "Training"]
+        seconds[hosts] = (training["EndTime"] - training["StartTime"]).total_seconds()
+    assert seconds[2] < 0.75 * seconds[1], seconds
