@@ -155,6 +155,43 @@ print(json.dumps({
     assert told["keys"] == []
 
 
+def test_the_lessons_cells_run_as_given_and_the_model_is_downloaded(desk: Desk, titanic: Path) -> None:
+    desk.aws.client("s3").upload_file(str(titanic / "train.csv"), "notebook-titanic", "lesson/train.csv")
+    cells = """
+import pandas as pd, joblib
+from sklearn.model_selection import train_test_split
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import accuracy_score
+df = pd.read_csv("s3://notebook-titanic/lesson/train.csv")
+df["Age"].fillna(df["Age"].mean(), inplace=True)
+df = pd.get_dummies(df.drop(columns=["Name", "Cabin", "Ticket", "PassengerId"]), drop_first=True)
+X, y = df.drop(columns="Survived"), df["Survived"]
+X_train, X_test, y_train, y_test = train_test_split(X, y, test_size=0.2, random_state=42)
+model = LogisticRegression(max_iter=500).fit(X_train, y_train)
+print("accuracy", accuracy_score(y_test, model.predict(X_test)))
+joblib.dump(model, "model.pkl")
+print(open("model.pkl", "rb").read().hex())
+"""
+    first, second = desk.run(cells).splitlines()[-2:]
+    assert 0.75 < float(first.split()[1]) < 0.9
+    address = urlsplit(desk.open())
+    token = {"Authorization": f"token {parse_qs(address.query)['token'][0]}"}
+    answer = requests.get(f"http://{address.netloc}/files/model.pkl?download=1", headers=token, timeout=20)
+    assert "attachment" in answer.headers["Content-Disposition"]
+    assert answer.content.hex() == second
+
+
+def test_a_terminal_opens_beside_several_kernels(desk: Desk) -> None:
+    address = urlsplit(desk.open())
+    base, token = f"http://{address.netloc}/api", {"Authorization": f"token {parse_qs(address.query)['token'][0]}"}
+    terminal = requests.post(f"{base}/terminals", headers=token, timeout=20).json()["name"]
+    kernels = [requests.post(f"{base}/kernels", headers=token, timeout=60).json()["id"] for _ in range(2)]
+    assert [entry["name"] for entry in requests.get(f"{base}/terminals", headers=token, timeout=20).json()] == [terminal]
+    assert {entry["id"] for entry in requests.get(f"{base}/kernels", headers=token, timeout=20).json()} >= set(kernels)
+    for path in (f"terminals/{terminal}", *(f"kernels/{kernel}" for kernel in kernels)):
+        assert requests.delete(f"{base}/{path}", headers=token, timeout=20).status_code == 204
+
+
 def test_the_sdk_finds_role_and_bucket(desk: Desk) -> None:
     code = "import sagemaker; print(sagemaker.get_execution_role()); print(sagemaker.Session().default_bucket())"
     said = desk.run(code).splitlines()
