@@ -17,7 +17,7 @@ from botocore import xform_name
 from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request, Response
 from pilvi.core.streams import ByteStream
-from pilvi.protocol import aws_json, cbor, ec2, query, quirks, rest_json, rest_xml
+from pilvi.protocol import aws_json, cbor, ec2, old_query, query, quirks, rest_json, rest_xml
 from pilvi.protocol.check import Checker
 from pilvi.protocol.faults import fault_of
 from pilvi.protocol.index import Entry, load_index, load_model
@@ -102,6 +102,16 @@ class ServiceModel:
         self._functions: dict[str, str] | None = None
         self._errors: dict[str, str] | None = None
         self._botocore: Any = None
+        self._in_query: ServiceModel | None = None
+
+    def in_protocol(self, protocol: str) -> ServiceModel:
+        """The same service, with the names that a protocol it spoke before gives its members."""
+        if protocol != "query" or self.name not in old_query.NAMES:
+            return self
+        if self._in_query is None:
+            self._in_query = ServiceModel(self.entry, old_query.in_query(self.name, self.raw))
+            self._in_query._in_query = self._in_query
+        return self._in_query
 
     def operation_names(self) -> list[str]:
         return list(self.raw["operations"])
@@ -193,13 +203,21 @@ class Operation:
         protocol = protocol or self.service_model.protocol
         decoder = self._decoders.get(protocol)
         if decoder is None:
-            decoder = self._decoders[protocol] = PROTOCOLS[protocol].compile_request(self)
+            spoken = self._in_protocol(protocol)
+            decoder = PROTOCOLS[protocol].compile_request(spoken)
+            if spoken is not self and spoken.input is not None:
+                decoder = old_query.addressed(self.service, spoken.input.members, decoder)
+            self._decoders[protocol] = decoder
         try:
             if self._is_compressible and "gzip" in request.headers.get("content-encoding", ""):
                 body = _unpacked(aws_json.body_bytes(body))
             return decoder(request, body, path_params)
         except Malformed as error:
             raise quirks.malformed(self.service, protocol, str(error)) from None
+
+    def _in_protocol(self, protocol: str) -> Operation:
+        model = self.service_model.in_protocol(protocol)
+        return self if model is self.service_model else model.operation(self.name) or self
 
     def check(self, params: Mapping[str, Any], protocol: str = "") -> None:
         """Raise AWS's error for this service when `params` break the model's constraints."""
@@ -233,7 +251,7 @@ class Operation:
         """The response that botocore reads as `result`. Members the output shape lacks, and None, stay out."""
         encoder = self._encoders.get(protocol)
         if encoder is None:
-            encoder = self._encoders[protocol] = PROTOCOLS[protocol].compile_response(self)
+            encoder = self._encoders[protocol] = PROTOCOLS[protocol].compile_response(self._in_protocol(protocol))
         response = encoder(result or {}, request_id, request)
         if request.method == "HEAD":
             response.body = b""
@@ -256,6 +274,8 @@ def encode_error(
     """An error in a protocol's form; with only the service's name, or '', when the operation is not known."""
     if operation is not None:
         service = operation.service_model
+    if not isinstance(service, str):
+        service = service.in_protocol(protocol)
     fault = fault_of(error, protocol, service)
     response: Response = PROTOCOLS[protocol].render_error(fault, request_id, request)
     return response

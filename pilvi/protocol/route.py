@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from pilvi.core.errors import ServiceError
 from pilvi.core.http import Request
-from pilvi.protocol import quirks
+from pilvi.protocol import old_query, quirks
 from pilvi.protocol.hosts import HostFacts, object_lambda_point, read_host
 from pilvi.protocol.paths import Templates
 from pilvi.protocol.query import action_of, parse_query
@@ -89,7 +89,7 @@ class Router:
         self._by_endpoint.setdefault(entry.endpoint_prefix, []).append(entry.name)
         if entry.target_prefix:
             self._by_target.setdefault(entry.target_prefix, []).append(entry.name)
-        if {"query", "ec2"} & set(entry.protocols):
+        if _takes_forms(entry):
             self._by_version.setdefault(entry.api_version, []).append(entry.name)
 
     def route(self, request: Request, signing_name: str | None) -> Match:
@@ -169,7 +169,7 @@ class Router:
     def _among(self, request: Request, names: tuple[str, ...], facts: HostFacts) -> Match:
         """The one of some services whose Action, path or host fits."""
         index = self._models.index
-        forms = tuple(name for name in names if {"query", "ec2"} & set(index[name].protocols))
+        forms = tuple(name for name in names if _takes_forms(index[name]))
         if forms and (_is_form(request) or "Action=" in request.query):
             return self._by_form(request, forms)
         rest = [name for name in names if index[name].protocol.startswith("rest")]
@@ -278,6 +278,10 @@ class Router:
         if found is not None:
             return found
         return Match("s3control", "rest-xml", error=quirks.unknown_operation("s3control", "rest-xml", "", ""))
+
+
+def _takes_forms(entry: Entry) -> bool:
+    return not {"query", "ec2"}.isdisjoint(entry.protocols) or entry.name in old_query.NAMES
 
 
 def _is_form(request: Request) -> bool:
