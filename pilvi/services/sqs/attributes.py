@@ -44,23 +44,27 @@ def checked(given: Mapping[str, str], *, name: str, creating: bool) -> dict[str,
     is_fifo = name.endswith(".fifo")
     found: dict[str, str] = {}
     for key, value in given.items():
-        if key not in SETTABLE or (key in _FIFO_ONLY and not is_fifo):
-            raise unknown_attribute(key)
-        if key == "FifoQueue" and not creating:
+        if key == "FifoQueue" and creating and not is_fifo and value.lower() == "true":
+            raise _bad_name(name)
+        if key not in SETTABLE or (key in _FIFO_ONLY and not is_fifo) or (key == "FifoQueue" and not creating):
             raise unknown_attribute(key)
         found[key] = _one(key, value)
-    if creating and is_fifo != (found.get("FifoQueue") == "true"):
-        raise bad_attribute("FifoQueue") if "FifoQueue" in found else _bad_name()
+    if creating and is_fifo and "FifoQueue" not in found:
+        raise _bad_name(name)
     if found.get("KmsMasterKeyId") and found.get("SqsManagedSseEnabled") == "true":
         raise bad_attribute("SqsManagedSseEnabled")
     return found
 
 
-def _bad_name() -> Exception:
-    return bad_value(
-        "QueueName", "QueueName", "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, "
-        "must end with .fifo suffix and be 1 to 80 in length."
-    )  # fmt: skip
+def _bad_name(name: str) -> Exception:
+    """A FIFO queue is one by its name and by its attribute, or by neither."""
+    reason = (
+        "Can only include alphanumeric characters, hyphens, or underscores. 1 to 80 in length"
+        if name.endswith(".fifo")
+        else "The name of a FIFO queue can only include alphanumeric characters, hyphens, or underscores, must end with .fifo suffix and "
+        "be 1 to 80 in length."
+    )
+    return bad_value(name, "QueueName", reason)
 
 
 def _one(key: str, value: str) -> str:
