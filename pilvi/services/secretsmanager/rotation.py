@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.errors import Invalid, PilviError, ServiceError
 from pilvi.core.principal import Principal
-from pilvi.core.service import Context, Operations
+from pilvi.core.service import Access, Context, Operations
 from pilvi.services.secretsmanager.errors import invalid_parameter, invalid_request, not_built
 from pilvi.services.secretsmanager.expression import next_time
 from pilvi.services.secretsmanager.replication import follow, primary
@@ -47,7 +47,8 @@ def rotate_secret(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     req: SecretId, RotationLambdaARN (needed the first time), RotationRules (AutomaticallyAfterDays 1-1000, or ScheduleExpression),
     ClientRequestToken (the new version's id), RotateImmediately.
     Errors: ResourceNotFoundException. InvalidRequestException - no function, or an earlier rotation is not complete.
-    InvalidParameterException - rules that cannot be. AccessDeniedException - the function does not let Secrets Manager in.
+    InvalidParameterException - rules that cannot be. AccessDeniedException - the function does not let Secrets Manager in, or the
+    caller, who chooses it now, may not invoke it.
     Differs: with RotateImmediately false the function is not tested.
     """
     if req.get("ExternalSecretRotationMetadata") or req.get("ExternalSecretRotationRoleArn"):
@@ -60,6 +61,8 @@ def rotate_secret(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     token, pending = req.get("ClientRequestToken") or ctx.ids.uuid(), version_with(secret, PENDING)
     if pending not in (None, token, version_with(secret, CURRENT)):
         raise invalid_request("A previous rotation isn't complete. That rotation will be reattempted.")
+    if "RotationLambdaARN" in req:  # whoever chooses the function must be able to run it themselves
+        ctx.authorize(Access("lambda:InvokeFunction", function, None, ctx.account))
     _check_function(ctx, secret, function)
     settings: Secret = {"RotationEnabled": True, "RotationLambdaARN": function}
     if rules:

@@ -199,3 +199,15 @@ def test_schedule_expressions(expression: str, expected: datetime) -> None:
 def test_schedule_expressions_that_cannot_be(expression: str) -> None:
     with pytest.raises(Invalid):
         next_time({"ScheduleExpression": expression}, datetime(2026, 1, 1, tzinfo=UTC))
+
+
+def test_whoever_chooses_a_function_may_invoke_it(aws: Account, error_of: Earn) -> None:
+    function = function_of(aws)
+    aws.client("secretsmanager").create_secret(Name="s", SecretString="1")
+    allow = {"Effect": "Allow", "Action": "secretsmanager:*", "Resource": "*"}
+    user = aws.user("secretary", {"Version": "2012-10-17", "Statement": [allow]}).client("secretsmanager")
+    request = {"SecretId": "s", "RotateImmediately": False, "RotationRules": {"AutomaticallyAfterDays": 9}}
+    code, message = error_of(user.rotate_secret, RotationLambdaARN=function, **request)
+    assert (code, "lambda:InvokeFunction" in message) == ("AccessDeniedException", True)
+    aws.client("secretsmanager").rotate_secret(RotationLambdaARN=function, **request)
+    user.rotate_secret(**request)
