@@ -55,7 +55,8 @@ def test_env_points_a_shell_to_the_cloud(up: Start) -> None:
 
 def test_health_status_and_a_clean_end(up: Start) -> None:
     server = up()
-    assert ask(f"{server.endpoint}/_pilvi/health") == (200, {"status": "ready", "jobs": {"running": 0, "waiting": 0}})
+    code, health = ask(f"{server.endpoint}/_pilvi/health")
+    assert (code, health["status"], health["jobs"]) == (200, "ready", {"running": 0, "waiting": 0})
     status = subprocess.run(
         [PILVI, "status", "--json", "--data-dir", str(server.data_dir)], capture_output=True, text=True, check=False
     )

@@ -103,7 +103,10 @@ class Lab:
         return self.wait(name)
 
     def lines(self, name: str) -> list[str]:
-        """Everything the job said."""
+        """Everything the job said, without what is said before it of a machine smaller than the type."""
+        return [line for line in self.all_lines(name) if not line.startswith("this machine gives ")]
+
+    def all_lines(self, name: str) -> list[str]:
         group = "/aws/sagemaker/TrainingJobs"
         try:
             streams = self.logs.describe_log_streams(logGroupName=group, logStreamNamePrefix=f"{name}/")["logStreams"]

@@ -84,7 +84,7 @@ def test_log_says_when_the_machine_is_smaller_than_the_type(lab: Any) -> None:
     if cores() >= 96:
         pytest.skip("this machine has the type's cores")
     assert f"nproc {cores()}" in lab.lines("huge")
-    first = lab.lines("huge")[0]
+    first = lab.all_lines("huge")[0]
     assert first.startswith(f"this machine gives {cores()} of 96 cores and ")
     assert first.endswith(" of 384.0 GiB memory of ml.m5.24xlarge")
 
@@ -94,7 +94,7 @@ def test_gpu_type_without_a_gpu_runs_on_the_cpu_and_says_so(small_lab: Any, smal
     assert small_lab.run("no-gpu", "echo gpus ${CUDA_VISIBLE_DEVICES-none}", ResourceConfig=resources("ml.p3.2xlarge"))
     assert "gpus none" in small_lab.lines("no-gpu")
     said = "ml.p3.2xlarge has 1 GPU with 16.0 GiB; this machine has none, so the program runs on the CPU"
-    assert said in small_lab.lines("no-gpu")
+    assert said in small_lab.all_lines("no-gpu")
 
 
 def test_gpu_type_gets_a_gpu_and_others_do_not(small_lab: Any, small_server: TestServer, monkeypatch: Any) -> None:
