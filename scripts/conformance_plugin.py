@@ -56,9 +56,12 @@ def buckets_as_of_2023() -> None:
 
 def with_lists(params: dict[str, Any], context: dict[str, Any], **_: Any) -> None:
     params.setdefault("ObjectOwnership", "ObjectWriter")
+    context["list wanted"] = params.pop("ACL", None)
     context["bucket made"] = params.get("Bucket")
 
 
 def unblock(made: Any, http_response: Any, context: dict[str, Any], **_: Any) -> None:
     if http_response.status_code == 200:
         made.delete_public_access_block(Bucket=context["bucket made"])
+        if context["list wanted"] is not None:
+            made.put_bucket_acl(Bucket=context["bucket made"], ACL=context["list wanted"])

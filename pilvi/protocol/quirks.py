@@ -13,6 +13,7 @@ from pilvi.core.http import Request, Response
 from pilvi.core.streams import ByteStream
 from pilvi.protocol import xml
 from pilvi.protocol.query import parse_query
+from pilvi.protocol.shapes import Malformed
 
 if TYPE_CHECKING:
     from pilvi.protocol.faults import Fault
@@ -300,6 +301,12 @@ _HOISTED = (
 _S3_BODILESS = frozenset({304})
 
 
+_S3_SSE = "x-amz-server-side-encryption"
+_S3_NUMBERS = ("max-keys", "max-uploads", "max-parts", "max-buckets", "part-number-marker", "max-directory-buckets")
+_S3_NO_CONTENT = ("PutBucketPolicy", "PutBucketTagging")
+"""Operations that answer 204, though the model says nothing of it."""
+
+
 def s3_request_headers(request: Request) -> Mapping[str, str]:
     """The headers of a request, with those a presigned URL carries in its query string."""
     query = request.query
@@ -335,14 +342,21 @@ def s3_error(fault: Fault, request_id: str, request: Request, elements: str) -> 
     return Response(fault.status, headers, f"{xml.DECLARATION}<Error>{elements}{resource}{tail}</Error>".encode())
 
 
-def s3_request(decode: RequestDecoder) -> RequestDecoder:
-    """S3 takes headers from presigned URLs, too."""
+def s3_request(operation: Operation, decode: RequestDecoder) -> RequestDecoder:
+    """S3 takes headers from presigned URLs, too, and refuses how to encrypt where an object is read."""
+    reads = operation.name in ("GetObject", "HeadObject")
 
     def decode_s3(request: Request, body: bytes | ByteStream, params: Mapping[str, str]) -> dict[str, Any]:
         headers = s3_request_headers(request) if request.query else request.headers
         if headers is not request.headers:
             request = replace(request, headers=headers)
-        members = decode(request, body, params)
+        if reads and _S3_SSE in headers:
+            raise _s3_argument(f"{_S3_SSE} header is not supported for this operation.", _S3_SSE, headers[_S3_SSE])
+        try:
+            members = decode(request, body, params)
+        except Malformed:
+            check_s3_numbers(request.query)
+            raise
         if S3_ACCELERATED in params:
             members[S3_ACCELERATED] = True
         if S3_AS_SENT in params:
@@ -352,17 +366,34 @@ def s3_request(decode: RequestDecoder) -> RequestDecoder:
     return decode_s3
 
 
+def check_s3_numbers(query: str) -> None:
+    """Source: as S3 words it for max-keys and partNumber."""
+    for name, values in parse_query(query).items():
+        value = values[-1]
+        if name == "partNumber" and not value.isdigit():
+            raise _s3_argument("Part number must be an integer between 1 and 10000, inclusive", name, value)
+        if name in _S3_NUMBERS and not value.lstrip("-").isdigit():
+            raise _s3_argument(f"Provided {name} not an integer or within integer range", name, value)
+
+
+def _s3_argument(message: str, name: str, value: str) -> ServiceError:
+    return ServiceError("InvalidArgument", message, 400, ArgumentName=name, ArgumentValue=value)
+
+
 def s3_response(operation: Operation, encode: ResponseEncoder) -> ResponseEncoder:
     """S3's own header names, and the operations whose answers its model misdescribes."""
     name = operation.name
     if name == "GetBucketLocation":
         encode = _with_body(encode, _bucket_location)
+    has_no_content = name in _S3_NO_CONTENT
     ranged = name in ("GetObject", "HeadObject")
     made = ranged or name in ("ListObjects", "ListObjectsV2")
 
     def encode_s3(result: Mapping[str, Any], request_id: str, request: Request) -> Response:
         response = encode(result, request_id, request)
         response.headers[:1] = s3_headers(request_id)
+        if has_no_content:
+            response.status = 204
         if ranged and result.get("ContentRange"):
             response.status = 206
         if made and S3_MADE in result:

@@ -32,7 +32,7 @@ def compile_request(operation: Operation) -> RequestDecoder:
         return eventstream.compile_input(shape, reader, xml.parse)
 
     decode = rest.compile_request(operation, read_document, read_members, read_events)
-    return quirks.s3_request(decode) if operation.service == "s3" else decode
+    return quirks.s3_request(operation, decode) if operation.service == "s3" else decode
 
 
 def compile_response(operation: Operation) -> ResponseEncoder:

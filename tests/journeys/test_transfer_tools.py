@@ -8,6 +8,7 @@ import socket
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -180,16 +181,14 @@ def move_through_kills(up: Callable[..., Up], where: Path, size_mib: int, kills:
 
     def move(begin: Callable[[Callable[[int], None]], None]) -> None:
         pause = Pause([size_mib * MIB * (number + 1) // (kills + 2) for number in range(kills)])
-        mover = threading.Thread(target=pause.guard, args=(lambda: begin(pause),))
-        mover.start()
-        for _ in range(kills):
-            pause.reached.acquire(timeout=240)
-            servers[-1].kill()
-            pause.go_on.release()
-            servers.append(up("--port", str(port)))
-        mover.join(240)
-        assert pause.error is None
-        assert not mover.is_alive()
+        with ThreadPoolExecutor(1) as pool:
+            moving = pool.submit(begin, pause)
+            for _ in range(kills):
+                assert pause.reached.acquire(timeout=240)
+                servers[-1].kill()
+                pause.go_on.release()
+                servers.append(up("--port", str(port)))
+            moving.result(240)
 
     move(lambda told: s3.upload_file(str(source), "large-files", "large", Config=transfers, Callback=told))
     move(lambda told: s3.download_file("large-files", "large", str(target), Config=transfers, Callback=told))
@@ -206,7 +205,6 @@ class Pause:
         self._moved = 0
         self._lock = threading.Lock()
         self.reached, self.go_on = threading.Semaphore(0), threading.Semaphore(0)
-        self.error: BaseException | None = None
 
     def __call__(self, moved: int) -> None:
         with self._lock:
@@ -215,13 +213,6 @@ class Pause:
                 del self._marks[0]
                 self.reached.release()
                 assert self.go_on.acquire(timeout=60)
-
-    def guard(self, act: Callable[[], None]) -> None:
-        try:
-            act()
-        except BaseException as error:
-            self.error = error
-            self.reached.release(10)
 
 
 def free_port() -> int:

@@ -483,17 +483,18 @@ def object_access(ctx: Context, bucket: Bucket, req: Mapping[str, Any], action: 
     context: dict[str, Any] = {}
     version_id = req.get("VersionId")
     value: Mapping[str, Any] | None = None
-    if bucket.has_acls or action.endswith("Tagging"):
+    is_on_tags, is_on_acl = action.endswith("Tagging"), action.endswith("Acl")
+    if is_on_tags or is_on_acl or bucket.has_acls:
         with suppress(ServiceError):
             value = find_object(ctx, bucket, req["Key"], version_id).value
     if version_id is not None:
         action = action.replace("Object", "ObjectVersion")
         context["s3:VersionId"] = version_id
-    if action.endswith("Tagging"):
+    if is_on_tags or is_on_acl:
         context |= existing_tags(value.get("tags") if value is not None else None)
-        if "Tagging" in req:
-            context |= requested_tags({tag["Key"]: tag.get("Value", "") for tag in req["Tagging"].get("TagSet") or []})
-    if action.endswith("Acl"):
+    if is_on_tags and "Tagging" in req:
+        context |= requested_tags({tag["Key"]: tag.get("Value", "") for tag in req["Tagging"].get("TagSet") or []})
+    if is_on_acl:
         context |= {key: req[member] for member, key in WRITE_KEYS.items() if member in req}
     return (permission(ctx, bucket, action, bucket.object_arn(req["Key"]), context, value),)
 

@@ -101,12 +101,15 @@ def check_redirect(location: str) -> None:
             400,
         )
     if len(location) > METADATA_BYTES:
-        raise ServiceError("InvalidRedirectLocation", "The length of website redirect location cannot exceed 2,048 characters.", 400)
+        raise ServiceError(
+            "InvalidRedirectLocation", "The length of website redirect location cannot exceed 2,048 characters.", 400
+        )
 
 
 def strip_chunked(head: dict[str, Any]) -> None:
     """`aws-chunked` says how the bytes travelled, not what they are."""
-    kept = ",".join(part for name in head["ContentEncoding"].split(",") if (part := name.strip()) and part != "aws-chunked")
+    names = head["ContentEncoding"].split(",")
+    kept = ",".join(name for name in names if name.strip() not in ("", "aws-chunked")).strip()
     if kept:
         head["ContentEncoding"] = kept
     else:
@@ -136,9 +139,9 @@ def checked_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
 
 
 def tags_of_header(tagging: str) -> dict[str, str]:
-    """`x-amz-tagging: a=1&b=2`, percent-encoded as a query string."""
+    """`x-amz-tagging: a=1&b=2`, percent-encoded as a query string; a key alone has an empty value."""
     try:
-        pairs = parse_qsl(tagging, keep_blank_values=True, strict_parsing=True)
+        pairs = parse_qsl(tagging, keep_blank_values=True, errors="strict")
     except ValueError:
         raise invalid_argument(
             "The header 'x-amz-tagging' shall be encoded as UTF-8 then URLEncoded URL query parameters without tag name duplicates.",

@@ -195,10 +195,10 @@ def declared_by(req: Mapping[str, Any], body: ByteStream, default: str = DEFAULT
             found, trailer = announced, name
     if found is None:
         found = algorithm_of(req) or ALGORITHMS[default]
-    md5 = req.get("ContentMD5") or ""
-    if md5:
+    md5 = req.get("ContentMD5")
+    if md5 is not None:
         check_content_md5(md5)
-    return Declared(found, value, trailer, md5)
+    return Declared(found, value, trailer, md5 or "")
 
 
 def algorithm_of(req: Mapping[str, Any]) -> Algorithm | None:

@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import quote
 
+from pilvi.auth.principals import canonical_id
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.core.streams import ByteStream
@@ -261,8 +262,13 @@ def part_entry(part: Value, algorithm: str | None) -> dict[str, Any]:
 
 
 def initiator_of(bucket: Bucket, upload: Value) -> dict[str, str]:
-    arn = upload["initiator"]
-    return {"ID": arn, "DisplayName": arn.rpartition("/")[2]} if arn else owner_of(bucket)
+    """Accounts go by their canonical id, users and roles by their ARN."""
+    arn: str = upload["initiator"]
+    if not arn:
+        return owner_of(bucket)
+    if arn.endswith(":root"):
+        return {"ID": canonical_id(arn.split(":")[4])}
+    return {"ID": arn, "DisplayName": arn.rpartition("/")[2]}
 
 
 # -- the end --------------------------------------------------------------------------------------------------------------

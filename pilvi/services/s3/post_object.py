@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -54,6 +55,7 @@ MEMBERS = {
 }
 """Form fields as PutObject's members."""
 
+_EXPIRATION = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 UNCONDITIONAL = frozenset({"policy", "x-amz-signature", "signature", "awsaccesskeyid", "file"})
 """Fields that the policy need not speak of."""
 
@@ -203,6 +205,8 @@ def read_policy(text: str) -> dict[str, Any]:
         if name not in policy:
             raise invalid_policy(f"Invalid Policy: Policy missing {name}.")
     try:
+        if not _EXPIRATION.fullmatch(policy["expiration"]):
+            raise ValueError
         moment = datetime.fromisoformat(policy["expiration"])
     except (TypeError, ValueError):
         raise invalid_policy(f"Invalid Policy: Invalid 'expiration' value: '{policy['expiration']}'") from None
