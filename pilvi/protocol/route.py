@@ -244,7 +244,7 @@ class Router:
     def _s3(self, request: Request, signing_name: str, facts: HostFacts) -> Match:
         """Bucket in the host or first in the path; forms and preflights of browsers are sites."""
         if facts.endpoint_prefix == "s3-control" or _is_s3_control(request):
-            return self._s3_control(request)
+            return self._s3_control(request, facts.vpce)
         if request.raw_path.startswith("/S3Outposts/") and (found := self._rest(request, "s3outposts")) is not None:
             return found
         bucket = facts.bucket or (facts.leading if facts.is_local else "")
@@ -273,9 +273,10 @@ class Router:
             name = "ListDirectoryBuckets"
         return Match("s3", "rest-xml", model.operation(name), labels, vpce=facts.vpce)
 
-    def _s3_control(self, request: Request) -> Match:
+    def _s3_control(self, request: Request, vpce: str) -> Match:
         found = self._rest(request, "s3control")
         if found is not None:
+            found.vpce = vpce
             return found
         return Match("s3control", "rest-xml", error=quirks.unknown_operation("s3control", "rest-xml", "", ""))
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pilvi.core.service import Access, Context
 from pilvi.services.s3control.errors import access_denied
+from pilvi.storage.records import Table
 
 Rule = Callable[[Context, Mapping[str, Any]], Sequence[Access]]
 
@@ -22,6 +23,9 @@ ACCOUNT_ACTIONS = {
 
 RULES: dict[str, Rule] = {}
 
+VPC_ENDPOINTS = Table("", "", "s3bucket", "VpcEndpoint")
+"""EC2 writes them."""
+
 
 def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
     """What must be allowed before an operation runs.
@@ -31,6 +35,17 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     if req.get("AccountId", ctx.account) != ctx.account:
         raise access_denied()
     rule = RULES.get(operation)
-    if rule is not None:
-        return rule(ctx, req)
-    return (Access(ACCOUNT_ACTIONS.get(operation, f"s3:{operation}")),)
+    needed = rule(ctx, req) if rule is not None else (Access(ACCOUNT_ACTIONS.get(operation, f"s3:{operation}")),)
+    return through_gate(ctx, needed) if ctx.vpce else needed
+
+
+def through_gate(ctx: Context, needed: Sequence[Access]) -> Sequence[Access]:
+    """The same, and what the policy of the VPC endpoint must allow. AccessDenied when there is no such endpoint."""
+    row = ctx.store.get(VPC_ENDPOINTS, ctx.vpce)
+    if row is None:
+        raise access_denied()
+    policy = row.value.get("_policy")
+    if policy is None:
+        return needed
+    gates = [Access(access.action, access.resource, policy, ctx.account, access.context, is_gate=True) for access in needed]
+    return (*needed, *gates)

@@ -157,11 +157,14 @@ def test_the_endpoints_own_policy_lets_through(
     with pytest.raises(ClientError, match="because no VPC endpoint policy allows the s3:GetObject action"):
         inside.get_object(Bucket=bucket, Key="k")
     assert refused(inside.list_buckets) == "AccessDenied"
+    control = through(name_of(endpoint), "s3control", "control")
+    assert refused(control.list_access_points, AccountId=aws.account) == "AccessDenied"
     deny = json.dumps({"Version": "2012-10-17", "Statement": [statement, {**statement, "Effect": "Deny"}]})
     ec2.modify_vpc_endpoint(VpcEndpointId=id, PolicyDocument=deny)
     with pytest.raises(ClientError, match="with an explicit deny in a VPC endpoint policy"):
         inside.put_object(Bucket=bucket, Key="k", Body=b"1")
     ec2.modify_vpc_endpoint(VpcEndpointId=id, ResetPolicy=True)
+    assert control.list_access_points(AccountId=aws.account)["AccessPointList"] == []
     assert inside.get_object(Bucket=bucket, Key="k")["Body"].read() == b"1"
     assert refused(ec2.modify_vpc_endpoint, VpcEndpointId="vpce-0", ResetPolicy=True) == "InvalidVpcEndpointId.NotFound"
     assert refused(ec2.modify_vpc_endpoint, VpcEndpointId=id, PolicyDocument="{") == "InvalidPolicyDocument"
