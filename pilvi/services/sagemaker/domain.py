@@ -24,6 +24,7 @@ from pilvi.services.sagemaker.studio_fleet import HOME, app_key, place_of, studi
 from pilvi.services.sagemaker.studio_listing import page_of
 from pilvi.services.sagemaker.studio_parent import delete_parent
 from pilvi.services.sagemaker.tag import tagging, untagging
+from pilvi.services.sagemaker.volume_key import grant_key, retire_key
 
 ops = Operations()
 
@@ -34,23 +35,26 @@ _LETTERS = 12
 def create_domain(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Make a domain. It is InService at once: there is nothing to wait for.
 
-    req: DomainName, AuthMode (IAM), DefaultUserSettings with ExecutionRole, DefaultSpaceSettings, SubnetIds, VpcId, Tags.
-    Errors: ValidationException - a role cannot be assumed, a subnet is not there, or something is asked for that is not built.
+    req: DomainName, AuthMode (IAM), DefaultUserSettings with ExecutionRole, DefaultSpaceSettings, SubnetIds, VpcId, KmsKeyId (a key
+        that the caller may create grants on), Tags.
+    Errors: ValidationException - a role cannot be assumed, a subnet is not there, the KMS key cannot be used, or something is asked for that is not built.
         AccessDeniedException - the caller may not pass the role.
     Source: SageMaker API reference.
-    Differs: AuthMode SSO is refused. There is no EFS file system: every space keeps its files in a volume of its own. The network is
+    Differs: AuthMode SSO is refused. There is no EFS file system: every space keeps its files in a volume of its own, unencrypted
+        while its app runs and sealed (under KmsKeyId's data key, where one is given) while none does. The network is
         this machine's. Settings that would have to do something (Canvas, RStudio, custom images, idle shutdown, Docker) are refused; those
         of apps that cannot be created, of what the portal shows, and ExecutionRoleIdentityConfig are recorded.
     """
     if req["AuthMode"] != "IAM":
         raise Invalid("AuthMode SSO is not supported by this server yet.")
-    if req.get("KmsKeyId") or req.get("HomeEfsFileSystemKmsKeyId"):
-        raise Invalid("A KMS key of yours is not supported by this server yet.")
+    if req.get("HomeEfsFileSystemKmsKeyId"):
+        raise Invalid("HomeEfsFileSystemKmsKeyId is not supported by this server yet: please give KmsKeyId.")
     id = f"d-{ctx.ids.lower(_LETTERS)}"
     arn, now = ctx.arn(f"domain/{id}"), ctx.clock.now()
     check_network(ctx, req)
     for member in ("DefaultUserSettings", "DefaultSpaceSettings", "DomainSettings"):
         check_settings(ctx, req.get(member), arn)
+    key = grant_key(ctx, arn, req["KmsKeyId"]) if req.get("KmsKeyId") else None
     record = {
         "AppNetworkAccessType": "PublicInternetOnly",
         **{key: value for key, value in req.items() if key != "Tags" and value is not None},
@@ -61,6 +65,7 @@ def create_domain(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "CreationTime": now,
         "LastModifiedTime": now,
         "_key": id,
+        "_volume_key": key,
     }
     ctx.write(ctx.records("Domain").insertion(id, record), *tagging(ctx, arn, req.get("Tags")))
     return {"DomainArn": arn, "DomainId": id, "Url": record["Url"]}
@@ -121,7 +126,9 @@ def delete_domain(ctx: Context, req: Mapping[str, Any]) -> None:
             if ctx.records(noun).scan(prefix=f"{record['DomainId']}/", limit=1):
                 raise in_use("Domain", record["DomainArn"], noun)
 
-    delete_parent(ctx, "Domain", req["DomainId"], check_free, lambda record: untagging(ctx, record["DomainArn"]))
+    record = delete_parent(ctx, "Domain", req["DomainId"], check_free, lambda record: untagging(ctx, record["DomainArn"]))
+    if record.get("_volume_key"):
+        retire_key(ctx, record["DomainArn"], record["_volume_key"])
 
 
 @ops

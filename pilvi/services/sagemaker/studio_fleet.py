@@ -24,9 +24,10 @@ from pilvi.services.sagemaker.notebook_runs import runs_of
 from pilvi.services.sagemaker.notebook_seat import Seat
 from pilvi.services.sagemaker.notebook_ticket import Place
 from pilvi.services.sagemaker.notebook_volume import STUDIO, Volume, claiming, folder_of, releasing
+from pilvi.services.sagemaker.volume_key import open_key
 
 if TYPE_CHECKING:
-    from pilvi.core.service import Cloud
+    from pilvi.core.service import Cloud, Context
     from pilvi.storage.records import Change, Rows
 
 log = logging.getLogger("pilvi.sagemaker")
@@ -94,7 +95,12 @@ class Studio:
         record = self._apps(place).get(key_of(place))
         space = self._spaces(place).get(space_key(record))
         ctx = context_for(self._cloud, place.account, place.region, record["AppArn"])
-        volume = Volume(self._cloud, space["_id"], STUDIO)
+        try:
+            key = self._volume_key(ctx, record)
+        except PilviError as error:  # as a disabled key keeps a volume from being attached
+            self._put_away(place, str(error))
+            return
+        volume = Volume(self._cloud, space["_id"], STUDIO, key)
         run = Run(ctx, seat_of(record, space), volume)
         self.runs.here[place] = run
         try:
@@ -108,7 +114,7 @@ class Studio:
         beat(self._cloud, place, run.seat.arn)(is_last=True)
         del self.runs.here[place]
         if not self.runs.is_closed:
-            self._put_away(place, reason)
+            self._put_away(place, reason, key)
 
     def _lived(self, place: Place, run: Run, volume: Volume, record: dict[str, Any], space: dict[str, Any]) -> str:
         """Run it; gives why it ended."""
@@ -137,7 +143,7 @@ class Studio:
             run.stop()
         return why(run.watch())
 
-    def _put_away(self, place: Place, reason: str = "") -> None:
+    def _put_away(self, place: Place, reason: str = "", key_of_run: bytes | None = None) -> None:
         """Seal the space's files, and tell the end: Deleted when it was asked for, else Failed."""
         apps, spaces = self._apps(place), self._spaces(place)
         row = apps.row(key_of(place))
@@ -146,8 +152,8 @@ class Studio:
         key = space_key(row.value)
         space = spaces.row(key)
         assert space is not None
-        volume = Volume(self._cloud, space.value["_id"], STUDIO)
-        archive = space.value["_archive"] or volume.pack()
+        volume = Volume(self._cloud, space.value["_id"], STUDIO, key_of_run)
+        archive = space.value["_archive"] or self._packed(place, row.value, space.value, key_of_run)
         claims = claiming(archive) if space.value["_archive"] is None else ()
         while row is not None and space is not None:
             is_asked_for = row.value["Status"] == "Deleting"
@@ -165,6 +171,20 @@ class Studio:
             break
         if archive is not None:
             volume.drop_files()
+
+    def _packed(self, place: Place, record: dict[str, Any], space: dict[str, Any], key: bytes | None) -> str | None:
+        try:
+            key = key or self._volume_key(context_for(self._cloud, place.account, place.region, record["AppArn"]), record)
+        except PilviError as error:
+            log.warning("the volume of the space %s stays unsealed: %s", space_key(space), error)
+            return None
+        return Volume(self._cloud, space["_id"], STUDIO, key).pack()
+
+    def _volume_key(self, ctx: Context, record: dict[str, Any]) -> bytes | None:
+        """The data key of the domain's volumes, where it has one of its own. Invalid when KMS does not give it."""
+        domain = self._cloud.rows(ctx.account, ctx.region, "sagemaker", "Domain").find(record["DomainId"]) or {}
+        sealed = domain.get("_volume_key")
+        return open_key(ctx, domain["DomainArn"], sealed) if sealed else None
 
     def _tell(
         self,

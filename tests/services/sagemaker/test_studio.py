@@ -107,6 +107,19 @@ def test_create_domain_is_in_service(studio: Studio) -> None:
     assert studio.sagemaker.list_tags(ResourceArn=found["DomainArn"])["Tags"] == tags
 
 
+def test_create_domain_keeps_a_grant_on_its_key_until_it_is_deleted(studio: Studio) -> None:
+    kms = studio.aws.client("kms")
+    key = kms.create_key()["KeyMetadata"]["Arn"]
+    domain = studio.make("sealed", KmsKeyId=key)
+    assert studio.sagemaker.describe_domain(DomainId=domain)["KmsKeyId"] == key
+    assert [grant["GranteeServicePrincipal"] for grant in kms.list_grants(KeyId=key)["Grants"]] == ["sagemaker.amazonaws.com"]
+    studio.sagemaker.delete_domain(DomainId=domain)
+    assert kms.list_grants(KeyId=key)["Grants"] == []
+    kms.disable_key(KeyId=key)
+    with pytest.raises(ClientError, match="is disabled"):
+        studio.make("disabled", KmsKeyId=key)
+
+
 def test_create_domain_refuses_what_it_cannot(studio: Studio) -> None:
     create, settings = studio.sagemaker.create_domain, {"ExecutionRole": studio.role}
     assert "SSO" in refusal(create, DomainName="x", AuthMode="SSO", DefaultUserSettings=settings)[1]

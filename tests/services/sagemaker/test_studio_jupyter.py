@@ -36,7 +36,9 @@ class Studio:
         self.sagemaker = aws.client("sagemaker")
         role = aws.role("StudioRole", "sagemaker.amazonaws.com", PERMISSIONS)
         settings = {"ExecutionRole": role}
-        self.domain = self.sagemaker.create_domain(DomainName="d", AuthMode="IAM", DefaultUserSettings=settings)["DomainId"]
+        key = aws.client("kms").create_key()["KeyMetadata"]["KeyId"]
+        made = self.sagemaker.create_domain(DomainName="d", AuthMode="IAM", DefaultUserSettings=settings, KmsKeyId=key)
+        self.domain = made["DomainId"]
         for user in ("ada", "bob"):
             self.sagemaker.create_user_profile(DomainId=self.domain, UserProfileName=user)
         for name, kind in (("private", "Private"), ("common", "Shared")):
