@@ -25,7 +25,7 @@ from pilvi.services.s3.analytics import MEMBER
 from pilvi.services.s3.catalog import Bucket
 from pilvi.services.s3.classes import DAY_S, class_of
 from pilvi.services.s3.configurations import is_chosen
-from pilvi.services.s3.inventory_run import listed_buckets, walk
+from pilvi.services.s3.inventory_run import listed_buckets, reports_of, walk
 from pilvi.services.s3.witness import ACCESS, MEMORY, settle, table_of
 from pilvi.storage.records import Change, Delete, Put, Table
 
@@ -72,7 +72,7 @@ def run_analytics(cloud: Cloud) -> None:
 
 
 def history_of(bucket: Bucket) -> Table:
-    return Table(bucket.account, bucket.region, "s3report", f"Analytics:{bucket.name}")
+    return reports_of(bucket, "Analytics")
 
 
 def analyse(ctx: Context, bucket: Bucket) -> None:

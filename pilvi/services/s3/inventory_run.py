@@ -51,12 +51,17 @@ def listed_buckets(cloud: Cloud, member: str) -> Iterator[tuple[Context, Bucket]
         after = rows[-1].id
 
 
+def reports_of(bucket: Bucket, noun: str) -> Table:
+    """What is remembered of a bucket's reports; a later bucket of the same name begins anew."""
+    return Table(bucket.account, bucket.region, "s3report", f"{noun}:{bucket.name}:{int(bucket.value['CreationDate'].timestamp())}")
+
+
 def run_inventories(cloud: Cloud) -> None:
     for ctx, bucket in listed_buckets(cloud, MEMBER):
         for id, configuration in bucket.value[MEMBER].items():
             if cloud.schedules.is_closing:
                 return
-            table = Table(bucket.account, bucket.region, "s3report", f"Inventory:{bucket.name}")
+            table = reports_of(bucket, "Inventory")
             made = cloud.store.get(table, id)
             if configuration["IsEnabled"] and is_due(configuration, made.value["at"] if made is not None else 0.0, cloud):
                 began = cloud.clock.time_s()

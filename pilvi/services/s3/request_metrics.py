@@ -74,7 +74,9 @@ def figures_of(sight: Sight) -> Iterator[tuple[str, float]]:
     elif sight.operation == "SelectObjectContent":
         yield "SelectRequests", 1
         yield "SelectBytesReturned", sight.sent
-    elif (kind := KINDS.get(method)) is not None and (sight.key or method == "POST"):
+    elif sight.operation == "DeleteObjects":
+        yield "DeleteRequests", 1
+    elif (kind := KINDS.get(method)) is not None and (sight.key or method in ("POST", "HEAD")):
         yield kind, 1
     yield "4xxErrors", float(FAILURE <= status < FAULT)
     yield "5xxErrors", float(status >= FAULT)

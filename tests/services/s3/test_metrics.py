@@ -54,6 +54,8 @@ def test_put_bucket_metrics_configuration_counts_requests(own: TestServer, aws: 
         assert refused(nobody.get_object, Bucket=bucket, Key="out")["Code"] == "AccessDenied"
     s3.get_object(Bucket=bucket, Key="in/a")["Body"].read()
     s3.list_objects_v2(Bucket=bucket)
+    s3.head_object(Bucket=bucket, Key="in/a")
+    s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "none"}]})
     own.cloud.advance_clock(61)
 
     def figure(name: str, id: str = "all", statistic: str = "Sum") -> float:
@@ -63,12 +65,13 @@ def test_put_bucket_metrics_configuration_counts_requests(own: TestServer, aws: 
     assert figure("GetRequests") == 11
     assert figure("ListRequests") == 1
     assert figure("PutRequests") == 1
+    assert (figure("HeadRequests"), figure("DeleteRequests"), figure("PostRequests")) == (1, 1, 0)
     assert figure("AllRequests") >= 13
     assert figure("BytesUploaded") >= 1000
-    assert figure("AllRequests", "some") == 2
+    assert figure("AllRequests", "some") == 3
     assert figure("4xxErrors", "some") == 0
     assert figure("BytesDownloaded", "some") == 1000
-    assert figure("FirstByteLatency", "some", "SampleCount") == 2
+    assert figure("FirstByteLatency", "some", "SampleCount") == 3
     assert figure("TotalRequestLatency", "some", "Maximum") > 0
 
 
@@ -91,6 +94,20 @@ def test_put_bucket_metrics_configuration_refuses_bad_documents(s3: Any, bucket:
     assert code(Id="a", MetricsConfiguration={"Id": "a", "Filter": {"Prefix": "p", "Tag": tag}}) == "MalformedXML"
     assert code(Id="a", MetricsConfiguration={"Id": "a", "Filter": {"And": {"Prefix": "p"}}}) == "MalformedXML"
     assert refused(s3.get_bucket_metrics_configuration, Bucket=bucket, Id="a")["Code"] == "NoSuchConfiguration"
+
+
+def test_put_bucket_metrics_configuration_has_a_limit(s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pilvi.services.s3.configurations.LIMIT", 1)
+    put(s3, bucket, "first")
+    put(s3, bucket, "first", Prefix="p")
+    assert refused(put, s3=s3, bucket=bucket, id="second")["Code"] == "TooManyConfigurations"
+
+
+def test_put_bucket_metrics_configuration_needs_its_permission(aws: Account, s3: Any, bucket: str) -> None:
+    allow = {"Effect": "Allow", "Action": "s3:GetMetricsConfiguration", "Resource": f"arn:aws:s3:::{bucket}"}
+    reader = aws.user(f"metrics-{bucket}", {"Version": "2012-10-17", "Statement": [allow]}).client("s3")
+    assert refused(put, s3=reader, bucket=bucket, id="m")["Code"] == "AccessDenied"
+    assert not reader.list_bucket_metrics_configurations(Bucket=bucket)["IsTruncated"]
 
 
 def test_list_bucket_metrics_configurations_pages(s3: Any, bucket: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import hashlib
 import io
 import itertools
 import json
+import threading
 import zipfile
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
@@ -256,6 +258,31 @@ def test_update_job_status_confirms_and_cancels(aws: Account, control: Any, s3: 
     assert refused(control.update_job_priority, AccountId=aws.account, JobId=second, Priority=1)["Code"] == "JobStatusException"
 
 
+def test_update_job_priority_lets_a_job_wait_for_another(
+    aws: Account, control: Any, bucket: str, begin: Any, ended: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import pilvi.services.s3control.job_run as running
+
+    goes_on = threading.Event()
+    started: list[str] = []
+    real = running.perform
+
+    async def slow(ctx: Any, job: Any, *task: Any) -> Any:
+        started.append(job["JobId"])
+        while job["Priority"] > 1 and not goes_on.is_set():
+            await asyncio.sleep(0.02)
+        return await real(ctx, job, *task)
+
+    monkeypatch.setattr(running, "perform", slow)
+    high = begin(["a"], TAG, Priority=50, Report={"Enabled": False})
+    eventually(lambda: high in started)
+    low = begin(["a"], TAG, Priority=1, Report={"Enabled": False})
+    ended(low, "Paused")
+    assert low not in started
+    goes_on.set()
+    assert [ended(id)["Status"] for id in (high, low)] == ["Complete", "Complete"]
+
+
 def test_update_job_priority_changes_it(aws: Account, control: Any, begin: Any, ended: Any) -> None:
     id = begin(["a"], TAG, ConfirmationRequired=True)
     ended(id, "Suspended")
@@ -323,6 +350,31 @@ def test_create_job_refuses_bad_requests(aws: Account, control: Any, reach: Any,
     assert code(Manifest=None, ManifestGenerator={"S3JobManifestGenerator": eligible}) == "NotImplemented"
     user = aws.user("no-passing", {**EVERYTHING, "Statement": [{**EVERYTHING["Statement"][0], "Action": "s3:*"}]})
     assert refused(reach(user, "s3control").create_job, **begin.parameters(["a"], TAG))["Code"] == "AccessDenied"
+
+
+def test_describe_job_knows_only_the_callers_jobs(new_account: Callable[[], Account], reach: Any, control: Any, begin: Any) -> None:
+    id = begin(["a"], TAG, ConfirmationRequired=True)
+    stranger = new_account()
+    foreign = reach(stranger, "s3control")
+    assert refused(foreign.describe_job, AccountId=stranger.account, JobId=id)["Code"] == "NotFoundException"
+    assert refused(foreign.describe_job, AccountId="310000000001", JobId=id)["Code"] == "AccessDenied"
+    for call, more in ((foreign.update_job_status, {"RequestedJobStatus": "Ready"}), (foreign.put_job_tagging, {"Tags": []})):
+        assert refused(call, AccountId=stranger.account, JobId=id, **more)["Status"] == 404
+
+
+def test_jobs_that_nobody_confirms_fail_and_are_forgotten(
+    begin: Any, control: Any, ended: Any, server: TestServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pilvi.services.s3control import job_run
+
+    id = begin(["a"], TAG, ConfirmationRequired=True)
+    ended(id, "Suspended")
+    monkeypatch.setattr(job_run, "SUSPENDED_S", -1)
+    job_run.sweep(server.cloud)
+    assert ended(id)["FailureReasons"][0]["FailureCode"] == "JobConfirmationExpired"
+    monkeypatch.setattr(job_run, "KEPT_S", -1)
+    job_run.sweep(server.cloud)
+    assert refused(control.describe_job, AccountId="310000000001", JobId=id)["Code"] == "NotFoundException"
 
 
 def test_create_job_knows_its_token_again(aws: Account, control: Any, begin: Any) -> None:
