@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from pilvi.testing.server import Account, eventually
@@ -61,3 +64,49 @@ def test_workers_end_with_the_first_process_however_it_ends(up: Callable[..., Up
     (worker,) = processes_of(server)
     server.kill()
     eventually(lambda: not Path(f"/proc/{worker}").exists() or "Z" in Path(f"/proc/{worker}/stat").read_text().rpartition(")")[2])
+
+
+def test_object_lambda_meets_its_function_from_every_process(up: Callable[..., Up]) -> None:
+    """Requests reach any process; the function's answer finds them, because all of them go to the first one."""
+    server = up("--workers", "3")
+    root, bundle = server.root, str(server.data_dir / "clients" / "ca-bundle.pem")
+    named = Config(proxies={"https": server.endpoint}, retries={"total_max_attempts": 1})
+    control = root.session.client("s3control", verify=bundle, config=named)
+    root.client("s3").create_bucket(Bucket="seen-bucket")
+    root.client("s3").put_object(Bucket="seen-bucket", Key="k", Body=b"quiet")
+    may = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3-object-lambda:*", "Resource": "*"}]}
+    package = io.BytesIO()
+    with zipfile.ZipFile(package, "w") as archive:
+        archive.writestr("index.py", UPPER)
+    function = root.client("lambda").create_function(
+        FunctionName="upper",
+        Runtime="python3.11",
+        Handler="index.handler",
+        Role=root.role("upper", "lambda.amazonaws.com", may),
+        Timeout=30,
+        Code={"ZipFile": package.getvalue()},
+    )["FunctionArn"]
+    behind = control.create_access_point(AccountId=root.account, Name="behind", Bucket="seen-bucket")["AccessPointArn"]
+    entry = {"Actions": ["GetObject"], "ContentTransformation": {"AwsLambda": {"FunctionArn": function}}}
+    alias = control.create_access_point_for_object_lambda(
+        AccountId=root.account,
+        Name="lens",
+        Configuration={"SupportingAccessPoint": behind, "TransformationConfigurations": [entry]},
+    )["Alias"]["Value"]
+    control.close()
+    for _ in range(9):
+        client = root.with_keys(root.access_key_id, root.secret).client("s3")
+        assert client.get_object(Bucket=alias, Key="k")["Body"].read() == b"QUIET"
+        assert client.head_object(Bucket=alias, Key="k")["ContentLength"] == 5
+        client.close()
+
+
+UPPER = """
+import urllib.request
+import boto3
+
+def handler(event, context):
+    given = event["getObjectContext"]
+    body = urllib.request.urlopen(given["inputS3Url"]).read().upper()
+    boto3.client("s3").write_get_object_response(RequestRoute=given["outputRoute"], RequestToken=given["outputToken"], Body=body)
+"""
