@@ -388,6 +388,21 @@ else:
     assert job["BillableTimeInSeconds"] < job["TrainingTimeInSeconds"]
 
 
+def test_create_hyper_parameter_tuning_job_has_keys_that_its_creator_may_grant(tuning: Tuning) -> None:
+    lab = tuning.lab
+    key = lab.aws.client("kms").create_key()["KeyMetadata"]["Arn"]
+    allowed = [{"Effect": "Allow", "Action": ["s3:*", "logs:*", "kms:GenerateDataKey"], "Resource": "*"}]
+    definition = {
+        "RoleArn": lab.aws.role("Sealer", "sagemaker.amazonaws.com", {"Version": "2012-10-17", "Statement": allowed}),
+        "OutputDataConfig": {"S3OutputPath": f"s3://{lab.bucket}/sealed", "KmsKeyId": key},
+        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 1, "VolumeKmsKeyId": key},
+    }
+    tuning.start("sealed", SQUARE, most=1, parallel=1, definition=definition)
+    done = tuning.wait("sealed")
+    assert done["HyperParameterTuningJobStatus"] == "Completed", done.get("FailureReason")
+    assert {lab.s3.head_object(Bucket=lab.bucket, Key=model)["SSEKMSKeyId"] for model in lab.keys("sealed/")} == {key}
+
+
 def test_create_hyper_parameter_tuning_job_with_autotune(tuning: Tuning) -> None:
     config = {"ParameterRanges": {"AutoParameters": [{"Name": "x", "ValueHint": "0.2"}]}}
     done = tuning.run("auto", most=3, config=config, Autotune={"Mode": "Enabled"})
