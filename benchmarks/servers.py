@@ -136,6 +136,7 @@ def seaweedfs(folder: Path) -> Server:
         "-ip=127.0.0.1",
         "-volume.max=20",
         "-s3.port.iceberg=0",
+        "-s3.port.lance=0",
         *options,
     ]
     server = launch("SeaweedFS", command, f"http://127.0.0.1:{port}", folder)

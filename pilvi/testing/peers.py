@@ -85,7 +85,17 @@ class SeaweedFS:
         ports = {f"-{what}.port": free_port() for what in ("master", "volume", "filer")}
         ports |= {f"-{what}.port.grpc": free_port() for what in ("master", "volume", "filer", "s3")}
         options = [f"{name}={value}" for name, value in {**ports, "-s3.port": port}.items()]
-        command = [chosen, "server", "-s3", f"-dir={folder}", "-ip=127.0.0.1", "-volume.max=20", "-s3.port.iceberg=0", *options]
+        command = [
+            chosen,
+            "server",
+            "-s3",
+            f"-dir={folder}",
+            "-ip=127.0.0.1",
+            "-volume.max=20",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            *options,
+        ]
         self.endpoint = f"http://127.0.0.1:{port}"
         with open(folder / "log", "wb") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=folder)
