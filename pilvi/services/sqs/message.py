@@ -95,7 +95,7 @@ async def post(ctx: Context, queue: Queue, drafts: Sequence[Draft]) -> list[Post
 
 
 async def _prepare(ctx: Context, queue: Queue, live: Live, draft: Draft, now: int, changes: list[Change]) -> Entry:
-    row: dict[str, Any] = {"m": ctx.ids.uuid(), "t": now, "s": ctx.principal.user_id or ctx.principal.name, "n": draft.size}
+    row: dict[str, Any] = {"m": ctx.ids.request(), "t": now, "s": ctx.principal.user_id or ctx.principal.name, "n": draft.size}
     if draft.delay_s:
         row["d"] = now + draft.delay_s * 1000
     if draft.group:
