@@ -33,6 +33,7 @@ BUILT = (
     "S3InitiateRestoreObject",
     "S3PutObjectLegalHold",
     "S3PutObjectRetention",
+    "S3ReplicateObject",
 )
 CSV = "S3BatchOperations_CSV_20180820"
 INVENTORY = "S3InventoryReport_CSV_20161130"
@@ -49,7 +50,7 @@ def create_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     req: AccountId, ConfirmationRequired, Operation (one), Manifest or ManifestGenerator, Report, Priority (0 or more), RoleArn,
     ClientRequestToken, Description, Tags (50). The same token again gives the same job.
     Errors: InvalidRequest - not exactly one operation, or manifest; a report without a bucket; missing fields; AccessDenied - the
-    caller may not pass the role; IdempotencyException - the token was used for another job; NotImplemented - S3ReplicateObject,
+    caller may not pass the role; IdempotencyException - the token was used for another job; NotImplemented -
     S3ComputeObjectChecksum, S3UpdateObjectEncryption and filters on encryption or on eligibility for replication.
     Source: S3 Control API Reference, CreateJob; S3 User Guide, "Creating an S3 Batch Operations job".
     """

@@ -13,6 +13,7 @@ from urllib.parse import quote_plus
 
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Context
+from pilvi.services.s3control.job_replication import replicate
 
 Params = dict[str, Any]
 
@@ -46,9 +47,12 @@ async def perform(ctx: Context, job: Mapping[str, Any], task_id: str, bucket: st
 
 
 async def ask(ctx: Context, name: str, given: Mapping[str, Any], bucket: str, key: str, version_id: str) -> tuple[Outcome, bool]:
-    operation, make = CALLS[name]
     try:
-        await ctx.acall("s3", operation, **make(given, bucket, key, version_id))
+        if name == "S3ReplicateObject":
+            await replicate(ctx, bucket, key, version_id)
+        else:
+            operation, make = CALLS[name]
+            await ctx.acall("s3", operation, **make(given, bucket, key, version_id))
     except ServiceError as error:
         status = error.status or 400
         return Outcome(False, status, error.code, error.message), status >= TEMPORARY and error.code != "NotImplemented"

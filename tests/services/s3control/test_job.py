@@ -176,6 +176,32 @@ def test_create_job_does_each_operation(aws: Account, s3: Any, bucket: str, begi
     )
 
 
+def test_create_job_replicates_existing_objects(aws: Account, s3: Any, bucket: str, begin: Any, ended: Any) -> None:
+    target = f"replicas-{bucket}"
+    s3.create_bucket(Bucket=target)
+    for name in (bucket, target):
+        s3.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    version = s3.put_object(Bucket=bucket, Key="in/old", Body=b"12345")["VersionId"]
+    s3.put_object(Bucket=bucket, Key="out", Body=b"1")
+    early = ended(begin(["in/old"], {"S3ReplicateObject": {}}))
+    assert early["ProgressSummary"]["NumberOfTasksFailed"] == 1
+    rule = {
+        "ID": "in",
+        "Status": "Enabled",
+        "Priority": 1,
+        "Filter": {"Prefix": "in/"},
+        "DeleteMarkerReplication": {"Status": "Disabled"},
+        "Destination": {"Bucket": f"arn:aws:s3:::{target}"},
+    }
+    replicator = aws.role(f"replicator-{bucket}", "s3.amazonaws.com", EVERYTHING)
+    s3.put_bucket_replication(Bucket=bucket, ReplicationConfiguration={"Role": replicator, "Rules": [rule]})
+    id = begin(["in/old", "out"], {"S3ReplicateObject": {}})
+    assert ended(id)["ProgressSummary"]["NumberOfTasksSucceeded"] == 1
+    assert s3.get_object(Bucket=target, Key="in/old", VersionId=version)["Body"].read() == b"12345"
+    assert s3.head_object(Bucket=bucket, Key="in/old")["ReplicationStatus"] == "COMPLETED"
+    assert [line[1] for line in report_of(s3, bucket, id) if line[3] == "failed"] == ["out"]
+
+
 FUNCTION = """
 def handler(event, context):
     task = event["tasks"][0]
@@ -331,7 +357,7 @@ def test_create_job_refuses_bad_requests(aws: Account, control: Any, reach: Any,
 
     assert code(Operation={}) == "InvalidRequest"
     assert code(Operation={**TAG, "S3DeleteObjectTagging": {}}) == "InvalidRequest"
-    assert code(Operation={"S3ReplicateObject": {}}) == "NotImplemented"
+    assert code(Operation={"S3ComputeObjectChecksum": {}}) == "NotImplemented"
     assert code(Operation={"LambdaInvoke": {}}) == "InvalidRequest"
     assert code(Operation={"LambdaInvoke": {"FunctionArn": "f", "UserArguments": {"a": "b"}}}) == "InvalidRequest"
     assert code(Operation={"LambdaInvoke": {"FunctionArn": "f", "InvocationSchemaVersion": "9"}}) == "InvalidRequest"
