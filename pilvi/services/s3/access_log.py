@@ -30,6 +30,8 @@ def put_bucket_logging(ctx: Context, req: Mapping[str, Any]) -> None:
     CrossLocationLoggingProhibited - in another Region; MalformedXML; InvalidArgument - grants where lists are off; NotImplemented -
     TargetGrants.
     Source: S3 API Reference, PutBucketLogging; S3 User Guide, "Enabling Amazon S3 server access logging".
+    Differs: lines come every five minutes. The cipher suite and aclRequired are always `-`; signatures and session tokens of presigned
+    URLs are replaced by REDACTED; the turn-around time of uploads holds their transfer.
     """
     bucket = get_bucket(ctx, req["Bucket"])
     wanted = req["BucketLoggingStatus"].get("LoggingEnabled")

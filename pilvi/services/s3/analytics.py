@@ -24,6 +24,8 @@ def put_bucket_analytics_configuration(ctx: Context, req: Mapping[str, Any]) -> 
     Errors: InvalidArgument - two Ids, or no ARN; MalformedXML - a filter of no or several conditions; TooManyConfigurations;
     InvalidS3DestinationBucket - not there, in another Region, or another account's than the named one.
     Source: S3 API Reference, PutBucketAnalyticsConfiguration; S3 User Guide, "Amazon S3 analytics - Storage Class Analysis".
+    Differs: S3 does not publish how it recommends an age; here it is the youngest group, from 30 days on, from which on less is read in
+    the observed time than is stored, once 30 days were observed.
     """
     configuration = req["AnalyticsConfiguration"]
     check_filter(configuration.get("Filter"))

@@ -28,6 +28,7 @@ def put_bucket_inventory_configuration(ctx: Context, req: Mapping[str, Any]) -> 
     Errors: InvalidArgument - two Ids, or no ARN; MalformedXML - a field twice, two encryptions; TooManyConfigurations;
     InvalidS3DestinationBucket - not there, in another Region, or another account's than the named one; NotImplemented - fields about
     event holds, or Parquet and ORC where this server has no pyarrow (pip install 'pilvi[select]').
+    Differs: a list shows what is there when it is made; the first one comes with the next midnight, files hold 200,000 rows.
     Source: S3 API Reference, PutBucketInventoryConfiguration; S3 User Guide, "Configuring Amazon S3 Inventory".
     """
     configuration = req["InventoryConfiguration"]

@@ -53,6 +53,7 @@ def create_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     caller may not pass the role; IdempotencyException - the token was used for another job; NotImplemented -
     S3ComputeObjectChecksum, S3UpdateObjectEncryption and filters on encryption or on eligibility for replication.
     Source: S3 Control API Reference, CreateJob; S3 User Guide, "Creating an S3 Batch Operations job".
+    Differs: generated manifests name current versions only. After a crash up to a hundred objects are done a second time.
     """
     check_job(req)
     tags = checked_tags(req.get("Tags"), TAGS)

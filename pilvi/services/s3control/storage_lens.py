@@ -36,6 +36,7 @@ def put_storage_lens_configuration(ctx: Context, req: Mapping[str, Any]) -> None
     Errors: InvalidRequest - two Ids, Include beside Exclude, tags for the default dashboard; TooManyConfigurations - beyond 20 in a
     Region; NotImplemented - metrics of requests, prefixes, groups and the advanced ones, organizations, Parquet, CloudWatch, tables.
     Source: S3 Control API Reference, PutStorageLensConfiguration; S3 User Guide, "Amazon S3 Storage Lens".
+    Differs: there is no console that draws dashboards; exports tell the metrics of storage and of what protects it.
     """
     id, configuration = req["ConfigId"], dict(req["StorageLensConfiguration"])
     if configuration["Id"] != id:
