@@ -211,31 +211,39 @@ class LaneWork:
     async def _look(self) -> tuple[bool, float]:
         """Begin with what can be begun; gives whether the lane is empty, and for how long nothing else is due.
 
-        Where all that is oldest waits for its time, what lies behind it is looked at too.
+        Where all that is oldest waits for its time, or belongs to a few keys, what lies behind it is looked at too.
         """
         wait_s, after = LOOK_S, ""
         held: set[str] = set()
+        begun: set[str] = set()
         for _ in range(WINDOWS):
             try:
                 entries = self._log.read(self._consumer.name, self._lane, WINDOW, after)
             except Unavailable:
                 await asyncio.sleep(LOOK_S)
                 return False, LOOK_S
-            wait_s = min(wait_s, self._start(entries, held))
-            if self._keys or len(entries) < WINDOW:
+            wait_s = min(wait_s, self._start(entries, held, begun))
+            if len(self._keys) >= self._consumer.parallel or len(entries) < WINDOW:
                 return not entries and not after, wait_s
             after = entries[-1].id
             await asyncio.sleep(0)
         return False, wait_s
 
-    def _start(self, entries: list[Entry], held: set[str]) -> float:
-        """Begin with every key whose turn it is; `held` gathers those that must wait. Gives for how long nothing else is due."""
+    def _start(self, entries: list[Entry], held: set[str], begun: set[str]) -> float:
+        """Begin with every key whose turn it is. Gives for how long nothing else is due.
+
+        held gathers keys that must wait; begun those that were in work when this look round passed them: what is further back of
+        them stays where it is even when they have just come to their end, as something before it may have been postponed.
+        """
         now = self._clock.time_s()
         wait_s = LOOK_S
         chains: dict[str, list[Entry]] = {}
         for entry in entries:
             if entry.key in self._keys:
                 self._passed.add(entry.key)
+                begun.add(entry.key)
+            elif entry.key in begun:
+                self.news.set()
             elif entry.key not in held:
                 chains.setdefault(entry.key, []).append(entry)
         for key, chain in chains.items():
@@ -243,6 +251,7 @@ class LaneWork:
                 wait_s = min(wait_s, early_s)
                 held.add(key)
                 continue
+            begun.add(key)
             self._keys[key] = asyncio.get_running_loop().create_task(self._deliver(key, chain))
         return wait_s
 

@@ -296,3 +296,29 @@ def test_delays_double_up_to_their_limit() -> None:
     for tries, delay in enumerate(delays):
         base = min(2**tries, 60)
         assert base * 0.875 <= delay <= base * 1.125
+
+
+def test_a_key_with_more_entries_than_a_window_does_not_starve_the_others() -> None:
+    async def run() -> None:
+        others = asyncio.Event()
+        seen: list[int] = []
+
+        async def take(_cloud: Any, fact: Fact) -> None:
+            if fact["key"] == "other":
+                others.set()
+                return
+            await others.wait()
+            seen.append(fact["n"])
+
+        house = House(Consumer("test/one", take))
+        for number in range(WINDOW * 2):
+            await house.publish("busy", number)
+        await house.publish("other", 0)
+        house.delivery.start(None)  # type: ignore[arg-type]
+        async with asyncio.timeout(10):
+            await others.wait()
+        await house.empty()
+        assert seen == list(range(WINDOW * 2))
+        await house.delivery.stop()
+
+    story(run)
