@@ -27,14 +27,16 @@ def announced(ctx: Context, bucket: Bucket, key: str, value: Value, answer: dict
 
 
 def known_rules(ctx: Context, bucket: Bucket) -> Sequence[Rule]:
-    """The bucket's rules, read once for each version of its row."""
+    """The bucket's rules, read once while they stay the same."""
     memory = ctx.cloud.memory
-    kept: dict[str, tuple[int, Sequence[Rule]]] | None = memory.get("s3:rules")
+    configuration = bucket.value[LIFECYCLE]
+    kept: dict[str, tuple[Any, Sequence[Rule]]] | None = memory.get("s3:rules")
     if kept is None:
         kept = memory.setdefault("s3:rules", {})
     held = kept.get(bucket.name)
-    if held is None or held[0] != bucket.version:
-        held = kept[bucket.name] = (bucket.version, rules_of(bucket.value[LIFECYCLE]))
+    if held is None or (held[0] is not configuration and held[0] != configuration):
+        # Not the row's version: that of a bucket that was deleted and made again may be the same.
+        held = kept[bucket.name] = (configuration, rules_of(configuration))
     return held[1]
 
 

@@ -18,7 +18,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from threading import Lock, RLock
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pilvi.core.errors import Invalid, ServiceError, Unavailable
+from pilvi.core.errors import Invalid, PilviError, ServiceError, Unavailable
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.digest import Buffer, Declared, Sums, sums_of
@@ -162,6 +162,9 @@ class Intake:
         self._body = body
         self._sums = Sums(declared)
         self._writer: BlobWriter | None = None
+        self._lock = Lock()
+        """A caller that is cancelled abandons while a thread still writes."""
+        self._is_abandoned = False
 
     def work(self, block: Block) -> asyncio.Future[Any]:
         """Begin with the next block, when the one before is done."""
@@ -176,16 +179,24 @@ class Intake:
         return asyncio.gather(*jobs)
 
     def _write(self, block: Block, is_last: bool) -> None:
-        if self._writer is None:
-            self._writer = self._blobs.create()
-            self.name = self._writer.name
-        for piece in gathered(block):
-            self._sums.update(piece)
-            self._writer.write(piece)
-        if is_last:
-            self.finish()
+        with self._lock:
+            if self._is_abandoned:
+                return
+            if self._writer is None:
+                self._writer = self._blobs.create()
+                self.name = self._writer.name
+            for piece in gathered(block):
+                self._sums.update(piece)
+                self._writer.write(piece)
+            if is_last:
+                self._finish()
 
     def finish(self) -> None:
+        with self._lock:
+            if not self._is_abandoned:
+                self._finish()
+
+    def _finish(self) -> None:
         assert self._writer is not None
         self._writer.finish()
         self.is_finished = True
@@ -197,9 +208,11 @@ class Intake:
         return self._sums.close(declared, self.md5.digest(), self._body)
 
     def abandon(self) -> None:
-        if self._writer is not None:
-            self._writer.abort()
-            self._blobs.delete(self.name)
+        with self._lock:
+            self._is_abandoned = True
+            if self._writer is not None:
+                self._writer.abort()
+                self._blobs.delete(self.name)
 
 
 def hash_block(update: Callable[[Buffer], None], block: Block) -> None:
@@ -396,8 +409,7 @@ def let_go(ctx: Context, names: Iterable[str]) -> None:
                 if name in holds.doomed:
                     holds.doomed.discard(name)
                     gone.append(name)
-    for name in gone:
-        ctx.blobs.delete(name)
+    delete_files(ctx, gone)
 
 
 def forgetting(names: Iterable[str]) -> list[Change]:
@@ -424,5 +436,15 @@ def release_now(ctx: Context, names: Iterable[str]) -> None:
                 holds.doomed.add(name)
             else:
                 gone.append(name)
-    for name in gone:
-        ctx.blobs.delete(name)
+    delete_files(ctx, gone)
+
+
+def delete_files(ctx: Context, names: Iterable[str]) -> None:
+    """What no row mentions any more. A store that refuses leaves rubbish for the sweep at the next start: the write that let
+    go of these bytes stands, and must not be told as failed.
+    """
+    for name in names:
+        try:
+            ctx.blobs.delete(name)
+        except (PilviError, OSError) as error:
+            log.warning("Blob %s is not needed any more, and stays until the next start: %s", name, error)

@@ -11,6 +11,7 @@ Source: S3 User Guide, "Managing the lifecycle of objects".
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,6 +49,8 @@ from pilvi.services.s3.restore import own_context
 from pilvi.services.s3.tiers import MEMBER as TIERING
 from pilvi.services.s3.tiers import archive_due
 from pilvi.storage.records import Row, Table, Update
+
+log = logging.getLogger("pilvi.s3")
 
 PAGE = 500
 
@@ -91,7 +94,10 @@ def run_lifecycle(cloud: Cloud) -> None:
     for bucket in ruled_buckets(cloud):
         if cloud.schedules.is_closing:
             return
-        Run(cloud, bucket).run()
+        try:
+            Run(cloud, bucket).run()
+        except Exception:  # whatever one bucket holds, the others have their day
+            log.exception("the lifecycle rules of bucket %s could not be carried out; they are tried again tomorrow", bucket.name)
 
 
 class Run:

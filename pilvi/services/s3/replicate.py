@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import NotFound, PilviError, ServiceError
@@ -36,6 +37,7 @@ from pilvi.services.s3.history import (
     plan_replica,
     segments_of,
 )
+from pilvi.services.s3.lock_rules import check_change, is_retained
 from pilvi.services.s3.permission import permission
 from pilvi.services.s3.replication_metrics import keep_outcome
 from pilvi.services.s3.replication_rules import COMPLETED, FAILED, REPLICA, has_time_control, rules_for, takes, takes_markers
@@ -68,7 +70,7 @@ async def replicate(cloud: Cloud, fact: Fact) -> None:
     if source is None or (configuration := source.value.get("Replication")) is None:
         return
     found = find_version(ctx, source, fact["key"], fact["versionId"])
-    if found is None:
+    if found is None or "ver" not in found.value:  # null versions are older than the rules, or not theirs
         return
     rules = rules_for(configuration, fact["key"], found.value)
     if found.value.get("repl") == REPLICA:
@@ -213,9 +215,23 @@ async def change_replica(ctx: Context, target: Bucket, key: str, source: Value, 
         if there is None:
             return Plan()
         kept = {name: member for name, member in there.value.items() if name not in PARTICULARS}
-        return Plan([Update(there.table, there.row.id, {**kept, **wanted}, there.row.version)])
+        value = {**kept, **wanted}
+        if is_retained(there.value, ctx.clock.now()) and not keeps_lock(there.value, wanted, ctx.clock.now()):
+            value["lock"] = there.value["lock"]  # its own bucket has locked it for longer
+        if there.value.get("hold") and "hold" not in wanted:
+            value["hold"] = True
+        return Plan([Update(there.table, there.row.id, value, there.row.version)])
 
     await carry_out(ctx, target.name, key, make)
+
+
+def keeps_lock(there: Value, wanted: Value, now: datetime) -> bool:
+    """Whether a replica's lock may become its source's: object lock holds for replication too."""
+    try:
+        check_change(there, wanted.get("lock"), now, False)
+    except ServiceError:
+        return False
+    return True
 
 
 async def copy_version(
@@ -249,17 +265,23 @@ async def copy_version(
         for number, segment in enumerate(segments_of(ctx, value)):
             stored.append(await copy_segment(ctx, value, segment, number, opening, sealing))
         changes = placing(ctx, row, value, stored)
-
-        def make(bucket: Bucket) -> Plan:
-            plan = plan_replica(ctx, bucket, key, dict(row), bucket.tables.objects)
-            if plan.changes:
-                plan.changes += changes
-            else:
-                plan.garbage += [one.name for one in stored]
-            return plan
-
-        await carry_out(ctx, target.name, key, make)
     except BaseException:
+        for one in stored:
+            await undo(ctx, one)
+        raise
+
+    def make(bucket: Bucket) -> Plan:
+        plan = plan_replica(ctx, bucket, key, dict(row), bucket.tables.objects)
+        if plan.changes:
+            plan.changes += changes
+        else:
+            plan.garbage += [one.name for one in stored]
+        return plan
+
+    try:
+        await carry_out(ctx, target.name, key, make)
+    except PilviError:
+        # Not when it was cancelled: the server stops, the transaction may be on its way, and what it does not claim is swept.
         for one in stored:
             await undo(ctx, one)
         raise

@@ -503,3 +503,16 @@ def test_archiving_tells_the_tier(own: TestServer, s3: Any, heard: str) -> None:
     own.cloud.advance_clock(92 * DAY)
     assert [fact["eventName"] for fact in told(own, heard)] == ["ObjectCreated:Put", "IntelligentTiering"]
     assert told(own, heard)[1]["intelligentTieringEventData"] == {"destinationAccessTier": "ARCHIVE_ACCESS"}
+
+
+def test_rules_of_a_deleted_bucket_are_not_those_of_its_namesake(own: TestServer, s3: Any, name: str) -> None:
+    for prefix in ("old/", "new/"):
+        s3.create_bucket(Bucket=name)
+        put(s3, name, {"Filter": {"Prefix": prefix}, "Expiration": {"Days": 1}})
+        for key in ("old/a", "new/a"):
+            s3.put_object(Bucket=name, Key=key, Body=b"x")
+        own.cloud.advance_clock(3 * DAY)
+        assert keys(s3, name) == [key for key in ("new/a", "old/a") if not key.startswith(prefix)]
+        if prefix == "old/":
+            s3.delete_object(Bucket=name, Key="new/a")
+            s3.delete_bucket(Bucket=name)
