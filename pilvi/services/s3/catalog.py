@@ -47,6 +47,8 @@ LISTENERS = {"Replication": "s3/replication"}
 
 WATCHING = ("Logging", "MetricsConfigurations", "AnalyticsConfigurations")
 """Settings that want to know of every request."""
+WATCHED = "s3:watched"
+"""In memory once a bucket with such settings was read."""
 
 DELETING_S = 30.0
 """How long a bucket being deleted refuses writes; a mark older than this was left by a crash."""
@@ -212,6 +214,9 @@ def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, A
     account, region = value["Account"], value["Region"]
     policy = value.get("_policy")
     ownership = value.get("ObjectOwnership", ENFORCED)
+    is_watched = any(member in value for member in WATCHING)
+    if is_watched:
+        ctx.cloud.memory[WATCHED] = True
     return Bucket(
         name,
         account,
@@ -230,7 +235,7 @@ def bucket_of(ctx: Context, row: Row, point: Point | None, switches: dict[str, A
         block_of(value.get("PublicAccessBlock"), account_switches(ctx, account), switches),
         denials_of(policy),
         point,
-        any(member in value for member in WATCHING),
+        is_watched,
         lens,
     )
 

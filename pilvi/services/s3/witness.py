@@ -21,7 +21,7 @@ from pilvi.core.errors import PilviError
 from pilvi.core.principal import Principal
 from pilvi.core.service import Cloud
 from pilvi.core.streams import ByteStream
-from pilvi.services.s3.catalog import Bucket, find_bucket
+from pilvi.services.s3.catalog import WATCHED, Bucket, find_bucket
 from pilvi.services.s3.copy_source import copy_source_of
 from pilvi.services.s3.restore import own_context
 from pilvi.storage.records import Change, Put, Table
@@ -86,6 +86,8 @@ class Gathered:
 
 def witness(cloud: Cloud, call: Answered) -> None:
     """Called for every request of S3; returns at once unless its bucket, or the one it copies from, is watched."""
+    if WATCHED not in cloud.memory and not call.error_code:
+        return  # what succeeded has read its bucket, so this would be known
     match = call.match
     name = match.path_params.get("Bucket") if match is not None else None
     if not name:
