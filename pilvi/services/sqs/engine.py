@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.errors import PilviError
@@ -31,6 +32,7 @@ HELD_BYTES: Final = 64 << 20
 TRASH: Final = Table("", "", "sqsjobs", "Trash")
 """Names of message tables that nobody needs any more."""
 SWEPT_AT_ONCE: Final = 500
+CLOSING_S: Final = 5.0
 COUNTED_AT_ONCE: Final = 1000
 _MEMORY: Final = "sqs:engine"
 
@@ -47,6 +49,8 @@ class Engine:
         self.loop: asyncio.AbstractEventLoop | None = None
         """Where the queues are at work, once one is."""
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.is_closing = False
+        """The server stops: nobody waits any more."""
         self._timer: asyncio.TimerHandle | None = None
         self._sweeping: set[str] = set()
 
@@ -119,6 +123,11 @@ class Engine:
             live.dirty.clear()
         return changes
 
+    def last_states(self) -> list[Change]:
+        for live in self.lives.values():
+            live.wake_all()
+        return self.states()
+
     # -- counting and sweeping ---------------------------------------------------------------------------------------------
 
     async def _count(self, live: Live) -> None:
@@ -178,7 +187,12 @@ def engine_of(cloud: Cloud) -> Engine:
 
 
 def write_down(cloud: Cloud) -> None:
-    """The server stops: what was not written yet."""
+    """The server stops: who waits is answered, and what was not written yet is."""
     engine: Engine | None = cloud.memory.get(_MEMORY)
-    if engine is not None and (changes := engine.states()):
+    if engine is None or engine.loop is None:
+        return
+    engine.is_closing = True
+    done: Future[list[Change]] = Future()
+    engine.loop.call_soon_threadsafe(lambda: done.set_result(engine.last_states()))
+    if changes := done.result(CLOSING_S):
         cloud.store.write(*changes)

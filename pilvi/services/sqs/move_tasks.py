@@ -15,7 +15,7 @@ import logging
 from base64 import b64decode, b64encode
 from typing import TYPE_CHECKING, Any, Final
 
-from pilvi.core.errors import Conflict, NotFound, PilviError
+from pilvi.core.errors import Conflict, NotFound, PilviError, Unavailable
 from pilvi.services.sqs.dead_letters import drop, move
 from pilvi.services.sqs.engine import Engine, engine_of
 from pilvi.services.sqs.figures import own_context
@@ -65,7 +65,7 @@ async def _run(cloud: Cloud, engine: Engine, table: Table, task_id: str) -> None
     moved, told, seen = 0, 0, 0
     while True:
         row = cloud.store.get(table, task_id)
-        if row is None or row.value["Status"] not in _RUNNING:
+        if row is None or row.value["Status"] not in _RUNNING or engine.is_closing:
             return
         task = row.value
         if not seen:
@@ -79,6 +79,8 @@ async def _run(cloud: Cloud, engine: Engine, table: Table, task_id: str) -> None
         if source is not None:
             try:
                 reason, count = await _move_some(cloud, engine, source, task)
+            except Unavailable:
+                return  # the store is closed: the next start goes on
             except PilviError as error:
                 reason = error.message
         moved += count

@@ -70,7 +70,7 @@ async def receive_message(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
             messages = await _told(ctx, queue, live, taken, req)
             break
         left = until - loop.time()
-        if left <= 0:
+        if left <= 0 or engine.is_closing:
             break
         if len(live.flying) >= IN_FLIGHT:
             await asyncio.sleep(min(left, LOOK_S))
