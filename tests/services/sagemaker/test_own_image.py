@@ -13,7 +13,7 @@ from botocore.exceptions import ClientError
 from pilvi.cli import images
 from pilvi.images.archive import read_archive
 from pilvi.images.build import Image
-from pilvi.testing.server import TestServer, eventually
+from pilvi.testing.server import Account, TestServer, eventually
 from tests.services.ecr.conftest import image_of, push
 from tests.services.sagemaker.conftest import Lab
 
@@ -152,6 +152,24 @@ def test_images_that_cannot_be_had_are_refused(lab: Lab, uri: str) -> None:
     lab.aws.client("iam").delete_role_policy(RoleName="Trainer", PolicyName="pull")
     with pytest.raises(ClientError, match="proper pull permissions"):
         lab.start("refused", algorithm={"TrainingImage": uri})
+
+
+def test_another_accounts_image_runs_where_its_repository_lets_the_role_in(
+    lab: Lab, uri: str, built: Path, other_aws: Account
+) -> None:
+    """Under the name of one of AWS's own: what runs is theirs."""
+    target = images.Target(other_aws.endpoint, other_aws.region, other_aws.access_key_id, other_aws.secret, None)
+    assert images.push(target, built, "pytorch-training:v1", lambda _line: None) == 0
+    theirs = f"{other_aws.account}.dkr.ecr.us-east-1.amazonaws.com/pytorch-training:v1"
+    with pytest.raises(ClientError, match=f"Cannot find repository: pytorch-training in registry ID: {other_aws.account}"):
+        lab.start("theirs", algorithm={"TrainingImage": theirs})
+    statement = {**PULL, "Principal": {"AWS": f"arn:aws:iam::{lab.aws.account}:root"}}
+    del statement["Resource"]
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    other_aws.client("ecr").set_repository_policy(repositoryName="pytorch-training", policyText=policy)
+    job = train(lab, theirs, "theirs", epochs="7")
+    assert job["TrainingJobStatus"] == "Completed", (job.get("FailureReason"), lab.lines("theirs"))
+    assert lab.members("out/theirs/output/model.tar.gz") == {"model.txt": b"built here\n7"}
 
 
 def test_deleted_images_leave_nothing_behind(lab: Lab, uri: str, server: Any) -> None:
