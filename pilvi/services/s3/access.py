@@ -166,7 +166,7 @@ def access(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
     bucket = get_bucket(ctx, name)
     claim = ctx.claim
     if claim is not None and claim.kind[0] == "v":
-        check_old_signature(bucket)
+        check_old_signature(bucket, name)
     elif bucket.region != ctx.region and ctx.principal.kind != "anonymous" and operation != "GetBucketLocation":
         raise wrong_region(ctx, bucket)
     if claim is not None and claim.service == EXPRESS and not bucket.zone:

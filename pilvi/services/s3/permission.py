@@ -193,7 +193,10 @@ OLD_REGIONS = frozenset(
 """Regions that still know Signature Version 2. Source: S3 API Reference, "Authenticating requests (AWS Signature Version 2)"."""
 
 
-def check_old_signature(bucket: Bucket) -> None:
-    """Errors: InvalidRequest - the bucket's Region takes Version 4 only, and so do access points: Version 2 signs no host."""
-    if bucket.region not in OLD_REGIONS or bucket.point is not None:
+def check_old_signature(bucket: Bucket, name: str) -> None:
+    """Errors: InvalidRequest - the bucket's Region takes Version 4 only, and so do the hosts of access points: Version 2 signs no host.
+
+    name: as it was asked for. A point's alias stands in what was signed, its ARN does not.
+    """
+    if bucket.region not in OLD_REGIONS or name.startswith("arn:"):
         raise invalid_request("The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.")
