@@ -17,7 +17,7 @@ from pilvi.app.places import job_compute
 from pilvi.app.registry import Registry
 from pilvi.app.scrubbing import Scrubbing
 from pilvi.app.servers import Servers
-from pilvi.app.stores import open_stores
+from pilvi.app.stores import is_in_use, open_stores
 from pilvi.auth.identity import Identities as IdentitiesPort
 from pilvi.compute import Compute
 from pilvi.compute.leftovers import end_leftovers
@@ -103,8 +103,10 @@ class Cloud:
             self.jobs.recover()
 
     def is_of_another_server(self, name: str) -> bool:
-        """Whether a blob may be one that another server is writing."""
-        return self.servers is not None and self.servers.is_alive(name[:16])
+        """Whether a blob may be one that another server is writing, or has written to its end after this one began to look."""
+        if self.servers is None:
+            return False
+        return self.servers.is_alive(name[:16]) or is_in_use(self.store, name)
 
     @cached_property
     def authority(self) -> Authority:

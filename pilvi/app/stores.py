@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from pilvi.storage.blobs.deferred import DeferredBlobs
 from pilvi.storage.blobs.files import FileBlobs
 from pilvi.storage.blobs.mirrored import Copies, MirroredBlobs
 from pilvi.storage.durable import sync_folder
+from pilvi.storage.plain import MARKS
 from pilvi.storage.records import Records
 from pilvi.storage.records.sqlite import SqliteRecords
 from pilvi.storage.sealed import AtRest, Keyring, PlainBlobs, SealedBlobs
@@ -172,3 +174,12 @@ def is_claimed(records: Records, name: str) -> bool:
     except (NotFound, Unavailable):
         return False
     return True
+
+
+def is_in_use(records: Records, stored: str) -> bool:
+    """Whether a row names a blob that lies under this name, sealed or plain. Unavailable when nobody can tell."""
+    for name in (stored, *(stored + mark for mark in MARKS)):
+        with contextlib.suppress(NotFound):
+            records.body(name)
+            return True
+    return False

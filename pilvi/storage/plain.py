@@ -28,6 +28,7 @@ _SUM_BYTES = 8
 _FOOTER = struct.Struct(">11sQQ")
 _MAGIC = b"pilvi-sums\x01"
 _MARK, _OLD_MARK = "s", "p"
+MARKS = (_MARK, _OLD_MARK)
 
 
 def is_plain(name: str) -> bool:

@@ -345,6 +345,7 @@ def take_back_deletion(ctx: Context, bucket: Bucket, version: int) -> None:
 def change_bucket(ctx: Context, name: str, check: Callable[[Mapping[str, Any]], None] | None = None, /, **members: Any) -> None:
     """Set members of a bucket's row; None removes one. Again when somebody else changed it in between.
 
+    A member that grows out of what is there is given as a function of the row as it is now.
     check: raises when the row as it is now forbids the change.
     """
     while True:
@@ -353,7 +354,8 @@ def change_bucket(ctx: Context, name: str, check: Callable[[Mapping[str, Any]], 
             raise no_such_bucket(name)
         if check is not None:
             check(row.value)
-        value = {key: member for key, member in {**row.value, **members}.items() if member is not None}
+        new = {key: member(row.value) if callable(member) else member for key, member in members.items()}
+        value = {key: member for key, member in {**row.value, **new}.items() if member is not None}
         try:
             ctx.write(Update(BUCKETS, name, value, row.version))
         except Conflict:

@@ -32,7 +32,7 @@ def keep(ctx: Context, req: Mapping[str, Any], member: str, configuration: Confi
             "You are attempting to create a new configuration but have already reached the 1,000-configuration limit.",
             400,
         )
-    change_bucket(ctx, req["Bucket"], **{member: dict(sorted({**held, id: dict(configuration)}.items()))})
+    change_bucket(ctx, req["Bucket"], **{member: lambda row: with_one(row.get(member), id, configuration)})
 
 
 def find(ctx: Context, req: Mapping[str, Any], member: str) -> Configuration:
@@ -61,8 +61,17 @@ def page(ctx: Context, req: Mapping[str, Any], member: str, listed: str) -> dict
 def forget(ctx: Context, req: Mapping[str, Any], member: str) -> None:
     """Errors: NoSuchConfiguration."""
     find(ctx, req, member)
-    held = {id: kept for id, kept in get_bucket(ctx, req["Bucket"]).value[member].items() if id != req["Id"]}
-    change_bucket(ctx, req["Bucket"], **{member: held or None})
+    change_bucket(ctx, req["Bucket"], **{member: lambda row: without_one(row.get(member), req["Id"])})
+
+
+def with_one(held: Mapping[str, Configuration] | None, id: str, configuration: Configuration) -> dict[str, Configuration]:
+    """Those of a bucket as they are now, and one of this Id."""
+    return dict(sorted({**(held or {}), id: dict(configuration)}.items()))
+
+
+def without_one(held: Mapping[str, Configuration] | None, id: str) -> dict[str, Configuration] | None:
+    """None where it was the last."""
+    return {other: kept for other, kept in (held or {}).items() if other != id} or None
 
 
 # -- filters ------------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import get_bucket
+from pilvi.services.s3.configurations import with_one, without_one
 from pilvi.services.s3.errors import invalid_argument, invalid_request, malformed_xml
 from pilvi.services.s3.tiers import MEMBER
 
@@ -44,7 +45,7 @@ def put_bucket_intelligent_tiering_configuration(ctx: Context, req: Mapping[str,
             "You are attempting to create a new configuration but have already reached the 1,000-configuration limit.",
             400,
         )
-    change_bucket(ctx, req["Bucket"], **{MEMBER: dict(sorted({**held, id: configuration}.items()))})
+    change_bucket(ctx, req["Bucket"], **{MEMBER: lambda row: with_one(row.get(MEMBER), id, configuration)})
 
 
 def check_tierings(tierings: list[Mapping[str, Any]]) -> None:
@@ -102,8 +103,7 @@ def delete_bucket_intelligent_tiering_configuration(ctx: Context, req: Mapping[s
     Source: S3 API Reference, DeleteBucketIntelligentTieringConfiguration.
     """
     find_configuration(ctx, req)
-    held = {id: kept for id, kept in get_bucket(ctx, req["Bucket"]).value[MEMBER].items() if id != req["Id"]}
-    change_bucket(ctx, req["Bucket"], **{MEMBER: held or None})
+    change_bucket(ctx, req["Bucket"], **{MEMBER: lambda row: without_one(row.get(MEMBER), req["Id"])})
 
 
 def find_configuration(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:

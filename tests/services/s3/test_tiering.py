@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -138,3 +139,20 @@ def test_deep_archive_follows_archive(own: TestServer, s3: Any, bucket: str) -> 
     assert s3.head_object(Bucket=bucket, Key="a")["ArchiveStatus"] == "ARCHIVE_ACCESS"
     own.cloud.advance_clock(90 * DAY)
     assert s3.head_object(Bucket=bucket, Key="a")["ArchiveStatus"] == "DEEP_ARCHIVE_ACCESS"
+
+
+def test_put_bucket_intelligent_tiering_configuration_by_several_at_once_loses_none(s3: Any, bucket: str) -> None:
+    def put_one(number: int) -> None:
+        configuration = {
+            "Id": f"c{number}",
+            "Status": "Enabled",
+            "Tierings": [{"Days": 90, "AccessTier": "ARCHIVE_ACCESS"}],
+        }
+        s3.put_bucket_intelligent_tiering_configuration(
+            Bucket=bucket, Id=configuration["Id"], IntelligentTieringConfiguration=configuration
+        )
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(put_one, range(24)))
+    found = s3.list_bucket_intelligent_tiering_configurations(Bucket=bucket)["IntelligentTieringConfigurationList"]
+    assert len(found) == 24
