@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -244,6 +245,22 @@ def test_locks_travel_to_a_bucket_with_object_lock(aws, s3, name):
     assert refused(s3.delete_object, Bucket=f"{name}-target", Key="k", VersionId=version)["Code"] == "AccessDenied"
     s3.put_object_legal_hold(Bucket=name, Key="k", LegalHold={"Status": "OFF"})
     eventually(lambda: s3.head_object(Bucket=f"{name}-target", Key="k")["ObjectLockLegalHoldStatus"] == "OFF")
+
+
+def test_a_lock_of_the_replica_holds_when_its_source_changes(aws, s3, name):
+    target = f"{name}-target"
+    for bucket in (name, target):
+        s3.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
+    replicating(s3, name, role_for(aws, f"role-{name}", EVERYTHING), rule(target))
+    version = s3.put_object(Bucket=name, Key="k", Body=b"x")["VersionId"]
+    arrives(s3, name, "k")
+    until = datetime.now(UTC) + timedelta(days=30)
+    s3.put_object_retention(Bucket=target, Key="k", Retention={"Mode": "COMPLIANCE", "RetainUntilDate": until})
+    s3.put_object_legal_hold(Bucket=target, Key="k", LegalHold={"Status": "ON"})
+    s3.put_object_tagging(Bucket=name, Key="k", Tagging={"TagSet": [{"Key": "a", "Value": "b"}]})
+    eventually(lambda: s3.get_object_tagging(Bucket=target, Key="k")["TagSet"] == [{"Key": "a", "Value": "b"}])
+    assert s3.get_object_retention(Bucket=target, Key="k")["Retention"]["Mode"] == "COMPLIANCE"
+    assert refused(s3.delete_object, Bucket=target, Key="k", VersionId=version)["Code"] == "AccessDenied"
 
 
 def test_objects_under_kms_keys_travel_when_the_rule_takes_them(aws, s3, pair):
