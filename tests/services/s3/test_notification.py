@@ -1,0 +1,122 @@
+"""Event notifications, through boto3."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from botocore.exceptions import ClientError
+
+from pilvi.testing.server import Account, eventually
+
+
+@pytest.fixture
+def queue(aws: Account) -> tuple[str, str]:
+    """URL and ARN of a queue that S3 may send to."""
+    sqs = aws.client("sqs")
+    url = sqs.create_queue(QueueName="events")["QueueUrl"]
+    arn = f"arn:aws:sqs:us-east-1:{aws.account}:events"
+    allow(aws, url, arn)
+    return url, arn
+
+
+def allow(aws: Account, url: str, arn: str) -> None:
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "s3.amazonaws.com"},
+        "Action": "sqs:SendMessage",
+        "Resource": arn,
+        "Condition": {"StringEquals": {"aws:SourceAccount": aws.account}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    aws.client("sqs").set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+
+
+def told(aws: Account, url: str) -> list[dict[str, Any]]:
+    """What the queue holds; taken out of it."""
+    sqs, found = aws.client("sqs"), []
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for message in messages:
+            found.append(json.loads(message["Body"]))
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=message["ReceiptHandle"])
+    return found
+
+
+def configure(aws: Account, bucket: str, arn: str, *events: str, **rules: str) -> None:
+    one: dict[str, Any] = {"Id": "mine", "QueueArn": arn, "Events": list(events)}
+    if rules:
+        one["Filter"] = {"Key": {"FilterRules": [{"Name": name, "Value": value} for name, value in rules.items()]}}
+    aws.client("s3").put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={"QueueConfigurations": [one]})
+
+
+def test_put_bucket_notification_configuration_tells_a_queue(aws: Account, queue: tuple[str, str]) -> None:
+    s3, (url, arn), bucket = aws.client("s3"), queue, f"told-{aws.account}"
+    s3.create_bucket(Bucket=bucket)
+    configure(aws, bucket, arn, "s3:ObjectCreated:*", "s3:ObjectRemoved:Delete", prefix="in/", suffix=".csv")
+    (test,) = told(aws, url)
+    assert (test["Event"], test["Bucket"]) == ("s3:TestEvent", bucket)
+    (kept,) = s3.get_bucket_notification_configuration(Bucket=bucket)["QueueConfigurations"]
+    assert (kept["Id"], kept["QueueArn"]) == ("mine", arn)
+    s3.put_object(Bucket=bucket, Key="in/a b.csv", Body=b"123")
+    s3.put_object(Bucket=bucket, Key="in/a.txt", Body=b"1")
+    s3.put_object(Bucket=bucket, Key="out/a.csv", Body=b"1")
+    s3.delete_object(Bucket=bucket, Key="in/a b.csv")
+    events: list[dict[str, Any]] = []
+    eventually(lambda: events.extend(told(aws, url)) or len(events) >= 2)
+    records = [event["Records"][0] for event in events]
+    assert [(record["eventName"], record["s3"]["object"]["key"]) for record in records] == [
+        ("ObjectCreated:Put", "in/a+b.csv"),
+        ("ObjectRemoved:Delete", "in/a+b.csv"),
+    ]
+    created = records[0]
+    assert (created["eventSource"], created["awsRegion"], created["eventVersion"]) == ("aws:s3", "us-east-1", "2.1")
+    assert created["s3"]["object"]["size"] == 3
+    assert created["s3"]["bucket"]["arn"] == f"arn:aws:s3:::{bucket}"
+    assert created["s3"]["configurationId"] == "mine"
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration={})
+    assert "QueueConfigurations" not in s3.get_bucket_notification_configuration(Bucket=bucket)
+    s3.put_object(Bucket=bucket, Key="in/c.csv", Body=b"1")
+    assert told(aws, url) == []
+
+
+def test_put_bucket_notification_configuration_only_after_the_policy(aws: Account) -> None:
+    s3, bucket = aws.client("s3"), f"denied-{aws.account}"
+    s3.create_bucket(Bucket=bucket)
+    url = aws.client("sqs").create_queue(QueueName="closed")["QueueUrl"]
+    arn = f"arn:aws:sqs:us-east-1:{aws.account}:closed"
+    with pytest.raises(ClientError) as caught:
+        configure(aws, bucket, arn, "s3:ObjectCreated:*")
+    assert caught.value.response["Error"]["Code"] == "InvalidArgument"
+    assert "Unable to validate the following destination" in caught.value.response["Error"]["Message"]
+    allow(aws, url, arn)
+    configure(aws, bucket, arn, "s3:ObjectCreated:*")
+
+
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (lambda arn: {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:Nothing:*"]}]}, "InvalidArgument"),
+        (lambda arn: {"QueueConfigurations": [{"QueueArn": arn + "-not", "Events": ["s3:ObjectCreated:*"]}]}, "InvalidArgument"),
+        (
+            lambda arn: {
+                "QueueConfigurations": [{"QueueArn": arn, "Events": [e]} for e in ("s3:ObjectCreated:*", "s3:ObjectCreated:Put")]
+            },
+            "InvalidArgument",
+        ),
+        (
+            lambda _: {"TopicConfigurations": [{"TopicArn": "arn:aws:sns:us-east-1:1:t", "Events": ["s3:ObjectCreated:*"]}]},
+            "NotImplemented",
+        ),
+        (lambda _: {"EventBridgeConfiguration": {}}, "NotImplemented"),
+    ],
+)
+def test_put_bucket_notification_configuration_refuses(
+    aws: Account, queue: tuple[str, str], change: Callable[[str], dict[str, Any]], code: str
+) -> None:
+    s3, bucket = aws.client("s3"), f"refused-{aws.account}"
+    s3.create_bucket(Bucket=bucket)
+    with pytest.raises(ClientError) as caught:
+        s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=change(queue[1]))
+    assert caught.value.response["Error"]["Code"] == code
