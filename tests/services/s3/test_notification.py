@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import zipfile
 from collections.abc import Callable
 from typing import Any
 
@@ -120,3 +122,40 @@ def test_put_bucket_notification_configuration_refuses(
     with pytest.raises(ClientError) as caught:
         s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=change(queue[1]))
     assert caught.value.response["Error"]["Code"] == code
+
+
+def test_put_bucket_notification_configuration_starts_a_function(aws: Account) -> None:
+    s3, lam, bucket = aws.client("s3"), aws.client("lambda"), f"starts-{aws.account}"
+    s3.create_bucket(Bucket=bucket)
+    logging = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]}
+    role = aws.role("function", "lambda.amazonaws.com", logging)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("index.py", "def handler(event, context):\n    print('got', event['Records'][0]['s3']['object']['key'])\n")
+    arn = lam.create_function(
+        FunctionName="hear", Runtime="python3.11", Handler="index.handler", Role=role, Code={"ZipFile": buffer.getvalue()}
+    )["FunctionArn"]
+    one = {"LambdaFunctionArn": arn, "Events": ["s3:ObjectCreated:Put"]}
+    configuration = {"LambdaFunctionConfigurations": [one]}
+    with pytest.raises(ClientError) as caught:
+        s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
+    assert caught.value.response["Error"]["Code"] == "InvalidArgument"
+    lam.add_permission(
+        FunctionName="hear",
+        StatementId="s3",
+        Action="lambda:InvokeFunction",
+        Principal="s3.amazonaws.com",
+        SourceArn=f"arn:aws:s3:::{bucket}",
+    )
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
+    s3.put_object(Bucket=bucket, Key="heard.txt", Body=b"1")
+    logs = aws.client("logs")
+
+    def lines() -> list[str]:
+        try:
+            events = logs.filter_log_events(logGroupName="/aws/lambda/hear", filterPattern="got")["events"]
+        except logs.exceptions.ResourceNotFoundException:
+            return []
+        return [event["message"] for event in events]
+
+    assert "got heard.txt" in eventually(lines)[0]
