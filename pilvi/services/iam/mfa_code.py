@@ -9,7 +9,6 @@ from pilvi.services.iam.tables import table
 from pilvi.storage.records import Records, Update
 from pilvi.storage.sealed import Keyring
 
-
 TRIES = 5
 """Wrong codes that a device may be said to show within one step; none is right after them until the next one."""
 
