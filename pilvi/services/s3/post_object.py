@@ -17,6 +17,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, urlencode
+from xml.etree.ElementTree import ParseError, fromstring
 from xml.sax.saxutils import escape
 
 from pilvi.auth.claim import FORM, Claim
@@ -27,7 +28,7 @@ from pilvi.core.principal import ANONYMOUS
 from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream, Piece
 from pilvi.services.s3.catalog import get_bucket
-from pilvi.services.s3.errors import access_denied, invalid_argument
+from pilvi.services.s3.errors import access_denied, invalid_argument, malformed_xml
 from pilvi.services.s3.form import Form, read_form
 
 MEMBERS = {
@@ -283,6 +284,22 @@ def within(body: ByteStream, smallest: int, largest: int | None) -> ByteStream:
 # -- request and answer ---------------------------------------------------------------------------------------------------
 
 
+def tags_of_field(text: str) -> str:
+    """`<Tagging><TagSet><Tag>...` as PutObject's header has it.
+
+    Errors: MalformedXML - it is no such document.
+    Source: S3 API Reference, POST Object, form field "tagging".
+    """
+    try:
+        root = fromstring(text)
+    except ParseError:
+        raise malformed_xml() from None
+    found = [{part.tag.rpartition("}")[2]: part.text or "" for part in tag} for tag in root.iterfind("./{*}TagSet/{*}Tag")]
+    if root.tag.rpartition("}")[2] != "Tagging" or any("Key" not in tag for tag in found):
+        raise malformed_xml()
+    return urlencode([(tag["Key"], tag.get("Value", "")) for tag in found])
+
+
 def members_of(form: Form, fields: Mapping[str, str]) -> dict[str, Any]:
     members: dict[str, Any] = {member: fields[name] for name, member in MEMBERS.items() if name in fields}
     if form.content_type and "ContentType" not in members:
@@ -290,6 +307,8 @@ def members_of(form: Form, fields: Mapping[str, str]) -> dict[str, Any]:
     metadata = {name.removeprefix("x-amz-meta-"): value for name, value in fields.items() if name.startswith("x-amz-meta-")}
     if metadata:
         members["Metadata"] = metadata
+    if "Tagging" in members:
+        members["Tagging"] = tags_of_field(members["Tagging"])
     if "BucketKeyEnabled" in members:
         members["BucketKeyEnabled"] = members["BucketKeyEnabled"].lower() == "true"
     return members

@@ -183,7 +183,7 @@ def test_refusals_have_their_code_and_change_nothing(
     before = place.state()
     with pytest.raises(ClientError) as caught:
         getattr(loose, operation)(**{"Bucket": place.bucket, **arguments(place)})
-    error = caught.value.response["Error"]
+    error: Mapping[str, Any] = caught.value.response["Error"]
     assert (error["Code"], caught.value.response["ResponseMetadata"]["HTTPStatusCode"]) == (code, status)
     assert error["Message"]
     for name, value in members.items():

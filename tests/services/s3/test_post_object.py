@@ -14,6 +14,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.httpsession import URLLib3Session
 
+from pilvi.core.errors import ServiceError
+from pilvi.services.s3.post_object import read_policy
 from pilvi.testing.server import Account
 
 
@@ -55,6 +57,24 @@ def test_post_object_answers_as_asked(s3: Any, bucket: str) -> None:
     answer = send(post["url"], post["fields"], b"1")
     assert answer.status_code == 303
     assert answer.headers["location"].startswith(f"http://example.com/done?x=1&bucket={bucket}&key=k&etag=%22")
+
+
+def test_post_object_takes_tags_as_xml(s3: Any, bucket: str) -> None:
+    document = "<Tagging><TagSet><Tag><Key>a</Key><Value>1 + 2</Value></Tag><Tag><Key>b</Key><Value/></Tag></TagSet></Tagging>"
+    post = s3.generate_presigned_post(bucket, "k", Fields={"tagging": document}, Conditions=[["starts-with", "$tagging", ""]])
+    assert send(post["url"], post["fields"], b"1").status_code == 204
+    assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == [{"Key": "a", "Value": "1 + 2"}, {"Key": "b", "Value": ""}]
+    for wrong in ("a=1", "<Tagging>", "<Other/>", "<Tagging><TagSet><Tag><Value>1</Value></Tag></TagSet></Tagging>"):
+        answer = send(post["url"], {**post["fields"], "tagging": wrong}, b"2")
+        assert (answer.status_code, b"<Code>MalformedXML</Code>" in answer.content) == (400, True)
+    assert s3.get_object(Bucket=bucket, Key="k")["Body"].read() == b"1"
+
+
+@pytest.mark.parametrize("expiration", ["2035-01-01 00:00:00+00:00", "2035-01-01", "2035-01-01T00:00:00", ""])
+def test_post_object_refuses_expirations_of_another_form(expiration: str) -> None:
+    policy = base64.b64encode(json.dumps({"expiration": expiration, "conditions": []}).encode()).decode()
+    with pytest.raises(ServiceError, match="Invalid 'expiration' value"):
+        read_policy(policy)
 
 
 def test_post_object_refusals(s3: Any, bucket: str, aws: Account) -> None:
