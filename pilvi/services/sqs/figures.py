@@ -6,6 +6,8 @@ started, or for six hours, tells nothing; what a killed server had counted in it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.principal import Principal
@@ -17,6 +19,10 @@ if TYPE_CHECKING:
 
 PRINCIPAL: Final = "sqs.amazonaws.com"
 ACTIVE_MS: Final = 6 * 3_600_000
+READ_S: Final = 10.0
+
+Place = tuple[str, str]
+"""Account and Region."""
 
 
 class Figures:
@@ -41,23 +47,30 @@ class Figures:
 
 
 def publish(cloud: Cloud) -> None:
-    """What every queue at work has to tell. In a thread, beside the loop: figures are approximate by a request."""
+    """What every queue at work has to tell; read on the loop, told from this thread."""
     from pilvi.services.sqs.engine import engine_of
 
     engine = engine_of(cloud)
-    now = engine.now()
-    places: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for live in list(engine.lives.values()):
+    if engine.loop is None:
+        return
+    done: Future[dict[Place, list[dict[str, Any]]]] = Future()
+    engine.loop.call_soon_threadsafe(lambda: done.set_result(_gathered(list(engine.lives.values()), engine.now())))
+    for (account, region), data in done.result(READ_S).items():
+        ctx = own_context(cloud, account, region)
+        for start in range(0, len(data), 1000):
+            ctx.call("cloudwatch", "PutMetricData", Namespace="AWS/SQS", MetricData=data[start : start + 1000])
+
+
+def _gathered(lives: Sequence[Live], now: int) -> dict[Place, list[dict[str, Any]]]:
+    places: dict[Place, list[dict[str, Any]]] = {}
+    for live in lives:
         figures = live.figures
         if figures.sends or figures.receives or figures.deletes or figures.empty or live.total:
             figures.used = now
         if now - figures.used < ACTIVE_MS:
             places.setdefault((live.queue.account, live.queue.region), []).extend(_data(live, now))
             figures.clear()
-    for (account, region), data in places.items():
-        ctx = own_context(cloud, account, region)
-        for start in range(0, len(data), 1000):
-            ctx.call("cloudwatch", "PutMetricData", Namespace="AWS/SQS", MetricData=data[start : start + 1000])
+    return places
 
 
 def has_work(cloud: Cloud) -> bool:

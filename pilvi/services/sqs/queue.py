@@ -188,6 +188,7 @@ async def delete_queue(ctx: Context, req: Mapping[str, Any]) -> None:
         await ctx.store.commit([Delete(queue.table, queue.name), gone, trash(queue, whole=True)])
     except NotFound:
         raise no_queue() from None
+    engine_of(ctx.cloud).duplicates.pop(queue.uid, None)
     _end(ctx, queue)
 
 

@@ -45,7 +45,7 @@ def write_down(cloud: Cloud) -> None:
     """What was counted since the last time. Lines hold an hour's whole count, so writing one again changes nothing."""
     counted = _counted(cloud)
     changed, counted.changed = counted.changed, set()
-    lines = [_line(counted.name, address, counted.requests[address]) for address in changed]
+    lines = [_line(counted.name, address, counted.requests[address]) for address in list(changed)]
     this_hour = int(cloud.clock.time_s() // 3600)
     for address in [address for address in list(counted.requests) if address[0] < this_hour and address not in counted.changed]:
         counted.requests.pop(address, None)
