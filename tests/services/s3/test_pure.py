@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pilvi.auth.public import is_public_policy
 from pilvi.core.errors import ServiceError
 from pilvi.services.s3.condition import names_etag, range_of
 from pilvi.services.s3.content import Segment, overlaps
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.digest import ALGORITHMS, combined, encoded
-from pilvi.auth.public import is_public_policy
 
 
 def allow(principal: Any, condition: dict[str, Any] | None = None, effect: str = "Allow") -> dict[str, Any]:
