@@ -145,8 +145,10 @@ def options() -> argparse.Namespace:
     found.add_argument("--plain-checksums", action="store_true", help="botocore sends checksums only where they are required")
     found.add_argument("--jobs", type=int, default=2)
     found.add_argument("--report", type=Path, help="write what became of each test, as JSON")
-    found.add_argument("rest", nargs="*", help="arguments for pytest, after --")
-    return found.parse_args()
+    mine, rest = sys.argv[1:], []
+    if "--" in mine:
+        mine, rest = mine[: mine.index("--")], mine[mine.index("--") + 1 :]
+    return found.parse_args(mine, argparse.Namespace(rest=rest))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""Write the generated pages: docs/parity.md from `Differs` lines, docs/settings.md from the command line, docs/coverage.md from the code.
+"""Write the generated pages: docs/parity.md from scripts/parity_head.md, which is written by hand, and `Differs` lines,
+docs/settings.md from the command line, docs/coverage.md from the code.
 
 `make_docs.py --check` changes nothing and fails when a page is out of date.
 """
@@ -24,12 +25,13 @@ DIFFERS = re.compile(r"^\s*Differs: (.*?)(?=^\s*\w+: |\n\n|\Z)", re.MULTILINE | 
 
 
 def parity() -> str:
-    lines = ["# What differs from AWS\n\n", NOTE, "Gathered from the `Differs` lines beside the code.\n"]
+    head = (ROOT / "scripts" / "parity_head.md").read_text()
+    lines = ["# What differs from AWS\n\n", NOTE, head, "\n## By file\n\nGathered from the `Differs` lines beside the code.\n"]
     for path in sorted((ROOT / "pilvi").rglob("*.py")):
         rows = differences(path)
         if rows:
             place = path.relative_to(ROOT / "pilvi")
-            lines.append(f"\n## {place}\n\n")
+            lines.append(f"\n### {place}\n\n")
             lines += [f"- {f'`{name}`: ' if name else ''}{text}\n" for name, text in rows]
     return "".join(lines)
 

@@ -72,9 +72,21 @@ def find_current(ctx: Context, bucket: Bucket, key: str) -> Found | None:
 
 
 def find_version(ctx: Context, bucket: Bucket, key: str, version_id: str) -> Found | None:
+    """Current or older. Versions change places while we look: one is missing only if it is in neither and the current one stayed."""
     current = find_current(ctx, bucket, key)
-    if current is not None and version_of(current.value) == version_id:
-        return current
+    while True:
+        if current is not None and version_of(current.value) == version_id:
+            return current
+        older = find_older(ctx, bucket, key, version_id)
+        if older is not None:
+            return older
+        again = find_current(ctx, bucket, key)
+        if (again.row if again is not None else None) == (current.row if current is not None else None):
+            return None
+        current = again
+
+
+def find_older(ctx: Context, bucket: Bucket, key: str, version_id: str) -> Found | None:
     if version_id == "null":
         pointer = ctx.store.get(bucket.tables.nulls, key)
         at = pointer.value["at"] if pointer is not None else ""
@@ -229,9 +241,14 @@ def plan_delete_version(ctx: Context, bucket: Bucket, key: str, version_id: str,
 
     may_bypass: whether a governance lock does not count. Errors: AccessDenied - object lock protects the version.
     """
+    places = (bucket.tables.objects, bucket.tables.markers)
+    rows = [(table, ctx.store.get(table, key)) for table in places]
     found = find_version(ctx, bucket, key, check_version_id(version_id))
     if found is None:
-        return Plan(answer={"VersionId": version_id})
+        # It may have become current while we looked: it is missing only if what is current is still the same when this is written.
+        gone = Plan(answer={"VersionId": version_id})
+        gone.changes += [Expect(table, key, row.version if row is not None else 0) for table, row in rows]
+        return gone
     if bucket.has_lock:
         check_removable(found.value, ctx.clock.now(), may_bypass)
     plan = Plan(answer={"VersionId": version_id})

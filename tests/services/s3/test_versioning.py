@@ -200,3 +200,11 @@ def compare(s3: Any, bucket: str, model: Model) -> None:
 
 
 _histories = iter(range(10**9))
+
+
+def test_delete_object_of_all_versions_at_once_leaves_none(s3: Any, versioned: str) -> None:
+    for _ in range(15):
+        with concurrent.futures.ThreadPoolExecutor(5) as pool:
+            made = pool.map(lambda number: s3.put_object(Bucket=versioned, Key="k", Body=b"%d" % number)["VersionId"], range(5))
+            list(pool.map(lambda version: s3.delete_object(Bucket=versioned, Key="k", VersionId=version), list(made)))
+        assert "Versions" not in s3.list_object_versions(Bucket=versioned)
