@@ -63,7 +63,12 @@ def test_put_object_refuses_bad_tags(s3: Any, bucket: str) -> None:
     too_many = "&".join(f"k{number}=v" for number in range(11))
     assert refused(s3.put_object, Bucket=bucket, Key="k", Tagging=too_many)["Code"] == "BadRequest"
     assert refused(s3.put_object, Bucket=bucket, Key="k", Tagging="a=1&a=2")["Code"] == "InvalidTag"
-    assert refused(s3.put_object, Bucket=bucket, Key="k", Tagging="novalue")["Code"] == "InvalidArgument"
+    assert refused(s3.put_object, Bucket=bucket, Key="k", Tagging="a=%FF")["Code"] == "InvalidArgument"
+
+
+def test_put_object_takes_a_tag_without_a_value(s3: Any, bucket: str) -> None:
+    s3.put_object(Bucket=bucket, Key="k", Tagging="novalue")
+    assert s3.get_object_tagging(Bucket=bucket, Key="k")["TagSet"] == [{"Key": "novalue", "Value": ""}]
 
 
 def test_a_policy_on_tags_blocks_reads(aws: Account, s3: Any, bucket: str) -> None:
