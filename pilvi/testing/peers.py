@@ -91,7 +91,7 @@ class SeaweedFS:
             "-s3",
             f"-dir={folder}",
             "-ip=127.0.0.1",
-            "-volume.max=20",
+            "-volume.max=100",
             "-s3.port.iceberg=0",
             "-s3.port.lance=0",
             *options,
