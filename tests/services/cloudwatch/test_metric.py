@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError
 from pilvi.core.paging import encode_token
 from pilvi.testing.server import Account
 
-START = datetime.now(UTC).replace(second=0, microsecond=0) - timedelta(minutes=10)
+START = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(hours=1)  # periods of an hour start at the hour
 
 
 @pytest.fixture
@@ -122,7 +122,7 @@ def test_put_metric_data_refuses_what_is_wrong(cloudwatch: Any) -> None:
 
     assert "AWS/" in refused("InvalidParameterValue", put_one(Namespace="AWS/Lambda"))
     assert "two weeks" in refused("InvalidParameterValue", put_one(Timestamp=START - timedelta(days=15)))
-    assert "two hours" in refused("InvalidParameterValue", put_one(Timestamp=START + timedelta(hours=3)))
+    assert "two hours" in refused("InvalidParameterValue", put_one(Timestamp=START + timedelta(hours=5)))
     refused("InvalidParameterValue", put_one(Value=float("inf")))
     refused("InvalidParameterCombination", put_one(Values=[1]))
     refused("MissingParameter", lambda: cloudwatch.put_metric_data(Namespace="Tests", MetricData=[{"MetricName": "m"}]))
