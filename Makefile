@@ -31,13 +31,14 @@ format: setup
 	$(BIN)/ruff format .
 
 unit: runtimes
-	$(BIN)/python -m pytest --ignore tests/heavy
+	$(BIN)/python -m pytest --ignore tests/heavy --numprocesses auto --maxprocesses 4 --dist loadfile
 
 wheel: setup         ## the package as users install it, its hot path compiled, in .venv-wheel
 	PYTHON=$(PYTHON) sh scripts/wheel.sh
 
 test-compiled: wheel ## the tests of the compiled rooms, against the wheel
-	PYTHONPATH=$$(echo $(CURDIR)/.venv-wheel/lib/python3*/site-packages) $(BIN)/pytest tests/auth tests/gateway tests/protocol \
+	PYTHONPATH=$$(echo $(CURDIR)/.venv-wheel/lib/python3*/site-packages) $(BIN)/pytest --numprocesses auto --maxprocesses 4 --dist loadfile \
+		tests/auth tests/gateway tests/protocol \
 		tests/services/s3 tests/services/iam tests/services/sts tests/storage
 
 sdk-venvs:           ## both majors of the SageMaker Python SDK, in .venv-sdk2 and .venv-sdk3
