@@ -6,33 +6,27 @@ what is changed here counts with the next request.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from pilvi.auth.public import is_public_policy
 from pilvi.auth.s3_policy import checked_policy
 from pilvi.core.arn import Arn, partition_of
-from pilvi.core.errors import AlreadyExists, Conflict, Invalid, ServiceError
-from pilvi.core.paging import decode_token, encode_token
+from pilvi.core.errors import ServiceError
 from pilvi.core.service import Access, Context, Operations
+from pilvi.services.s3control import point_rows
 from pilvi.services.s3control.access import RULES
 from pilvi.services.s3control.errors import access_denied, invalid_request, not_implemented
-from pilvi.storage.records import Delete, Insert, Row, Table, Update
+from pilvi.services.s3control.point_rows import ALIAS_SUFFIXES, SHELF, with_policy
+from pilvi.storage.records import Row, Table
 
 ops = Operations()
 
-SHELF = "s3bucket"
 POINTS = Table("", "", SHELF, "AccessPoint")
-ALIASES = Table("", "", SHELF, "Alias")
 BUCKETS = Table("", "", SHELF, "Bucket")
 SWITCHES = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
 LIMIT = 10_000
 """Access points an account may have in a Region. Source: S3 User Guide, "Access points restrictions and limitations"."""
-ALIAS_SUFFIX = "-s3alias"
-ALIAS_BYTES = 63
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,48}[a-z0-9]\Z")
 
 
 # -- life -----------------------------------------------------------------------------------------------------------------
@@ -53,16 +47,12 @@ def create_access_point(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
         if req.get(member):
             raise not_implemented(f"{member} of access points")
     name = req["Name"]
-    if _NAME.match(name) is None or name.startswith("xn--") or name.endswith((ALIAS_SUFFIX, "--ol-s3")):
-        raise ServiceError("InvalidAccessPoint", "The specified access point name or account is not valid.", 400)
+    point_rows.check_name(name, 50)
     owner = bucket_owner(ctx, req)
     arn = arn_of(ctx, name)
-    if len(ctx.store.scan(POINTS, prefix=arn_of(ctx, ""), limit=LIMIT)) >= LIMIT:
-        raise ServiceError(
-            "TooManyAccessPoints", "You have attempted to create more access points than are allowed for an account.", 400
-        )
+    point_rows.check_room(ctx, POINTS, arn_of(ctx, ""), LIMIT)
     given = req.get("PublicAccessBlockConfiguration")
-    alias = alias_for(ctx, name)
+    alias = point_rows.alias_for(ctx, name, ALIAS_SUFFIXES[0])
     value: dict[str, Any] = {
         "Name": name,
         "Account": ctx.account,
@@ -74,12 +64,7 @@ def create_access_point(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
     }
     if vpc := req.get("VpcConfiguration"):
         value["VpcConfiguration"] = vpc
-    try:
-        ctx.write(Insert(POINTS, arn, value), Insert(ALIASES, alias, {"Arn": arn}))
-    except AlreadyExists:
-        raise ServiceError(
-            "AccessPointAlreadyOwnedByYou", "An access point with an identical name already exists in your account.", 409
-        ) from None
+    point_rows.insert(ctx, POINTS, arn, value)
     return {"AccessPointArn": arn, "Alias": alias}
 
 
@@ -96,12 +81,6 @@ def bucket_owner(ctx: Context, req: Mapping[str, Any]) -> str:
     if row.value["Region"] != ctx.region:
         raise invalid_request("The bucket you specified is not in the Region of this request.")
     return owner
-
-
-def alias_for(ctx: Context, name: str) -> str:
-    """`NAME-34 letters-s3alias`, as long as a bucket's name may be."""
-    stem = name[: ALIAS_BYTES - 35 - len(ALIAS_SUFFIX)].rstrip("-")
-    return f"{stem}-{ctx.ids.hex(34)}{ALIAS_SUFFIX}"
 
 
 @ops
@@ -130,23 +109,11 @@ def list_access_points(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any
     Errors: InvalidRequest - a foreign token.
     Source: S3 Control API Reference, ListAccessPoints.
     """
-    limit = req.get("MaxResults") or 1000
-    try:
-        after = decode_token(req.get("NextToken"))
-    except Invalid:
-        raise invalid_request("The continuation token provided is incorrect") from None
-    prefix, wanted = arn_of(ctx, ""), req.get("Bucket")
-    found: list[Row] = []
-    while len(found) <= limit:
-        rows = ctx.store.scan(POINTS, prefix=prefix, after=after, limit=1000)
-        found += [row for row in rows if wanted in (None, row.value["Bucket"])]
-        if len(rows) < 1000:
-            break
-        after = rows[-1].id
-    answer: dict[str, Any] = {"AccessPointList": [described(row) for row in found[:limit]]}
-    if len(found) > limit:
-        answer["NextToken"] = encode_token(found[limit - 1].id)
-    return answer
+    wanted = req.get("Bucket")
+    rows, following = point_rows.page(
+        ctx, POINTS, arn_of(ctx, ""), req, lambda row: wanted is None or row.value["Bucket"] == wanted
+    )
+    return {"AccessPointList": [described(row) for row in rows], **following}
 
 
 @ops
@@ -156,8 +123,7 @@ def delete_access_point(ctx: Context, req: Mapping[str, Any]) -> None:
     Errors: NoSuchAccessPoint.
     Source: S3 Control API Reference, DeleteAccessPoint.
     """
-    row = find_point(ctx, req["Name"])
-    ctx.write(Delete(POINTS, row.id, row.version), Delete(ALIASES, row.value["Alias"]))
+    point_rows.delete(ctx, POINTS, find_point(ctx, req["Name"]))
 
 
 # -- its policy -----------------------------------------------------------------------------------------------------------
@@ -238,18 +204,7 @@ def arn_of(ctx: Context, name: str) -> str:
 
 def find_point(ctx: Context, name: str) -> Row:
     """By name, or by the ARN of one in this account and Region. NoSuchAccessPoint."""
-    row = ctx.store.get(POINTS, name if name.startswith(arn_of(ctx, "")) else arn_of(ctx, name))
-    if row is None:
-        raise ServiceError("NoSuchAccessPoint", "The specified accesspoint does not exist", 404, AccessPointName=name)
-    return row
-
-
-def with_policy(row: Row) -> dict[str, Any]:
-    if "Policy" not in row.value:
-        raise ServiceError(
-            "NoSuchAccessPointPolicy", "The specified accesspoint policy does not exist", 404, AccessPointName=row.value["Name"]
-        )
-    return row.value
+    return point_rows.find(ctx, POINTS, name if name.startswith(arn_of(ctx, "")) else arn_of(ctx, name), name)
 
 
 def described(row: Row) -> dict[str, Any]:
@@ -263,15 +218,7 @@ def described(row: Row) -> dict[str, Any]:
 
 
 def change(ctx: Context, name: str, **members: Any) -> None:
-    """Set members of a point's row; None removes one. Again when somebody else changed it in between."""
-    while True:
-        row = find_point(ctx, name)
-        value = {key: member for key, member in {**row.value, **members}.items() if member is not None}
-        try:
-            ctx.write(Update(POINTS, row.id, value, row.version))
-        except Conflict:
-            continue
-        return
+    point_rows.change(ctx, POINTS, lambda: find_point(ctx, name), **members)
 
 
 # -- permissions ----------------------------------------------------------------------------------------------------------

@@ -13,24 +13,22 @@ from typing import Any
 from pilvi.auth.public import is_public_policy
 from pilvi.auth.s3_policy import checked_policy
 from pilvi.core.arn import Arn, partition_of
-from pilvi.core.errors import AlreadyExists, Conflict, Invalid, ServiceError
-from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Access, Context, Operations
+from pilvi.services.s3control import point_rows
 from pilvi.services.s3control.access import RULES
-from pilvi.services.s3control.access_point import ALIAS_BYTES, ALIASES, POINTS, SHELF, SWITCHES
+from pilvi.services.s3control.access_point import POINTS, SWITCHES
 from pilvi.services.s3control.errors import access_denied, invalid_request, not_implemented
-from pilvi.storage.records import Delete, Insert, Row, Table, Update
+from pilvi.services.s3control.point_rows import ALIAS_SUFFIXES, SHELF, with_policy
+from pilvi.storage.records import Row, Table
 
 ops = Operations()
 
 LENSES = Table("", "", SHELF, "ObjectLambda")
 LIMIT = 1000
 """Object Lambda access points an account may have in a Region. Source: S3 endpoints and quotas."""
-ALIAS_SUFFIX = "--ol-s3"
 ACTIONS = frozenset({"GetObject", "HeadObject", "ListObjects", "ListObjectsV2"})
 FEATURES = frozenset({"GetObject-Range", "GetObject-PartNumber", "HeadObject-Range", "HeadObject-PartNumber"})
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9-]{1,43}[a-z0-9]\Z")
 _FUNCTION = re.compile(
     r"arn:[a-zA-Z-]+:lambda:(?P<region>[a-z0-9-]+):\d{12}:function:[a-zA-Z0-9_-]+(?::(?:\$LATEST|[a-zA-Z0-9_-]+))?\Z"
 )
@@ -52,14 +50,10 @@ def create_access_point_for_object_lambda(ctx: Context, req: Mapping[str, Any]) 
     Differs: open to every account, where AWS takes no new customers since November 2025.
     """
     name = req["Name"]
-    if _NAME.match(name) is None or name.startswith("xn--") or name.endswith(("-s3alias", ALIAS_SUFFIX)):
-        raise ServiceError("InvalidAccessPoint", "The specified access point name or account is not valid.", 400)
+    point_rows.check_name(name, 45)
     configuration = checked_configuration(ctx, req["Configuration"])
-    if len(ctx.store.scan(LENSES, prefix=lens_arn(ctx, ""), limit=LIMIT)) >= LIMIT:
-        raise ServiceError(
-            "TooManyAccessPoints", "You have attempted to create more access points than are allowed for an account.", 400
-        )
-    arn, alias = lens_arn(ctx, name), alias_for(ctx, name)
+    point_rows.check_room(ctx, LENSES, lens_arn(ctx, ""), LIMIT)
+    arn, alias = lens_arn(ctx, name), point_rows.alias_for(ctx, name, ALIAS_SUFFIXES[1])
     value = {
         "Name": name,
         "Account": ctx.account,
@@ -67,19 +61,8 @@ def create_access_point_for_object_lambda(ctx: Context, req: Mapping[str, Any]) 
         "CreationDate": ctx.clock.now().replace(microsecond=0),
         "Configuration": configuration,
     }
-    try:
-        ctx.write(Insert(LENSES, arn, value), Insert(ALIASES, alias, {"Arn": arn}))
-    except AlreadyExists:
-        raise ServiceError(
-            "AccessPointAlreadyOwnedByYou", "An access point with an identical name already exists in your account.", 409
-        ) from None
+    point_rows.insert(ctx, LENSES, arn, value)
     return {"ObjectLambdaAccessPointArn": arn, "Alias": alias_entry(value)}
-
-
-def alias_for(ctx: Context, name: str) -> str:
-    """`NAME-34 letters--ol-s3`, as long as a bucket's name may be."""
-    stem = name[: ALIAS_BYTES - 35 - len(ALIAS_SUFFIX)].rstrip("-")
-    return f"{stem}-{ctx.ids.hex(34)}{ALIAS_SUFFIX}"
 
 
 def alias_entry(value: Mapping[str, Any]) -> dict[str, str]:
@@ -110,19 +93,9 @@ def list_access_points_for_object_lambda(ctx: Context, req: Mapping[str, Any]) -
     Errors: InvalidRequest - a foreign token.
     Source: S3 Control API Reference, ListAccessPointsForObjectLambda.
     """
-    limit = req.get("MaxResults") or 1000
-    try:
-        after = decode_token(req.get("NextToken"))
-    except Invalid:
-        raise invalid_request("The continuation token provided is incorrect") from None
-    rows = ctx.store.scan(LENSES, prefix=lens_arn(ctx, ""), after=after, limit=limit + 1)
-    entries = [
-        {"Name": row.value["Name"], "ObjectLambdaAccessPointArn": row.id, "Alias": alias_entry(row.value)} for row in rows[:limit]
-    ]
-    answer: dict[str, Any] = {"ObjectLambdaAccessPointList": entries}
-    if len(rows) > limit:
-        answer["NextToken"] = encode_token(rows[limit - 1].id)
-    return answer
+    rows, following = point_rows.page(ctx, LENSES, lens_arn(ctx, ""), req)
+    entries = [{"Name": row.value["Name"], "ObjectLambdaAccessPointArn": row.id, "Alias": alias_entry(row.value)} for row in rows]
+    return {"ObjectLambdaAccessPointList": entries, **following}
 
 
 @ops
@@ -132,8 +105,7 @@ def delete_access_point_for_object_lambda(ctx: Context, req: Mapping[str, Any]) 
     Errors: NoSuchAccessPoint.
     Source: S3 Control API Reference, DeleteAccessPointForObjectLambda.
     """
-    row = find_lens(ctx, req["Name"])
-    ctx.write(Delete(LENSES, row.id, row.version), Delete(ALIASES, row.value["Alias"]))
+    point_rows.delete(ctx, LENSES, find_lens(ctx, req["Name"]))
 
 
 # -- its configuration ----------------------------------------------------------------------------------------------------
@@ -261,30 +233,11 @@ def lens_arn(ctx: Context, name: str) -> str:
 
 def find_lens(ctx: Context, name: str) -> Row:
     """By name, in this account and Region. NoSuchAccessPoint."""
-    row = ctx.store.get(LENSES, lens_arn(ctx, name))
-    if row is None:
-        raise ServiceError("NoSuchAccessPoint", "The specified accesspoint does not exist", 404, AccessPointName=name)
-    return row
-
-
-def with_policy(row: Row) -> dict[str, Any]:
-    if "Policy" not in row.value:
-        raise ServiceError(
-            "NoSuchAccessPointPolicy", "The specified accesspoint policy does not exist", 404, AccessPointName=row.value["Name"]
-        )
-    return row.value
+    return point_rows.find(ctx, LENSES, lens_arn(ctx, name), name)
 
 
 def change(ctx: Context, name: str, **members: Any) -> None:
-    """Set members of a row; None removes one. Again when somebody else changed it in between."""
-    while True:
-        row = find_lens(ctx, name)
-        value = {key: member for key, member in {**row.value, **members}.items() if member is not None}
-        try:
-            ctx.write(Update(LENSES, row.id, value, row.version))
-        except Conflict:
-            continue
-        return
+    point_rows.change(ctx, LENSES, lambda: find_lens(ctx, name), **members)
 
 
 # -- permissions ----------------------------------------------------------------------------------------------------------
