@@ -19,11 +19,11 @@ from typing import Any
 
 from pilvi.core.errors import PilviError
 from pilvi.core.service import Cloud, Context
-from pilvi.services.s3.catalog import BUCKETS, Bucket, find_bucket
+from pilvi.services.s3.catalog import Bucket
 from pilvi.services.s3.classes import DAY_S
 from pilvi.services.s3.inventory import MEMBER
 from pilvi.services.s3.inventory_format import SUFFIX, Teller, columns_of, file_schema, files_of
-from pilvi.services.s3.restore import own_context
+from pilvi.services.s3.rounds import SERVICE, each_bucket
 from pilvi.storage.records import Put, Table
 
 log = logging.getLogger("pilvi.s3")
@@ -40,15 +40,8 @@ def has_work(cloud: Cloud) -> bool:
 
 def listed_buckets(cloud: Cloud, member: str) -> Iterator[tuple[Context, Bucket]]:
     """Buckets that have such configurations, and S3 itself on their behalf."""
-    after = ""
-    while rows := cloud.store.scan(BUCKETS, after=after, limit=100):
-        for row in rows:
-            if member in row.value:
-                ctx = own_context(cloud, row.value["Account"], row.value["Region"], "Report")
-                ctx = ctx.as_service("s3.amazonaws.com", source_arn=f"arn:aws:s3:::{row.id}")
-                if (bucket := find_bucket(ctx, row.id)) is not None:
-                    yield ctx, bucket
-        after = rows[-1].id
+    for ctx, bucket in each_bucket(cloud, "Report", lambda value: member in value):
+        yield ctx.as_service(SERVICE, source_arn=bucket.arn), bucket
 
 
 def reports_of(bucket: Bucket, noun: str) -> Table:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from pilvi.core.errors import AlreadyExists, Conflict, Denied, NotFound, ServiceError
 from pilvi.core.service import Cloud
-from pilvi.services.s3.catalog import BUCKETS, Bucket, find_bucket
+from pilvi.services.s3.catalog import Bucket, find_bucket
 from pilvi.services.s3.charges import early_end, moves
 from pilvi.services.s3.class_answers import known_rules
 from pilvi.services.s3.classes import in_class
@@ -45,7 +45,7 @@ from pilvi.services.s3.lifecycle_rules import (
     step_for_noncurrent,
 )
 from pilvi.services.s3.multipart import ending, parts_of, sweep_parts
-from pilvi.services.s3.restore import own_context
+from pilvi.services.s3.rounds import each_bucket, own_context
 from pilvi.services.s3.tiers import MEMBER as TIERING
 from pilvi.services.s3.tiers import archive_due
 from pilvi.storage.records import Row, Table, Update
@@ -79,21 +79,12 @@ def has_work(cloud: Cloud) -> bool:
 
 def ruled_buckets(cloud: Cloud) -> Iterator[Bucket]:
     """Buckets with rules, of every account."""
-    after = ""
-    while rows := cloud.store.scan(BUCKETS, after=after, limit=100):
-        for row in rows:
-            if MEMBER in row.value or TIERING in row.value:
-                ctx = own_context(cloud, row.value["Account"], row.value["Region"], EXPIRATION)
-                if (bucket := find_bucket(ctx, row.id)) is not None:
-                    yield bucket
-        after = rows[-1].id
+    return (bucket for _, bucket in each_bucket(cloud, EXPIRATION, lambda value: MEMBER in value or TIERING in value))
 
 
 def run_lifecycle(cloud: Cloud) -> None:
     """The daily run over every bucket."""
     for bucket in ruled_buckets(cloud):
-        if cloud.schedules.is_closing:
-            return
         try:
             Run(cloud, bucket).run()
         except Exception:  # whatever one bucket holds, the others have their day

@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pilvi.core.principal import Principal
 from pilvi.core.service import Cloud, Context
-from pilvi.services.s3.catalog import BUCKETS, Bucket, find_bucket
+from pilvi.services.s3.catalog import Bucket
 from pilvi.services.s3.facts import REPLICATION
 from pilvi.services.s3.history import Value, find_version
 from pilvi.services.s3.replication_rules import has_metrics, rules_for
+from pilvi.services.s3.rounds import each_bucket
 
-SERVICE = "s3.amazonaws.com"
 MEMORY = "s3:replication"
 LOOKED_AT = 10_000
 """Of the versions of a bucket that wait, so many are counted."""
@@ -60,18 +59,9 @@ def has_work(cloud: Cloud) -> bool:
 
 
 def measured_buckets(cloud: Cloud) -> Iterator[tuple[Context, Bucket]]:
-    after = ""
-    while rows := cloud.store.scan(BUCKETS, after=after, limit=1000):
-        for row in rows:
-            rules = (row.value.get("Replication") or {}).get("Rules") or ()
-            if not any(map(has_metrics, rules)):
-                continue
-            account = row.value["Account"]
-            principal = Principal("service", account, "", SERVICE, SERVICE)
-            ctx = Context(cloud, principal=principal, account=account, region=row.value["Region"], service="s3")
-            if (bucket := find_bucket(ctx, row.id)) is not None:
-                yield ctx, bucket
-        after = rows[-1].id
+    return each_bucket(
+        cloud, "Replication", lambda value: any(map(has_metrics, (value.get("Replication") or {}).get("Rules") or ()))
+    )
 
 
 def figures(ctx: Context, bucket: Bucket, rule: Mapping[str, Any], outcomes: Mapping[Place, list[float]]) -> list[dict[str, Any]]:

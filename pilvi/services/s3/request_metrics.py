@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl
 
 from pilvi.core.service import Cloud
 from pilvi.services.s3.configurations import is_chosen
-from pilvi.services.s3.restore import own_context
+from pilvi.services.s3.rounds import own_context
 from pilvi.storage.records import Delete, Row, Table
 
 if TYPE_CHECKING:

@@ -17,7 +17,6 @@ from math import ceil
 from typing import Any
 
 from pilvi.core.errors import ServiceError
-from pilvi.core.principal import Principal
 from pilvi.core.service import Cloud, Context, Operations
 from pilvi.services.s3.access import denial_or
 from pilvi.services.s3.catalog import Bucket, find_bucket
@@ -26,6 +25,7 @@ from pilvi.services.s3.classes import ARCHIVED, DAY_S, class_of
 from pilvi.services.s3.errors import invalid_argument, malformed_xml
 from pilvi.services.s3.facts import happened
 from pilvi.services.s3.history import Plan, Value, carry_out_now, find_object, find_version, version_of
+from pilvi.services.s3.rounds import own_context
 from pilvi.storage.records import Delete, Put, Table, Update
 
 ops = Operations()
@@ -252,9 +252,3 @@ def settle(ctx: Context, name: str, table: Table, key: str, version_id: str, row
         return plan
 
     carry_out_now(ctx, name, make)
-
-
-def own_context(cloud: Cloud, account: str, region: str, operation: str) -> Context:
-    """S3 itself, in the bucket's account."""
-    principal = Principal("service", account, "", "s3.amazonaws.com", "s3.amazonaws.com")
-    return Context(cloud, principal=principal, account=account, region=region, service="s3", operation=operation)

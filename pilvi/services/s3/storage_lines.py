@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 
 from pilvi.core.service import Cloud, Context
 from pilvi.metering import keeping
-from pilvi.services.s3.catalog import BUCKETS, SERVICE, Bucket, find_bucket
+from pilvi.services.s3.catalog import SERVICE, Bucket
 from pilvi.services.s3.charges import GIB, HOUR_S, MONTH_HOURS, line_of, storage_usage
 from pilvi.services.s3.classes import BY_NAME, DAY_S, charged_bytes, class_of, since_of
-from pilvi.services.s3.restore import own_context
+from pilvi.services.s3.rounds import each_bucket
 from pilvi.services.s3.tiers import tier_of
 from pilvi.storage.records import Put, Row, Table
 
@@ -35,15 +35,8 @@ TIERS = {
 
 def run_storage(cloud: Cloud) -> None:
     """The daily look at every bucket."""
-    after = ""
-    while rows := cloud.store.scan(BUCKETS, after=after, limit=100):
-        for row in rows:
-            if cloud.schedules.is_closing:
-                return
-            ctx = own_context(cloud, row.value["Account"], row.value["Region"], "StandardStorage")
-            if (bucket := find_bucket(ctx, row.id)) is not None:
-                look(cloud, ctx, bucket)
-        after = rows[-1].id
+    for ctx, bucket in each_bucket(cloud, "StandardStorage"):
+        look(cloud, ctx, bucket)
 
 
 def look(cloud: Cloud, ctx: Context, bucket: Bucket) -> None:

@@ -10,9 +10,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pilvi.core.service import Cloud, Context
-from pilvi.services.s3.catalog import BUCKETS, Bucket, find_bucket
+from pilvi.services.s3.catalog import Bucket
 from pilvi.services.s3.classes import DAY_S, class_of
-from pilvi.services.s3.restore import own_context
+from pilvi.services.s3.rounds import each_bucket
 from pilvi.services.s3.tiers import tier_of
 
 PAGE = 1000
@@ -38,15 +38,9 @@ TIERS = {
 
 def run_storage_metrics(cloud: Cloud) -> None:
     """The daily look at every bucket."""
-    after = ""
-    while rows := cloud.store.scan(BUCKETS, after=after, limit=100):
-        for row in rows:
-            if cloud.schedules.is_closing:
-                return
-            ctx = own_context(cloud, row.value["Account"], row.value["Region"], "StorageMetrics")
-            if (bucket := find_bucket(ctx, row.id)) is not None and not bucket.zone:
-                publish(cloud, ctx, bucket)
-        after = rows[-1].id
+    for ctx, bucket in each_bucket(cloud, "StorageMetrics"):
+        if not bucket.zone:
+            publish(cloud, ctx, bucket)
 
 
 def publish(cloud: Cloud, ctx: Context, bucket: Bucket) -> None:

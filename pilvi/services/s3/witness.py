@@ -23,7 +23,7 @@ from pilvi.core.service import Cloud
 from pilvi.core.streams import ByteStream
 from pilvi.services.s3.catalog import WATCHED, Bucket, find_bucket
 from pilvi.services.s3.copy_source import copy_source_of
-from pilvi.services.s3.restore import own_context
+from pilvi.services.s3.rounds import own_context
 from pilvi.storage.records import Change, Put, Table
 
 if TYPE_CHECKING:
