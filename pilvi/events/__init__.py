@@ -73,6 +73,9 @@ class Consumer:
     """Keys of one lane in work at the same time."""
     timeout_s: float = 3600.0
     """An attempt that takes longer has failed."""
+    failed: Callable[[Cloud, Entry, Exception], Awaitable[float | None]] | None = None
+    """Decides after a failed attempt in place of `patience`: seconds until the next one, or None where the consumer has dealt with the
+    fact (by a dead letter of its own, say). Where it raises, `patience` counts."""
 
 
 class Log(Protocol):
