@@ -14,10 +14,11 @@ from typing import Any, Final
 from pilvi.core.arn import Arn
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Context, Operations
+from pilvi.events.targets import call_for
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import invalid_argument, malformed_xml
-from pilvi.services.s3.notify import SETTING, as_s3, covers, filter_of, invoke, send
+from pilvi.services.s3.notify import SETTING, as_s3, covers, destination_of, filter_of
 
 ops = Operations()
 
@@ -128,7 +129,7 @@ def _share_a_key(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def try_out(ctx: Context, bucket: Bucket, one: Mapping[str, Any]) -> None:
     """The destination is there, in the bucket's Region, and lets S3 in for this bucket."""
-    arn = str(one.get("QueueArn") or one["LambdaFunctionArn"])
+    arn = destination_of(one)
     wanted = "sqs" if "QueueArn" in one else "lambda"
     parsed = Arn.parse(arn)
     if parsed is None or parsed.service != wanted or not parsed.account or not parsed.resource:
@@ -139,7 +140,7 @@ def try_out(ctx: Context, bucket: Bucket, one: Mapping[str, Any]) -> None:
     inside = as_s3(ctx.cloud, bucket)
     try:
         text = json.dumps(test_event(ctx, bucket))
-        call = send(inside, arn, text) if wanted == "sqs" else invoke(arn, b"", "DryRun")
+        call = call_for(inside, arn, text, {"InvocationType": "DryRun"})
         inside.call(call.service, call.operation, **call.params)
     except PilviError as error:
         raise invalid_argument(problem, arn, error.message) from error

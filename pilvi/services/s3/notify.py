@@ -12,13 +12,13 @@ import json
 import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote_plus
 
-from pilvi.core.arn import Arn
-from pilvi.core.errors import Denied, NotFound, ServiceError
+from pilvi.core.errors import PilviError
 from pilvi.core.principal import Principal
 from pilvi.core.service import Cloud, Context
+from pilvi.events.targets import is_lasting, send
 from pilvi.services.s3.catalog import Bucket, find_bucket
 
 if TYPE_CHECKING:
@@ -28,24 +28,6 @@ log = logging.getLogger("pilvi.s3")
 
 SERVICE: Final = "s3.amazonaws.com"
 SETTING: Final = "NotificationConfiguration"
-_LASTING: Final = (
-    "AccessDenied",
-    "AccessDeniedException",
-    "QueueDoesNotExist",
-    "ResourceNotFoundException",
-    "KmsAccessDenied",
-    "KmsDisabled",
-    "KmsNotFound",
-    "KmsInvalidState",
-    "InvalidParameterValue",
-)
-"""What does not pass by itself."""
-
-
-class Call(NamedTuple):
-    service: str
-    operation: str
-    params: dict[str, Any]
 
 
 async def notify(cloud: Cloud, fact: Fact) -> None:
@@ -58,14 +40,11 @@ async def notify(cloud: Cloud, fact: Fact) -> None:
     inside = as_s3(cloud, bucket)
     for one in wanting(bucket.value[SETTING], f"s3:{fact['eventName']}", fact["key"]):
         text = json.dumps({"Records": [record_of(bucket, fact, one["Id"])]}, separators=(",", ":"))
-        arn = one.get("QueueArn") or one["LambdaFunctionArn"]
-        call = send(inside, arn, text) if "QueueArn" in one else invoke(arn, text.encode(), "Event")
+        arn = destination_of(one)
         try:
-            await inside.acall(call.service, call.operation, **call.params)
-        except (Denied, NotFound) as error:
-            log.warning("bucket %s: %s misses an event: %s", bucket.name, arn, error.message)
-        except ServiceError as error:
-            if error.code not in _LASTING:
+            await send(inside, arn, text)
+        except PilviError as error:
+            if not is_lasting(error):
                 raise
             log.warning("bucket %s: %s misses an event: %s", bucket.name, arn, error)
 
@@ -76,15 +55,9 @@ def as_s3(cloud: Cloud, bucket: Bucket) -> Context:
     return Context(cloud, principal=principal, account=bucket.account, region=bucket.region, service="s3")
 
 
-def send(ctx: Context, arn: str, text: str) -> Call:
-    parsed = Arn.parse(arn)
-    assert parsed is not None
-    url = f"{ctx.cloud.endpoint}/{parsed.account}/{parsed.resource}"
-    return Call("sqs", "SendMessage", {"QueueUrl": url, "MessageBody": text})
-
-
-def invoke(arn: str, payload: bytes, how: str) -> Call:
-    return Call("lambda", "Invoke", {"FunctionName": arn, "InvocationType": how, "Payload": payload})
+def destination_of(one: Mapping[str, Any]) -> str:
+    """The ARN that a configuration sends to."""
+    return str(one.get("QueueArn") or one["LambdaFunctionArn"])
 
 
 def wanting(configuration: Mapping[str, Any], event: str, key: str) -> Iterator[Mapping[str, Any]]:
