@@ -46,6 +46,8 @@ class Entry(NamedTuple):
     """Not to be tried before this instant of the product's clock."""
     error: str
     """Why the last attempt failed."""
+    buried: float = 0.0
+    """Of dead letters: when it was given up, on the product's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +83,11 @@ class Consumer:
 class Log(Protocol):
     """Where entries lie until they have been taken. pilvi.testing.contracts.events proves these promises for every adapter.
 
-    Methods that write are durable when awaited. None fails because an entry is gone meanwhile.
+    Methods that write are durable when awaited. None fails because an entry is gone meanwhile. Unavailable while it cannot be reached.
     """
+
+    is_remote: bool
+    """Reading waits for another process: on the event loop it is done in a thread."""
 
     def recording(self, consumer: str, lane: str, key: str, fact: Fact) -> Change:
         """The change that appends an entry: it belongs into the transaction that makes the fact true. Nothing is kept when that
@@ -106,11 +111,26 @@ class Log(Protocol):
     async def bury(self, consumer: str, entry: Entry, error: str) -> None:
         """The entry becomes a dead letter, in one step."""
 
+    def dead_consumers(self) -> list[str]:
+        """Names of consumers that have dead letters."""
+
     def dead(self, consumer: str, *, after: str = "", limit: int = 100) -> list[Entry]:
         """Dead letters, oldest first within a lane."""
 
     async def revive(self, consumer: str, entry: Entry) -> None:
         """A dead letter is to be delivered after all, as if it were new."""
+
+    async def forget(self, consumer: str, entry: Entry) -> None:
+        """A dead letter is not wanted any more."""
+
+    def start(self) -> None:
+        """The server begins to deliver."""
+
+    def close(self) -> None:
+        """Let go of what is outside; what lies here stays."""
+
+    def status(self) -> Mapping[str, Any]:
+        """For people: what it is, and what is wrong with it, if anything. Never fails."""
 
 
 class Events(Protocol):

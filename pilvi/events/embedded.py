@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pilvi.core.clock import Clock
@@ -31,6 +31,8 @@ def dead_of(consumer: str) -> Table:
 
 class EmbeddedLog:
     """The default adapter of `pilvi.events.Log`."""
+
+    is_remote = False
 
     def __init__(self, store: Records, clock: Clock, ids: Ids) -> None:
         self._store = store
@@ -57,6 +59,9 @@ class EmbeddedLog:
     def consumers(self) -> list[str]:
         tables = self._store.tables(service=SERVICE)
         return [table.noun.removeprefix(QUEUE) for table in tables if table.noun.startswith(QUEUE)]
+
+    def dead_consumers(self) -> list[str]:
+        return [table.noun.removeprefix(DEAD) for table in self._store.tables(service=SERVICE) if table.noun.startswith(DEAD)]
 
     def lanes(self, consumer: str) -> list[str]:
         found: list[str] = []
@@ -85,12 +90,30 @@ class EmbeddedLog:
             await self._commit([Put(queue_of(consumer), entry.id, value)])
 
     async def bury(self, consumer: str, entry: Entry, error: str) -> None:
-        value = value_of(entry) | {"tries": entry.tries + 1, "error": error}
-        await self._commit([Delete(queue_of(consumer), entry.id), Put(dead_of(consumer), entry.id, value)])
+        await self._commit([Delete(queue_of(consumer), entry.id), self.burial(consumer, entry, error)])
+
+    def burial(self, consumer: str, entry: Entry, error: str) -> Change:
+        """The dead letter that an entry becomes."""
+        value = value_of(entry) | {"tries": entry.tries + 1, "error": error, "buried": self._clock.time_s()}
+        return Put(dead_of(consumer), entry.id, value)
 
     async def revive(self, consumer: str, entry: Entry) -> None:
         fresh = self.recording(consumer, entry.lane, entry.key, entry.fact)
         await self._commit([Delete(dead_of(consumer), entry.id), fresh])
+
+    async def forget(self, consumer: str, entry: Entry) -> None:
+        await self._commit([Delete(dead_of(consumer), entry.id)])
+
+    # -- life -------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Nothing to begin: the store is open."""
+
+    def close(self) -> None:
+        """The store belongs to others."""
+
+    def status(self) -> Mapping[str, Any]:
+        return {"log": "embedded"}
 
     async def _commit(self, changes: Sequence[Change]) -> None:
         try:
@@ -102,7 +125,8 @@ class EmbeddedLog:
 def entry_of(row: Row) -> Entry:
     value = row.value
     lane = row.id.partition("\0")[0]
-    return Entry(row.id, lane, value["key"], value["fact"], value["at"], value["tries"], value["due"], value["error"])
+    buried = value.get("buried", 0.0)
+    return Entry(row.id, lane, value["key"], value["fact"], value["at"], value["tries"], value["due"], value["error"], buried)
 
 
 def value_of(entry: Entry) -> dict[str, Any]:

@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from pilvi.core.ids import Ids
-from pilvi.events import Consumer, Fact, GiveUp, Patience
-from pilvi.events.delivery import WINDOW, Delivery, delay_s
+from pilvi.events import Consumer, Entry, Fact, GiveUp, Patience
+from pilvi.events import lane as lanes
+from pilvi.events.delivery import Delivery
 from pilvi.events.embedded import EmbeddedLog
+from pilvi.events.lane import WINDOW, delay_s
 from pilvi.events.lease import LEASE_S, LEASES, NAME, Lease
 from pilvi.storage.records import Put, Records, Table
 from pilvi.storage.records.memory import MemoryRecords
@@ -319,6 +321,75 @@ def test_a_key_with_more_entries_than_a_window_does_not_starve_the_others() -> N
             await others.wait()
         await house.empty()
         assert seen == list(range(WINDOW * 2))
+        await house.delivery.stop()
+
+    story(run)
+
+
+def test_a_consumer_may_decide_itself_what_comes_of_a_failure() -> None:
+    async def run() -> None:
+        seen: list[int] = []
+
+        async def take(_cloud: Any, _fact: Fact) -> None:
+            raise OSError("gone")
+
+        async def failed(_cloud: Any, entry: Entry, error: Exception) -> float | None:
+            assert isinstance(error, OSError)
+            seen.append(entry.tries)
+            return None if entry.tries == 2 else 20.0 * entry.tries
+
+        house = House(Consumer("test/one", take, failed=failed, patience=Patience(attempts=1)))
+        house.delivery.start(None)  # type: ignore[arg-type]
+        await house.publish("a", 1)
+        async with asyncio.timeout(20):
+            while len(seen) < 2:
+                await asyncio.sleep(0.005)
+        assert seen == [0, 1]
+        house.clock.advance(20)
+        await house.delivery.settle(10)
+        await house.empty()
+        assert seen == [0, 1, 2]
+        assert not house.log.dead("test/one")
+        await house.delivery.stop()
+
+    story(run)
+
+
+def test_a_lane_however_long_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More is postponed than one look sees: what comes behind it is delivered, in order, and the rest when it is due."""
+    for name, value in (("WINDOW", 10), ("WINDOWS", 3), ("LONG", 30), ("SLOW_COMMIT_S", 5.0)):
+        monkeypatch.setattr(lanes, name, value)
+
+    async def run() -> None:
+        seen: list[str] = []
+        is_broken = True
+
+        async def take(_cloud: Any, fact: Fact) -> None:
+            if is_broken and fact["key"].startswith("bad"):
+                raise OSError("the other side is away")
+            seen.append(f"{fact['key']}.{fact['n']}")
+
+        house = House(Consumer("test/one", take, patience=Patience(first_s=1000), parallel=4))
+        house.delivery.start(None)  # type: ignore[arg-type]
+        for number in range(200):
+            await house.publish(f"bad{number}", 0)
+            house.clock.advance(0.1)
+        for number in range(1, 101):
+            await house.publish("good" if number % 2 else f"bad{number}", number)
+        async with asyncio.timeout(20):
+            while len(seen) < 50:
+                await asyncio.sleep(0.005)
+        assert seen == [f"good.{number}" for number in range(1, 100, 2)]
+        await house.publish("late", 1)
+        async with asyncio.timeout(20):
+            while seen[-1] != "late.1":
+                await asyncio.sleep(0.005)
+        is_broken = False
+        house.clock.advance(1200)
+        assert await house.delivery.settle(20)
+        await house.empty()
+        assert len(seen) == len(set(seen)) == 301
+        assert all(seen.index(f"bad{number}.0") < seen.index(f"bad{number}.{number}") for number in range(2, 100, 2))
         await house.delivery.stop()
 
     story(run)

@@ -87,11 +87,27 @@ async def dead_letters_lie_apart_and_may_be_revived(log: Log, store: Records) ->
     assert log.read(WHO, "lane", 10) == []
     (dead,) = log.dead(WHO)
     assert (dead.key, dead.fact, dead.tries, dead.error) == ("a", {"n": 1}, 1, "no such place")
+    assert dead.buried >= dead.at
     assert log.dead(WHO, after=dead.id) == []
+    assert log.dead_consumers() == [WHO]
     await log.revive(WHO, dead)
     assert log.dead(WHO) == []
+    assert log.dead_consumers() == []
     (fresh,) = log.read(WHO, "lane", 10)
-    assert (fresh.fact, fresh.tries, fresh.error) == ({"n": 1}, 0, "")
+    assert (fresh.fact, fresh.tries, fresh.error, fresh.buried) == ({"n": 1}, 0, "", 0.0)
+
+
+async def dead_letters_may_be_forgotten(log: Log, store: Records) -> None:
+    for number in range(3):
+        record(log, store, "a", {"n": number})
+    for entry in log.read(WHO, "lane", 10):
+        await log.bury(WHO, entry, "no such place")
+    first, second, third = log.dead(WHO)
+    assert [one.id for one in log.dead(WHO, limit=2)] == [first.id, second.id]
+    await log.forget(WHO, second)
+    await log.forget(WHO, second)
+    assert log.dead(WHO) == [first, third]
+    assert log.read(WHO, "lane", 10) == []
 
 
 CONTRACT = (
@@ -102,4 +118,5 @@ CONTRACT = (
     what_is_done_does_not_come_back,
     what_is_postponed_keeps_its_place,
     dead_letters_lie_apart_and_may_be_revived,
+    dead_letters_may_be_forgotten,
 )
