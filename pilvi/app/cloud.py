@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pilvi.app import letters
 from pilvi.app.clients import CERTIFICATE, Clients
 from pilvi.app.places import job_compute
 from pilvi.app.registry import Registry
@@ -32,6 +33,7 @@ from pilvi.events import Events
 from pilvi.events.delivery import Delivery
 from pilvi.events.embedded import EmbeddedLog
 from pilvi.events.lease import Lease
+from pilvi.events.letters import Letters
 from pilvi.gateway.dispatch import Dispatcher
 from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
@@ -84,8 +86,9 @@ class Cloud:
         lease = Lease(self.store, self.ids, self.clock.real_s) if config.is_shared else None
         self.delivery = Delivery(EmbeddedLog(self.store, self.clock, self.ids), self.clock, self.registry.consumers, lease)
         self.events: Events = self.delivery
+        self.letters = Letters(self.delivery, self.clock)
         self.jobs = Jobs(self)
-        self.schedules = Schedules(self, self.store, self.clock, server_name(config.data_dir), self._tasks)
+        self.schedules = Schedules(self, self.store, self.clock, server_name(config.data_dir), self._tasks, self.registry.timers)
         self.scrubbing = Scrubbing(self)
 
     def prepare(self) -> None:
@@ -179,7 +182,7 @@ class Cloud:
         self.identities.create_account(self.config.account)
 
     def _tasks(self) -> dict[str, Periodic]:
-        return {**self.registry.tasks(), **self.scrubbing.tasks()}
+        return {**self.registry.tasks(), **self.scrubbing.tasks(), **letters.tasks(self)}
 
     def advance_clock(self, by_s: float) -> Ran:
         """Move the product's time forward, and run all that becomes due by it. For threads; Invalid when it goes back."""

@@ -65,6 +65,13 @@ def parser() -> argparse.ArgumentParser:
         help="where jobs run: local (default), ray[:ADDRESS], kubernetes[:NAMESPACE] or slurm[:PARTITION]",
     )
     add_stores(up)
+    up.add_argument(
+        "--dead-letter-days",
+        type=positive,
+        default=14,
+        metavar="DAYS",
+        help="how long what could not be delivered between services is kept (default 14); pilvi events shows it",
+    )
     up.add_argument("--log-level", choices=("debug", "info", "warning", "error"), default="warning")
     up.set_defaults(run=run_up)
 
@@ -83,6 +90,7 @@ def parser() -> argparse.ArgumentParser:
     status.set_defaults(run=run_status)
 
     add_clock(commands)
+    add_events(commands)
 
     scrub = commands.add_parser(
         "scrub", help="read everything that is kept, mend what is damaged from mirrors, and say what was found"
@@ -195,6 +203,32 @@ def add_clock(commands: Any) -> None:
     advance.set_defaults(run=run_clock_advance)
 
 
+def add_events(commands: Any) -> None:
+    events = commands.add_parser("events", help="what waits to be delivered between services, and what could not be (dead letters)")
+    events.add_argument("--json", action="store_true")
+    add_data_dir(events)
+    events.set_defaults(run=run_events)
+    actions = events.add_subparsers(metavar="ACTION")
+    dead = actions.add_parser("list", help="dead letters: id, when, consumer, lane, key, why")
+    dead.add_argument("--limit", type=positive, default=100)
+    dead.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    dead.set_defaults(run=run_events_list)
+    show = actions.add_parser("show", help="dead letters with everything they tell")
+    show.add_argument("id", nargs="+")
+    show.set_defaults(run=run_events_show)
+    revive = actions.add_parser("revive", help="have dead letters delivered after all, as if they were new")
+    delete = actions.add_parser("delete", help="delete dead letters")
+    for action, name in ((revive, "revive"), (delete, "delete")):
+        action.add_argument("id", nargs="*")
+        action.add_argument("--all", action="store_true", help="all of them, or all of --consumer and --lane")
+        action.set_defaults(run=run_events_change, action=name)
+    for action in (dead, revive, delete):
+        action.add_argument("--consumer", default="", help="whose: s3/notifications, for example")
+        action.add_argument("--lane", default="", help="what for: a bucket, a subscription, a target")
+    for action in actions.choices.values():
+        action.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS)
+
+
 def add_data_dir(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--data-dir", type=Path, default=default_data_dir(), help="everything the cloud keeps (default %(default)s)"
@@ -234,6 +268,7 @@ def run_up(arguments: argparse.Namespace) -> int:
         blobs=arguments.blobs,
         blobs_endpoint=arguments.blobs_endpoint,
         root_key=os.path.abspath(arguments.root_key) if arguments.root_key else "",
+        dead_letter_days=arguments.dead_letter_days,
         mirrors=os.pathsep.join(str(folder.absolute()) for folder in arguments.mirror),
     )
 
@@ -269,6 +304,36 @@ def run_clock_advance(arguments: argparse.Namespace) -> int:
     from pilvi.cli.clock import advance
 
     print(advance(arguments.data_dir.absolute(), arguments.by, as_json=arguments.json))
+    return 0
+
+
+def run_events(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.events import status
+
+    print(status(arguments.data_dir.absolute(), as_json=arguments.json))
+    return 0
+
+
+def run_events_list(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.events import listed
+
+    found = listed(arguments.data_dir.absolute(), arguments.consumer, arguments.lane, arguments.limit, as_json=arguments.json)
+    print(found)
+    return 0
+
+
+def run_events_show(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.events import shown
+
+    print(shown(arguments.data_dir.absolute(), arguments.id))
+    return 0
+
+
+def run_events_change(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.events import changed
+
+    data_dir = arguments.data_dir.absolute()
+    print(changed(data_dir, arguments.action, arguments.id, arguments.consumer, arguments.lane, everything=arguments.all))
     return 0
 
 

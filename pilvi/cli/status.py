@@ -10,6 +10,7 @@ from typing import Any
 from pilvi.app.server import read_state
 from pilvi.cli.clock import line
 from pilvi.cli.env import health
+from pilvi.cli.events import said
 
 
 def report(data_dir: Path, *, as_json: bool) -> int:
@@ -19,6 +20,7 @@ def report(data_dir: Path, *, as_json: bool) -> int:
     word = "ready" if told is not None else "stopped" if state is None else "not answering"
     jobs = told.get("jobs") if told is not None else None
     clock = told.get("clock") if told is not None else None
+    events = told.get("events") if told is not None else None
     copies: dict[str, Any] = {name: told[name] for name in ("mirrors", "scrub") if name in told} if told is not None else {}
     if as_json:
         print(
@@ -29,6 +31,7 @@ def report(data_dir: Path, *, as_json: bool) -> int:
                     **(state or {}),
                     **({"jobs": jobs} if jobs else {}),
                     **({"clock": clock} if clock else {}),
+                    **({"events": events} if events else {}),
                     **copies,
                 }
             )
@@ -39,6 +42,8 @@ def report(data_dir: Path, *, as_json: bool) -> int:
         print(f"{word}  endpoint {state['endpoint']}  pid {state['pid']}  auth {state['auth']}  data {data_dir}")
         if isinstance(clock, dict):
             print(f"clock  {line(clock)}")
+        if isinstance(events, dict) and (events["dead"] or events["log"] != "embedded"):
+            print(f"events  {said(events)}  {events['dead']} dead letters (pilvi events list)")
         for folder, word in zip(str(state.get("mirrors", "")).split(os.pathsep), copies.get("mirrors", ()), strict=False):
             print(f"mirror  {folder}  {word}")
         if scrub := copies.get("scrub"):

@@ -41,6 +41,8 @@ class Config:
     """The endpoint of that store; '' for AWS."""
     root_key: str = ""
     """The file of the master keys; '' for one in the data directory. Servers on one store share it."""
+    dead_letter_days: int = 14
+    """How long what could not be delivered between services is kept for people to look at."""
     mirrors: str = ""
     """Further directories, joined by ':', that hold everything as well."""
 
@@ -56,7 +58,7 @@ class Config:
     @classmethod
     def from_text(cls, values: Mapping[str, str]) -> Config:
         """A configuration as one process hands it to another."""
-        kinds: dict[str, Callable[[str], Any]] = {"data_dir": Path, "runtimes_dir": Path, "port": int, "workers": int}
+        kinds: dict[str, Callable[[str], Any]] = {"data_dir": Path, "runtimes_dir": Path, "port": int, "workers": int, "dead_letter_days": int}
         return cls(**{name: kinds.get(name, str)(text) for name, text in values.items()})
 
     @staticmethod

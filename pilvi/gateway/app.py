@@ -13,6 +13,8 @@ from pilvi.gateway.call import Call
 from pilvi.gateway.chain import answer
 from pilvi.gateway.clock import PATH as CLOCK
 from pilvi.gateway.clock import clock, clock_facts, may_govern
+from pilvi.gateway.letters import PATH as LETTERS
+from pilvi.gateway.letters import letters
 from pilvi.gateway.steps.reply import plain
 from pilvi.protocol.route import Router
 
@@ -91,6 +93,7 @@ class Gateway:
                         "status": "ready",
                         "jobs": self.cloud.jobs.queue_facts(),
                         "clock": clock_facts(self.cloud),
+                        "events": await asyncio.to_thread(self.cloud.letters.status),
                         **self.cloud.scrubbing.status(),
                     },
                 )
@@ -105,6 +108,8 @@ class Gateway:
                         403, {"message": "a scrub is asked for by the root of the server's own account: pilvi scrub"}
                     )
                 return json_response(200, await asyncio.to_thread(self.cloud.scrubbing.run))
+        if request.raw_path == LETTERS:
+            return json_response(*await letters(self.cloud, request))
         if request.raw_path == CLOCK:
             return json_response(*await clock(self.cloud, request))
         return json_response(404, {"message": f"{request.method} {request.raw_path} is not an address of this server"})
