@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from pilvi.storage.records import Records
 from pilvi.storage.records.memory import MemoryRecords
 from pilvi.storage.records.sqlite import SqliteRecords
 from pilvi.testing.contracts.records import CONTRACT
-from pilvi.testing.peers import Missing, Postgres
 
 ADAPTERS: dict[str, Callable[[Path], Records]] = {
     "memory": lambda _: MemoryRecords(),
@@ -22,19 +20,6 @@ ADAPTERS: dict[str, Callable[[Path], Records]] = {
         folder / "records.db", copies=(folder / "b" / "records.db", folder / "c" / "records.db")
     ),
 }
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'psycopg[binary]'")
-    with tempfile.TemporaryDirectory(prefix="pilvi-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        try:
-            running = Postgres(Path(folder) / "postgres")
-        except Missing as error:
-            pytest.skip(str(error))
-        yield running
-        running.stop()
 
 
 @pytest.fixture(params=[*ADAPTERS, "postgres"])

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import wave
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -144,16 +143,9 @@ def test_engines_agree_about_one_copy(aws: Account, lake: str) -> None:
     assert len(keys) == 3, "nobody made a copy"
 
 
-@pytest.fixture
-def own(tmp_path: Path) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path / "own") as server:
-        yield server
-
-
-def test_last_years_partitions_are_archived_by_rule_and_old_ones_deleted(own: TestServer) -> None:
-    aws = own.account("123456789012")
-    s3, cloud = aws.client("s3"), own.cloud
+def test_last_years_partitions_are_archived_by_rule_and_old_ones_deleted(timed: TestServer) -> None:
+    aws = timed.account("123456789012")
+    s3, cloud = aws.client("s3"), timed.cloud
     s3.create_bucket(Bucket="lake")
     last = cloud.clock.now().year
     this = last + 1

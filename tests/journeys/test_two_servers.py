@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import tempfile
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,19 +19,6 @@ from pilvi.testing.up import Up
 
 PATIENT = Config(retries={"total_max_attempts": 3}, proxies={})
 Start = Callable[[str], Up]
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'psycopg[binary]'")
-    with tempfile.TemporaryDirectory(prefix="pilvi-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        try:
-            running = Postgres(Path(folder) / "postgres")
-        except Missing as error:
-            pytest.skip(str(error))
-        yield running
-        running.stop()
 
 
 @pytest.fixture(scope="module", params=["folder", "seaweedfs"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,13 +23,6 @@ from pilvi.testing.server import Account, TestServer
 from pilvi.testing.virtual_clock import VirtualClock
 
 NOW = datetime(2026, 11, 22, 10, 30, tzinfo=UTC)
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("clock")) as server:
-        yield server
 
 
 def ask(account: Account, method: str, body: bytes = b"", *, signed: bool = True) -> tuple[int, dict[str, Any]]:
@@ -93,14 +85,14 @@ def test_offset_is_followed_by_other_processes() -> None:
         move(store, 1e12)
 
 
-def test_clock_is_told_to_anybody(own: TestServer) -> None:
-    status, told = ask(own.account("123456789012"), "GET", signed=False)
+def test_clock_is_told_to_anybody(timed: TestServer) -> None:
+    status, told = ask(timed.account("123456789012"), "GET", signed=False)
     assert status == 200
-    assert told["ahead_s"] == read_offset(own.cloud.store)
+    assert told["ahead_s"] == read_offset(timed.cloud.store)
 
 
-def test_advance_moves_dates_but_no_signature(own: TestServer) -> None:
-    root = own.account("123456789012")
+def test_advance_moves_dates_but_no_signature(timed: TestServer) -> None:
+    root = timed.account("123456789012")
     before = ask(root, "GET")[1]["ahead_s"]
     status, told = ask(root, "POST", b'{"advance": "31d"}')
     assert status == 200, told
@@ -116,18 +108,18 @@ def test_advance_moves_dates_but_no_signature(own: TestServer) -> None:
     assert held.client("s3").get_object(Bucket="time-travel", Key="a")["Body"].read() == b"x"
 
 
-def test_advance_to_a_date(own: TestServer) -> None:
-    root = own.account("123456789012")
-    there = (own.cloud.clock.now() + timedelta(days=2)).strftime("%Y-%m-%dT00:00:00Z")
+def test_advance_to_a_date(timed: TestServer) -> None:
+    root = timed.account("123456789012")
+    there = (timed.cloud.clock.now() + timedelta(days=2)).strftime("%Y-%m-%dT00:00:00Z")
     status, told = ask(root, "POST", json.dumps({"advance": there}).encode())
     assert status == 200
     assert told["time"][:10] == there[:10]
 
 
-def test_advance_is_refused_to_strangers(own: TestServer) -> None:
-    root = own.account("123456789012")
-    before = read_offset(own.cloud.store)
-    other = own.account("999988887777")
+def test_advance_is_refused_to_strangers(timed: TestServer) -> None:
+    root = timed.account("123456789012")
+    before = read_offset(timed.cloud.store)
+    other = timed.account("999988887777")
     session = root.client("sts").get_session_token(DurationSeconds=900)["Credentials"]
     held = root.with_keys(
         session["AccessKeyId"], session["SecretAccessKey"], session["SessionToken"]
@@ -136,12 +128,12 @@ def test_advance_is_refused_to_strangers(own: TestServer) -> None:
     for who, signed in ((root, False), (other, True), wrong, (root.user("sneaky"), True), (held, True)):
         assert ask(who, "POST", b'{"advance": "1d"}', signed=signed)[0] == 403
     assert ask(root.with_keys(root.access_key_id, "wrong"), "POST", b'{"advance": "1d"}')[0] == 403
-    assert read_offset(own.cloud.store) == before
+    assert read_offset(timed.cloud.store) == before
 
 
 @pytest.mark.parametrize("body", [b"{}", b"no json", b'{"advance": 5}', b'{"advance": "-1d"}', b'{"advance": "2020-01-01"}'])
-def test_advance_is_refused_for_what_is_no_time(own: TestServer, body: bytes) -> None:
-    assert ask(own.account("123456789012"), "POST", body)[0] == 400
+def test_advance_is_refused_for_what_is_no_time(timed: TestServer, body: bytes) -> None:
+    assert ask(timed.account("123456789012"), "POST", body)[0] == 400
 
 
 def test_offset_survives_a_restart(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from pilvi.core.errors import Unavailable
 from pilvi.storage.records import Insert, Put, Records, Rows, Table
-from pilvi.testing.peers import Missing, Postgres
+from pilvi.testing.peers import Postgres
 from pilvi.testing.server import eventually
 
 ROWS = Table("1", "r", "s", "Row")
 OTHERS = Table("1", "r", "t", "Other")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'psycopg[binary]'")
-    with tempfile.TemporaryDirectory(prefix="pilvi-", ignore_cleanup_errors=True) as folder:
-        Path(folder).chmod(0o755)
-        try:
-            running = Postgres(Path(folder) / "postgres")
-        except Missing as error:
-            pytest.skip(str(error))
-        yield running
-        running.stop()
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +16,8 @@ FIELD = re.compile(r'\[[^\]]*\]|"[^"]*"|\S+')
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("logs")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def aws(own: TestServer) -> Account:
-    return own.account("123456789012")
+def aws(timed: TestServer) -> Account:
+    return timed.account("123456789012")
 
 
 @pytest.fixture
@@ -48,9 +40,9 @@ def enable(s3: Any, bucket: str, target: str, **more: Any) -> None:
     s3.put_bucket_logging(Bucket=bucket, BucketLoggingStatus={"LoggingEnabled": enabled})
 
 
-def delivered(own: TestServer, s3: Any, target: str) -> list[list[str]]:
+def delivered(timed: TestServer, s3: Any, target: str) -> list[list[str]]:
     """The fields of every line that has arrived, after some minutes."""
-    own.cloud.advance_clock(301)
+    timed.cloud.advance_clock(301)
     lines = []
     for entry in s3.list_objects_v2(Bucket=target).get("Contents", []):
         lines += s3.get_object(Bucket=target, Key=entry["Key"])["Body"].read().decode().splitlines()
@@ -58,7 +50,7 @@ def delivered(own: TestServer, s3: Any, target: str) -> list[list[str]]:
 
 
 def test_put_bucket_logging_writes_a_line_for_each_request(
-    own: TestServer, aws: Account, s3: Any, bucket: str, target: str
+    timed: TestServer, aws: Account, s3: Any, bucket: str, target: str
 ) -> None:
     everything = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]}
     user = aws.user("reader", everything)
@@ -68,7 +60,7 @@ def test_put_bucket_logging_writes_a_line_for_each_request(
     user.client("s3").get_object(Bucket=bucket, Key="a b.txt")["Body"].read()
     assert refused(s3.get_object, Bucket=bucket, Key="missing")["Code"] == "NoSuchKey"
     s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "a b.txt"}]})
-    lines = {fields[6] + fields[7]: fields for fields in delivered(own, s3, target)}
+    lines = {fields[6] + fields[7]: fields for fields in delivered(timed, s3, target)}
     got = lines["REST.GET.OBJECTa%20b.txt"]
     assert len(got) == 26
     assert got[0] == canonical_id("123456789012")
@@ -88,33 +80,33 @@ def test_put_bucket_logging_writes_a_line_for_each_request(
 
 
 def test_put_bucket_logging_hides_what_a_presigned_url_could_be_used_for(
-    own: TestServer, s3: Any, bucket: str, target: str, raw: Any
+    timed: TestServer, s3: Any, bucket: str, target: str, raw: Any
 ) -> None:
     enable(s3, bucket, target)
     url = s3.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "k"})
     raw("GET", url[url.index("/", 8) :], signed=False, headers={"User-Agent": 'odd" 200 "'})
-    (line,) = (fields for fields in delivered(own, s3, target) if "REST.GET.OBJECT" in fields)
+    (line,) = (fields for fields in delivered(timed, s3, target) if "REST.GET.OBJECT" in fields)
     assert "Signature=REDACTED" in line[8]
     assert line[16] == '"odd%22 200 %22"'
     assert line[21] == "QueryString"
 
 
-def test_put_bucket_logging_partitions_keys(own: TestServer, s3: Any, bucket: str, target: str) -> None:
+def test_put_bucket_logging_partitions_keys(timed: TestServer, s3: Any, bucket: str, target: str) -> None:
     enable(s3, bucket, target, TargetObjectKeyFormat={"PartitionedPrefix": {"PartitionDateSource": "EventTime"}})
     s3.head_bucket(Bucket=bucket)
-    assert delivered(own, s3, target)
+    assert delivered(timed, s3, target)
     (key,) = [entry["Key"] for entry in s3.list_objects_v2(Bucket=target)["Contents"]]
     assert re.fullmatch(rf"logs/123456789012/us-east-1/{bucket}/\d{{4}}/\d\d/\d\d/\d{{4}}-\d\d-\d\d-00-00-00-[0-9A-F]{{16}}", key)
 
 
-def test_put_bucket_logging_waits_for_the_target_to_let_logs_in(own: TestServer, s3: Any, bucket: str, target: str) -> None:
+def test_put_bucket_logging_waits_for_the_target_to_let_logs_in(timed: TestServer, s3: Any, bucket: str, target: str) -> None:
     policy = s3.get_bucket_policy(Bucket=target)["Policy"]
     s3.delete_bucket_policy(Bucket=target)
     enable(s3, bucket, target)
     s3.head_bucket(Bucket=bucket)
-    assert delivered(own, s3, target) == []
+    assert delivered(timed, s3, target) == []
     s3.put_bucket_policy(Bucket=target, Policy=policy)
-    assert [fields[6] for fields in delivered(own, s3, target)] == ["REST.HEAD.BUCKET"]
+    assert [fields[6] for fields in delivered(timed, s3, target)] == ["REST.HEAD.BUCKET"]
 
 
 def test_put_bucket_logging_ends_with_an_empty_status(s3: Any, bucket: str, target: str) -> None:
@@ -123,7 +115,7 @@ def test_put_bucket_logging_ends_with_an_empty_status(s3: Any, bucket: str, targ
     assert "LoggingEnabled" not in s3.get_bucket_logging(Bucket=bucket)
 
 
-def test_put_bucket_logging_delivers_to_the_log_delivery_group(own: TestServer, s3: Any, bucket: str, name: str) -> None:
+def test_put_bucket_logging_delivers_to_the_log_delivery_group(timed: TestServer, s3: Any, bucket: str, name: str) -> None:
     s3.create_bucket(Bucket=f"l-{name}", ObjectOwnership="ObjectWriter")
     error = refused(enable, s3=s3, bucket=bucket, target=f"l-{name}")
     assert error["Code"] == "InvalidTargetBucketForLogging"
@@ -131,16 +123,16 @@ def test_put_bucket_logging_delivers_to_the_log_delivery_group(own: TestServer, 
     s3.put_bucket_acl(Bucket=f"l-{name}", ACL="log-delivery-write")
     enable(s3, bucket, f"l-{name}")
     s3.head_bucket(Bucket=bucket)
-    assert "REST.HEAD.BUCKET" in [fields[6] for fields in delivered(own, s3, f"l-{name}")]
+    assert "REST.HEAD.BUCKET" in [fields[6] for fields in delivered(timed, s3, f"l-{name}")]
 
 
-def test_put_bucket_logging_refuses_wrong_targets(own: TestServer, aws: Account, s3: Any, bucket: str, name: str) -> None:
+def test_put_bucket_logging_refuses_wrong_targets(timed: TestServer, aws: Account, s3: Any, bucket: str, name: str) -> None:
     def code(target: str, **more: Any) -> tuple[str, int]:
         error = refused(enable, s3=s3, bucket=bucket, target=target, **more)
         return error["Code"], error["Status"]
 
     assert code("nowhere-at-all") == ("InvalidTargetBucketForLogging", 400)
-    own.account("210987654321").client("s3").create_bucket(Bucket=f"o-{name}")
+    timed.account("210987654321").client("s3").create_bucket(Bucket=f"o-{name}")
     assert code(f"o-{name}") == ("InvalidTargetBucketForLogging", 400)
     place = {"LocationConstraint": "eu-west-1"}
     aws.client("s3", "eu-west-1").create_bucket(Bucket=f"e-{name}", CreateBucketConfiguration=place)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -17,15 +16,8 @@ DAY = 86400
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("analytics")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def aws(own: TestServer) -> Account:
-    return own.account("123456789012")
+def aws(timed: TestServer) -> Account:
+    return timed.account("123456789012")
 
 
 @pytest.fixture
@@ -61,15 +53,15 @@ def lines(s3: Any, bucket: str, target: str) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(text)))
 
 
-def test_put_bucket_analytics_configuration_tells_access_by_age(own: TestServer, s3: Any, bucket: str, target: str) -> None:
+def test_put_bucket_analytics_configuration_tells_access_by_age(timed: TestServer, s3: Any, bucket: str, target: str) -> None:
     s3.put_object(Bucket=bucket, Key="in/old", Body=b"x" * (1 << 20))
     s3.put_object(Bucket=bucket, Key="out", Body=b"x")
-    own.cloud.advance_clock(40 * DAY)
+    timed.cloud.advance_clock(40 * DAY)
     put(s3, bucket, given(target, Prefix="in/"))
     s3.put_object(Bucket=bucket, Key="in/new", Body=b"y" * (1 << 20))
     for key in ("in/old", "in/old", "in/new", "out"):
         s3.get_object(Bucket=bucket, Key=key)["Body"].read()
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     found = {line["ObjectAge"]: line for line in lines(s3, bucket, target)}
     assert set(found) == {"000-014", "030-044", "ALL"}
     old, new, both = found["030-044"], found["000-014"], found["ALL"]
@@ -77,10 +69,10 @@ def test_put_bucket_analytics_configuration_tells_access_by_age(own: TestServer,
     assert (old["ObjectCount"], old["GetRequestCount"], float(old["DataRetrieved_MB"])) == ("1", "2", 2.0)
     assert (new["GetRequestCount"], float(new["DataUploaded_MB"]), float(new["Storage_MB"])) == ("1", 1.0, 1.0)
     assert (both["ObjectCount"], both["GetRequestCount"], float(both["CumulativeAccessRatio"])) == ("2", "3", 1.5)
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     assert [line["GetRequestCount"] for line in lines(s3, bucket, target) if line["ObjectAge"] == "ALL"] == ["3", "0"]
     for _ in range(30):
-        own.cloud.advance_clock(DAY)
+        timed.cloud.advance_clock(DAY)
     assert lines(s3, bucket, target)[-1]["RecommendedObjectAgeForSIATransition"] == "45"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,8 @@ LARGE = b"x" * (128 << 10)
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("classes")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def aws(own: TestServer) -> Account:
-    return own.account("123456789012")
+def aws(timed: TestServer) -> Account:
+    return timed.account("123456789012")
 
 
 def refused(call: Any, **arguments: Any) -> dict[str, Any]:
@@ -97,28 +89,28 @@ def test_get_object_of_an_archived_object_is_refused(s3: Any, bucket: str, class
 
 
 @pytest.mark.parametrize(("class_", "tier"), [(class_, tier) for class_ in sorted(ARCHIVED) for tier in DURATIONS_S[class_]])
-def test_restore_object_takes_as_long_as_its_tier(own: TestServer, s3: Any, bucket: str, class_: str, tier: str) -> None:
+def test_restore_object_takes_as_long_as_its_tier(timed: TestServer, s3: Any, bucket: str, class_: str, tier: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=b"x", StorageClass=class_)
     assert restore(s3, bucket, "a", tier=tier) == 202
     assert s3.head_object(Bucket=bucket, Key="a")["Restore"] == 'ongoing-request="true"'
-    own.cloud.advance_clock(DURATIONS_S[class_][tier] - 30)
+    timed.cloud.advance_clock(DURATIONS_S[class_][tier] - 30)
     assert refused(s3.get_object, Bucket=bucket, Key="a")["Error"]["Code"] == "InvalidObjectState"
-    own.cloud.advance_clock(31)
+    timed.cloud.advance_clock(31)
     assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == b"x"
     head = s3.head_object(Bucket=bucket, Key="a")
     assert head["Restore"].startswith('ongoing-request="false", expiry-date="')
     assert head["Restore"].endswith(' 00:00:00 GMT"')
     assert head["StorageClass"] == class_
-    own.cloud.advance_clock(3 * DAY)
+    timed.cloud.advance_clock(3 * DAY)
     assert refused(s3.get_object, Bucket=bucket, Key="a")["Error"]["Code"] == "InvalidObjectState"
     assert "Restore" not in s3.head_object(Bucket=bucket, Key="a")
     assert restore(s3, bucket, "a", tier=tier) == 202
 
 
-def test_restore_object_again_counts_the_days_anew(own: TestServer, s3: Any, bucket: str) -> None:
+def test_restore_object_again_counts_the_days_anew(timed: TestServer, s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=b"x", StorageClass="GLACIER")
     restore(s3, bucket, "a", days=1)
-    own.cloud.advance_clock(5 * HOUR)
+    timed.cloud.advance_clock(5 * HOUR)
     before = s3.list_objects_v2(Bucket=bucket, OptionalObjectAttributes=["RestoreStatus"])["Contents"][0]["RestoreStatus"]
     assert before["IsRestoreInProgress"] is False
     assert restore(s3, bucket, "a", days=10) == 200
@@ -127,7 +119,7 @@ def test_restore_object_again_counts_the_days_anew(own: TestServer, s3: Any, buc
     assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == b"x"
 
 
-def test_restore_object_in_progress_may_only_go_faster(own: TestServer, s3: Any, bucket: str) -> None:
+def test_restore_object_in_progress_may_only_go_faster(timed: TestServer, s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=b"x", StorageClass="GLACIER")
     restore(s3, bucket, "a", tier="Bulk")
     answer = refused(restore, s3=s3, bucket=bucket, key="a", tier="Bulk")
@@ -136,15 +128,15 @@ def test_restore_object_in_progress_may_only_go_faster(own: TestServer, s3: Any,
     assert listed["RestoreStatus"] == {"IsRestoreInProgress": True}
     assert "RestoreStatus" not in s3.list_objects_v2(Bucket=bucket)["Contents"][0]
     assert restore(s3, bucket, "a", tier="Expedited") == 202
-    own.cloud.advance_clock(5 * MINUTE)
+    timed.cloud.advance_clock(5 * MINUTE)
     assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == b"x"
 
 
-def test_restore_object_of_a_version(own: TestServer, s3: Any, versioned: str) -> None:
+def test_restore_object_of_a_version(timed: TestServer, s3: Any, versioned: str) -> None:
     old = s3.put_object(Bucket=versioned, Key="a", Body=b"old", StorageClass="GLACIER")["VersionId"]
     s3.put_object(Bucket=versioned, Key="a", Body=b"new")
     assert restore(s3, versioned, "a", VersionId=old) == 202
-    own.cloud.advance_clock(5 * HOUR)
+    timed.cloud.advance_clock(5 * HOUR)
     assert s3.get_object(Bucket=versioned, Key="a", VersionId=old)["Body"].read() == b"old"
 
 

@@ -8,7 +8,6 @@ import gzip
 import hashlib
 import io
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -22,15 +21,8 @@ DAY = 86400
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("inventory")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def aws(own: TestServer) -> Account:
-    return own.account("123456789012")
+def aws(timed: TestServer) -> Account:
+    return timed.account("123456789012")
 
 
 @pytest.fixture
@@ -82,11 +74,11 @@ def rows(s3: Any, target: str) -> list[dict[str, str]]:
     return found
 
 
-def test_put_bucket_inventory_configuration_lists_every_object(own: TestServer, s3: Any, bucket: str, target: str) -> None:
+def test_put_bucket_inventory_configuration_lists_every_object(timed: TestServer, s3: Any, bucket: str, target: str) -> None:
     s3.put_object(Bucket=bucket, Key="a b/ü.txt", Body=b"12345", ChecksumAlgorithm="SHA256")
     s3.put_object(Bucket=bucket, Key="cold", Body=b"1", StorageClass="GLACIER")
     put(s3, bucket, given(target, OptionalFields=list(FIELDS)))
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     found = {row["Key"]: row for row in rows(s3, target)}
     assert set(found) == {"a+b/%C3%BC.txt", "cold"}
     first = found["a+b/%C3%BC.txt"]
@@ -95,33 +87,33 @@ def test_put_bucket_inventory_configuration_lists_every_object(own: TestServer, 
     assert first["ETag"] == hashlib.md5(b"12345").hexdigest()
     assert json.loads(base64.b64decode(first["ObjectAccessControlList"]))["grants"][0]["permission"] == "FULL_CONTROL"
     assert found["cold"]["StorageClass"] == "GLACIER"
-    midnight = datetime.fromtimestamp(own.cloud.clock.time_s() // DAY * DAY, UTC)
+    midnight = datetime.fromtimestamp(timed.cloud.clock.time_s() // DAY * DAY, UTC)
     folder = f"inv/{bucket}/all/{midnight:%Y-%m-%dT%H-%MZ}"
     text = s3.get_object(Bucket=target, Key=f"{folder}/manifest.json")["Body"].read()
     assert s3.get_object(Bucket=target, Key=f"{folder}/manifest.checksum")["Body"].read().decode() == hashlib.md5(text).hexdigest()
     (link,) = keys(s3, target, "symlink.txt")
     data = s3.get_object(Bucket=target, Key=link)["Body"].read().decode()
     assert data == f"s3://{target}/{json.loads(text)['files'][0]['key']}"
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     assert len(manifests(s3, target)) == 2
 
 
 def test_put_bucket_inventory_configuration_lists_versions_under_a_prefix(
-    own: TestServer, s3: Any, versioned: str, target: str
+    timed: TestServer, s3: Any, versioned: str, target: str
 ) -> None:
     for _ in range(2):
         s3.put_object(Bucket=versioned, Key="in/a", Body=b"1")
     s3.delete_object(Bucket=versioned, Key="in/a")
     s3.put_object(Bucket=versioned, Key="out", Body=b"1")
     put(s3, versioned, given(target, IncludedObjectVersions="All", Filter={"Prefix": "in/"}, to={"Encryption": {"SSES3": {}}}))
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     found = [(row["Key"], row["IsLatest"], row["IsDeleteMarker"], len(row["VersionId"])) for row in rows(s3, target)]
     assert found == [("in/a", "true", "true", 32), ("in/a", "false", "false", 32), ("in/a", "false", "false", 32)]
 
 
 @pytest.mark.parametrize("form", ["Parquet", "ORC"])
 def test_put_bucket_inventory_configuration_writes_columns(
-    own: TestServer, s3: Any, bucket: str, target: str, form: str, monkeypatch: pytest.MonkeyPatch
+    timed: TestServer, s3: Any, bucket: str, target: str, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("pyarrow")
     import pyarrow.orc
@@ -131,7 +123,7 @@ def test_put_bucket_inventory_configuration_writes_columns(
     for key in ("a", "b", "c"):
         s3.put_object(Bucket=bucket, Key=key, Body=b"123")
     put(s3, bucket, given(target, form, OptionalFields=["Size", "LastModifiedDate", "ETag", "IsMultipartUploaded"]))
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     (manifest,) = manifests(s3, target)
     assert manifest["fileFormat"] == form
     read = pyarrow.parquet.read_table if form == "Parquet" else pyarrow.orc.read_table
@@ -142,28 +134,28 @@ def test_put_bucket_inventory_configuration_writes_columns(
     assert abs(found["last_modified_date"].replace(tzinfo=UTC) - datetime.now(UTC)) < timedelta(days=30)
 
 
-def test_put_bucket_inventory_configuration_weekly_comes_on_sundays(own: TestServer, s3: Any, bucket: str, target: str) -> None:
+def test_put_bucket_inventory_configuration_weekly_comes_on_sundays(timed: TestServer, s3: Any, bucket: str, target: str) -> None:
     s3.put_object(Bucket=bucket, Key="a")
     put(s3, bucket, given(target, Schedule={"Frequency": "Weekly"}))
     for _ in range(15):
-        own.cloud.advance_clock(DAY)
+        timed.cloud.advance_clock(DAY)
     days = [datetime.fromtimestamp(int(made["creationTimestamp"]) / 1000, UTC).weekday() for made in manifests(s3, target)]
     assert 3 <= len(days) <= 4
     assert days.count(6) >= 2
 
 
 def test_put_bucket_inventory_configuration_needs_the_destinations_leave(
-    own: TestServer, s3: Any, bucket: str, target: str
+    timed: TestServer, s3: Any, bucket: str, target: str
 ) -> None:
     s3.put_object(Bucket=bucket, Key="a")
     s3.delete_bucket_policy(Bucket=target)
     put(s3, bucket, given(target))
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     assert manifests(s3, target) == []
     put(s3, bucket, given(target, IsEnabled=False))
 
 
-def test_put_bucket_inventory_configuration_refuses_bad_documents(own: TestServer, s3: Any, bucket: str, target: str) -> None:
+def test_put_bucket_inventory_configuration_refuses_bad_documents(timed: TestServer, s3: Any, bucket: str, target: str) -> None:
     def code(configuration: dict[str, Any], id: str = "all") -> str:
         place = {"Bucket": bucket, "Id": id, "InventoryConfiguration": configuration}
         return str(refused(s3.put_bucket_inventory_configuration, **place)["Code"])

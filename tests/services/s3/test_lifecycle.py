@@ -17,15 +17,8 @@ LARGE = b"x" * (128 << 10)
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("lifecycle")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def aws(own: TestServer) -> Account:
-    return own.account("123456789012")
+def aws(timed: TestServer) -> Account:
+    return timed.account("123456789012")
 
 
 def put(s3: Any, bucket: str, *rules: dict[str, Any], **more: Any) -> dict[str, Any]:
@@ -203,40 +196,40 @@ def test_the_waterfall_has_no_way_up() -> None:
 # -- what rules do --------------------------------------------------------------------------------------------------------
 
 
-def test_transitions_follow_the_clock(own: TestServer, s3: Any, bucket: str) -> None:
+def test_transitions_follow_the_clock(timed: TestServer, s3: Any, bucket: str) -> None:
     put(s3, bucket, {"Transitions": [move(30, "STANDARD_IA"), move(365, "GLACIER")]})
     s3.put_object(Bucket=bucket, Key="a", Body=LARGE)
     s3.put_object(Bucket=bucket, Key="small", Body=b"x")
     before = s3.head_object(Bucket=bucket, Key="a")
-    own.cloud.advance_clock(29 * DAY)
+    timed.cloud.advance_clock(29 * DAY)
     assert class_of(s3, bucket, "a") == "STANDARD"
-    own.cloud.advance_clock(2 * DAY)
+    timed.cloud.advance_clock(2 * DAY)
     after = s3.head_object(Bucket=bucket, Key="a")
     assert after["StorageClass"] == "STANDARD_IA"
     assert (after["LastModified"], after["ETag"]) == (before["LastModified"], before["ETag"])
     assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == LARGE
     assert class_of(s3, bucket, "small") == "STANDARD"
-    own.cloud.advance_clock(335 * DAY)
+    timed.cloud.advance_clock(335 * DAY)
     assert class_of(s3, bucket, "a") == "GLACIER"
     assert error_of(s3.get_object, Bucket=bucket, Key="a") == "InvalidObjectState"
 
 
-def test_a_year_in_one_step_takes_the_deepest_class(own: TestServer, s3: Any, bucket: str) -> None:
+def test_a_year_in_one_step_takes_the_deepest_class(timed: TestServer, s3: Any, bucket: str) -> None:
     put(s3, bucket, {"Transitions": [move(30, "STANDARD_IA"), move(90, "GLACIER_IR"), move(365, "DEEP_ARCHIVE")]})
     s3.put_object(Bucket=bucket, Key="a", Body=LARGE)
-    own.cloud.advance_clock(200 * DAY)
+    timed.cloud.advance_clock(200 * DAY)
     assert class_of(s3, bucket, "a") == "GLACIER_IR"
 
 
-def test_immediate_archive_at_the_next_evaluation(own: TestServer, s3: Any, bucket: str) -> None:
+def test_immediate_archive_at_the_next_evaluation(timed: TestServer, s3: Any, bucket: str) -> None:
     put(s3, bucket, {"Transitions": [move(0, "GLACIER")]}, TransitionDefaultMinimumObjectSize="varies_by_storage_class")
     s3.put_object(Bucket=bucket, Key="record", Body=b"x")
     assert class_of(s3, bucket, "record") == "STANDARD"
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     assert class_of(s3, bucket, "record") == "GLACIER"
 
 
-def test_filters_choose_by_prefix_tag_and_size(own: TestServer, s3: Any, bucket: str) -> None:
+def test_filters_choose_by_prefix_tag_and_size(timed: TestServer, s3: Any, bucket: str) -> None:
     put(
         s3,
         bucket,
@@ -252,14 +245,14 @@ def test_filters_choose_by_prefix_tag_and_size(own: TestServer, s3: Any, bucket:
         ("all/kept", b"x", ""),
     ):
         s3.put_object(Bucket=bucket, Key=key, Body=body, Tagging=tagging)
-    own.cloud.advance_clock(6 * DAY)
+    timed.cloud.advance_clock(6 * DAY)
     assert keys(s3, bucket) == ["all/kept", "kept", "logs/large"]
 
 
-def test_expiration_is_announced(own: TestServer, s3: Any, bucket: str) -> None:
+def test_expiration_is_announced(timed: TestServer, s3: Any, bucket: str) -> None:
     put(s3, bucket, {"ID": "two words", "Filter": {"Prefix": "tmp/"}, "Expiration": {"Days": 3}})
     written = s3.put_object(Bucket=bucket, Key="tmp/a", Body=b"x")
-    due = (own.cloud.clock.now() + timedelta(days=4)).replace(hour=0, minute=0, second=0)
+    due = (timed.cloud.clock.now() + timedelta(days=4)).replace(hour=0, minute=0, second=0)
     text = f'expiry-date="{due:%a, %d %b %Y} 00:00:00 GMT", rule-id="two%20words"'
     assert written["Expiration"] == text
     assert s3.head_object(Bucket=bucket, Key="tmp/a")["Expiration"] == text
@@ -268,96 +261,96 @@ def test_expiration_is_announced(own: TestServer, s3: Any, bucket: str) -> None:
     assert "Expiration" not in s3.put_object(Bucket=bucket, Key="b", Body=b"x")
 
 
-def test_expiration_at_a_date(own: TestServer, s3: Any, bucket: str) -> None:
-    date = (own.cloud.clock.now() + timedelta(days=10)).replace(hour=0, minute=0, second=0, microsecond=0)
+def test_expiration_at_a_date(timed: TestServer, s3: Any, bucket: str) -> None:
+    date = (timed.cloud.clock.now() + timedelta(days=10)).replace(hour=0, minute=0, second=0, microsecond=0)
     put(s3, bucket, {"Expiration": {"Date": date}})
     s3.put_object(Bucket=bucket, Key="a", Body=b"x")
-    own.cloud.advance_clock(8 * DAY)
+    timed.cloud.advance_clock(8 * DAY)
     assert keys(s3, bucket) == ["a"]
-    own.cloud.advance_clock(3 * DAY)
+    timed.cloud.advance_clock(3 * DAY)
     assert keys(s3, bucket) == []
 
 
-def test_expiration_puts_markers_and_clears_them_at_the_end(own: TestServer, s3: Any, versioned: str) -> None:
+def test_expiration_puts_markers_and_clears_them_at_the_end(timed: TestServer, s3: Any, versioned: str) -> None:
     put(s3, versioned, {"Expiration": {"Days": 10}, "NoncurrentVersionExpiration": {"NoncurrentDays": 5}})
     s3.put_object(Bucket=versioned, Key="a", Body=b"x")
-    own.cloud.advance_clock(11 * DAY)
+    timed.cloud.advance_clock(11 * DAY)
     listed = s3.list_object_versions(Bucket=versioned)
     assert [(marker["Key"], marker["IsLatest"]) for marker in listed["DeleteMarkers"]] == [("a", True)]
     assert len(listed["Versions"]) == 1
-    own.cloud.advance_clock(7 * DAY)
+    timed.cloud.advance_clock(7 * DAY)
     assert "Versions" not in s3.list_object_versions(Bucket=versioned)
-    own.cloud.advance_clock(10 * DAY)
+    timed.cloud.advance_clock(10 * DAY)
     assert "DeleteMarkers" not in s3.list_object_versions(Bucket=versioned)
 
 
-def test_expired_delete_markers_go_when_asked(own: TestServer, s3: Any, versioned: str) -> None:
+def test_expired_delete_markers_go_when_asked(timed: TestServer, s3: Any, versioned: str) -> None:
     put(s3, versioned, {"Expiration": {"ExpiredObjectDeleteMarker": True}})
     s3.put_object(Bucket=versioned, Key="kept", Body=b"x")
     for key in ("kept", "gone"):
         s3.delete_object(Bucket=versioned, Key=key)
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     assert [marker["Key"] for marker in s3.list_object_versions(Bucket=versioned)["DeleteMarkers"]] == ["kept"]
 
 
-def test_noncurrent_versions_keep_the_newest(own: TestServer, s3: Any, versioned: str) -> None:
+def test_noncurrent_versions_keep_the_newest(timed: TestServer, s3: Any, versioned: str) -> None:
     put(s3, versioned, {"NoncurrentVersionExpiration": {"NoncurrentDays": 1, "NewerNoncurrentVersions": 2}})
     for number in range(6):
         s3.put_object(Bucket=versioned, Key="a", Body=str(number).encode())
-    own.cloud.advance_clock(3 * DAY)
+    timed.cloud.advance_clock(3 * DAY)
     left = s3.list_object_versions(Bucket=versioned)["Versions"]
     bodies = [s3.get_object(Bucket=versioned, Key="a", VersionId=entry["VersionId"])["Body"].read() for entry in left]
     assert bodies == [b"5", b"4", b"3"]
 
 
-def test_noncurrent_versions_move(own: TestServer, s3: Any, versioned: str) -> None:
+def test_noncurrent_versions_move(timed: TestServer, s3: Any, versioned: str) -> None:
     put(s3, versioned, {"NoncurrentVersionTransitions": [{"NoncurrentDays": 30, "StorageClass": "GLACIER"}]})
     old = s3.put_object(Bucket=versioned, Key="a", Body=LARGE)["VersionId"]
-    own.cloud.advance_clock(40 * DAY)
+    timed.cloud.advance_clock(40 * DAY)
     s3.put_object(Bucket=versioned, Key="a", Body=b"new")
-    own.cloud.advance_clock(29 * DAY)
+    timed.cloud.advance_clock(29 * DAY)
     assert class_of(s3, versioned, "a", VersionId=old) == "STANDARD"
-    own.cloud.advance_clock(2 * DAY)
+    timed.cloud.advance_clock(2 * DAY)
     assert class_of(s3, versioned, "a", VersionId=old) == "GLACIER"
     assert class_of(s3, versioned, "a") == "STANDARD"
 
 
-def test_incomplete_uploads_are_aborted(own: TestServer, s3: Any, bucket: str) -> None:
+def test_incomplete_uploads_are_aborted(timed: TestServer, s3: Any, bucket: str) -> None:
     put(s3, bucket, {"AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7}})
     upload = s3.create_multipart_upload(Bucket=bucket, Key="a")["UploadId"]
     s3.upload_part(Bucket=bucket, Key="a", UploadId=upload, PartNumber=1, Body=LARGE)
-    own.cloud.advance_clock(6 * DAY)
+    timed.cloud.advance_clock(6 * DAY)
     assert len(s3.list_multipart_uploads(Bucket=bucket)["Uploads"]) == 1
-    own.cloud.advance_clock(2 * DAY)
+    timed.cloud.advance_clock(2 * DAY)
     assert "Uploads" not in s3.list_multipart_uploads(Bucket=bucket)
     assert error_of(s3.list_parts, Bucket=bucket, Key="a", UploadId=upload) == "NoSuchUpload"
 
 
-def test_object_lock_outlives_rules(own: TestServer, s3: Any, name: str) -> None:
+def test_object_lock_outlives_rules(timed: TestServer, s3: Any, name: str) -> None:
     s3.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
     put(s3, name, {"Expiration": {"Days": 1}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}})
-    until = own.cloud.clock.now() + timedelta(days=20)
+    until = timed.cloud.clock.now() + timedelta(days=20)
     for key in ("locked", "free"):
         more = {"ObjectLockMode": "COMPLIANCE", "ObjectLockRetainUntilDate": until} if key == "locked" else {}
         s3.put_object(Bucket=name, Key=key, Body=b"x", ChecksumAlgorithm="CRC32", **more)
     for _ in range(2):
-        own.cloud.advance_clock(3 * DAY)
+        timed.cloud.advance_clock(3 * DAY)
     assert [entry["Key"] for entry in s3.list_object_versions(Bucket=name)["Versions"]] == ["locked"]
-    own.cloud.advance_clock(20 * DAY)
+    timed.cloud.advance_clock(20 * DAY)
     assert "Versions" not in s3.list_object_versions(Bucket=name)
 
 
-def test_many_pages_are_walked(own: TestServer, s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_pages_are_walked(timed: TestServer, s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pilvi.services.s3.lifecycle_run.PAGE", 7)
     put(s3, bucket, {"Filter": {"Prefix": "old/"}, "Expiration": {"Days": 1}})
     for number in range(20):
         s3.put_object(Bucket=bucket, Key=f"old/{number:02}", Body=b"x")
         s3.put_object(Bucket=bucket, Key=f"new/{number:02}", Body=b"x")
-    own.cloud.advance_clock(2 * DAY)
+    timed.cloud.advance_clock(2 * DAY)
     assert keys(s3, bucket) == [f"new/{number:02}" for number in range(20)]
 
 
-def test_a_writer_wins_over_a_rule(own: TestServer, s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_writer_wins_over_a_rule(timed: TestServer, s3: Any, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """An object that is replaced between the look at its page and the transaction stays."""
     from pilvi.services.s3.lifecycle_run import Run
 
@@ -372,7 +365,7 @@ def test_a_writer_wins_over_a_rule(own: TestServer, s3: Any, bucket: str, monkey
         return together(self, steps)
 
     monkeypatch.setattr(Run, "_do_together", interrupted)
-    own.cloud.advance_clock(2 * DAY)
+    timed.cloud.advance_clock(2 * DAY)
     assert keys(s3, bucket) == ["a"]
     assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == b"new"
 
@@ -380,57 +373,57 @@ def test_a_writer_wins_over_a_rule(own: TestServer, s3: Any, bucket: str, monkey
 # -- the bill -------------------------------------------------------------------------------------------------------------
 
 
-def usages(own: TestServer, bucket: str) -> dict[str, float]:
+def usages(timed: TestServer, bucket: str) -> dict[str, float]:
     """Quantities by usage type of one bucket's lines."""
     from pilvi.metering import lines_between
 
     far = datetime(2100, 1, 1, tzinfo=UTC)
     found: dict[str, float] = {}
-    for line in lines_between(own.cloud.store, "123456789012", datetime(2020, 1, 1, tzinfo=UTC), far):
+    for line in lines_between(timed.cloud.store, "123456789012", datetime(2020, 1, 1, tzinfo=UTC), far):
         if line.meter.resource == f"arn:aws:s3:::{bucket}":
             found[line.meter.usage] = found.get(line.meter.usage, 0) + line.quantity / line.meter.per_unit
     return found
 
 
-def test_reading_infrequent_access_adds_a_retrieval_line(own: TestServer, s3: Any, bucket: str) -> None:
+def test_reading_infrequent_access_adds_a_retrieval_line(timed: TestServer, s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=LARGE, StorageClass="STANDARD_IA")
     s3.put_object(Bucket=bucket, Key="b", Body=LARGE)
-    assert "Retrieval-SIA" not in usages(own, bucket)
+    assert "Retrieval-SIA" not in usages(timed, bucket)
     for _ in range(3):
         s3.get_object(Bucket=bucket, Key="a")["Body"].read()
     s3.get_object(Bucket=bucket, Key="a", Range="bytes=0-1023")["Body"].read()
     s3.get_object(Bucket=bucket, Key="b")["Body"].read()
-    own.cloud.store.write()
-    assert usages(own, bucket)["Retrieval-SIA"] == (3 * len(LARGE) + 1024) / (1 << 30)
+    timed.cloud.store.write()
+    assert usages(timed, bucket)["Retrieval-SIA"] == (3 * len(LARGE) + 1024) / (1 << 30)
 
 
-def test_kept_bytes_are_charged_by_class(own: TestServer, s3: Any, bucket: str) -> None:
+def test_kept_bytes_are_charged_by_class(timed: TestServer, s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=LARGE)
     s3.put_object(Bucket=bucket, Key="b", Body=b"x", StorageClass="STANDARD_IA")
     s3.put_object(Bucket=bucket, Key="c", Body=LARGE, StorageClass="DEEP_ARCHIVE")
-    own.cloud.advance_clock(30 * DAY)
-    found = usages(own, bucket)
+    timed.cloud.advance_clock(30 * DAY)
+    found = usages(timed, bucket)
     months = 30 * 24 / 730
     assert found["TimedStorage-ByteHrs"] == pytest.approx(months * len(LARGE) / (1 << 30), rel=0.05)
     assert found["TimedStorage-SIA-ByteHrs"] == pytest.approx(found["TimedStorage-ByteHrs"], rel=0.01)
     assert found["TimedStorage-GDA-ByteHrs"] > found["TimedStorage-ByteHrs"] * 1.2
 
 
-def test_leaving_a_class_early_is_charged(own: TestServer, s3: Any, bucket: str) -> None:
+def test_leaving_a_class_early_is_charged(timed: TestServer, s3: Any, bucket: str) -> None:
     for key in ("deleted", "replaced"):
         s3.put_object(Bucket=bucket, Key=key, Body=LARGE, StorageClass="STANDARD_IA")
     s3.delete_object(Bucket=bucket, Key="deleted")
     s3.put_object(Bucket=bucket, Key="replaced", Body=b"x")
-    assert usages(own, bucket)["EarlyDelete-SIA"] == pytest.approx(2 * len(LARGE) / (1 << 30) * 30 * 24 / 730, rel=0.01)
+    assert usages(timed, bucket)["EarlyDelete-SIA"] == pytest.approx(2 * len(LARGE) / (1 << 30) * 30 * 24 / 730, rel=0.01)
 
 
-def test_moves_and_restores_are_charged(own: TestServer, s3: Any, bucket: str) -> None:
+def test_moves_and_restores_are_charged(timed: TestServer, s3: Any, bucket: str) -> None:
     put(s3, bucket, {"Transitions": [move(0, "GLACIER")]})
     for number in range(3):
         s3.put_object(Bucket=bucket, Key=str(number), Body=LARGE)
-    own.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(DAY)
     s3.restore_object(Bucket=bucket, Key="0", RestoreRequest={"Days": 1, "GlacierJobParameters": {"Tier": "Expedited"}})
-    found = usages(own, bucket)
+    found = usages(timed, bucket)
     assert found["Requests-Tier3"] == 3
     assert found["Expedited-Retrieval-Bytes"] == len(LARGE) / (1 << 30)
 
@@ -439,36 +432,36 @@ def test_moves_and_restores_are_charged(own: TestServer, s3: Any, bucket: str) -
 
 
 @pytest.fixture
-def heard(own: TestServer, s3: Any, versioned: str) -> Iterator[str]:
+def heard(timed: TestServer, s3: Any, versioned: str) -> Iterator[str]:
     """A versioned bucket to which somebody listens."""
     from pilvi.services.s3.bucket import change_bucket
     from pilvi.services.s3.catalog import LISTENERS
 
     LISTENERS["HeardHere"] = "nobody/here"
-    principal = own.cloud.identities.root("123456789012")
-    change_bucket(own.cloud.context(principal, "s3"), versioned, HeardHere=True)
+    principal = timed.cloud.identities.root("123456789012")
+    change_bucket(timed.cloud.context(principal, "s3"), versioned, HeardHere=True)
     yield versioned
     del LISTENERS["HeardHere"]
 
 
-def told(own: TestServer, bucket: str) -> list[dict[str, Any]]:
+def told(timed: TestServer, bucket: str) -> list[dict[str, Any]]:
     from pilvi.events.embedded import queue_of
 
-    rows = own.cloud.store.scan(queue_of("nobody/here"), prefix=f"{bucket}\0", limit=1000)
+    rows = timed.cloud.store.scan(queue_of("nobody/here"), prefix=f"{bucket}\0", limit=1000)
     return [row.value["fact"] for row in rows]
 
 
-def test_rules_tell_what_they_do(own: TestServer, s3: Any, heard: str) -> None:
+def test_rules_tell_what_they_do(timed: TestServer, s3: Any, heard: str) -> None:
     put(
         s3,
         heard,
         {"Transitions": [move(0, "GLACIER")], "Expiration": {"Days": 20}, "NoncurrentVersionExpiration": {"NoncurrentDays": 1}},
     )
     s3.put_object(Bucket=heard, Key="a", Body=LARGE)
-    own.cloud.advance_clock(DAY)
-    own.cloud.advance_clock(21 * DAY)
-    own.cloud.advance_clock(3 * DAY)
-    facts = told(own, heard)
+    timed.cloud.advance_clock(DAY)
+    timed.cloud.advance_clock(21 * DAY)
+    timed.cloud.advance_clock(3 * DAY)
+    facts = told(timed, heard)
     assert [fact["eventName"] for fact in facts] == [
         "ObjectCreated:Put",
         "LifecycleTransition",
@@ -479,12 +472,12 @@ def test_rules_tell_what_they_do(own: TestServer, s3: Any, heard: str) -> None:
     assert facts[1]["requester"] == "s3.amazonaws.com"
 
 
-def test_restores_tell_their_stages(own: TestServer, s3: Any, heard: str) -> None:
+def test_restores_tell_their_stages(timed: TestServer, s3: Any, heard: str) -> None:
     s3.put_object(Bucket=heard, Key="a", Body=LARGE, StorageClass="GLACIER")
     s3.restore_object(Bucket=heard, Key="a", RestoreRequest={"Days": 1, "GlacierJobParameters": {"Tier": "Expedited"}})
-    own.cloud.advance_clock(300)
-    own.cloud.advance_clock(3 * DAY)
-    facts = told(own, heard)
+    timed.cloud.advance_clock(300)
+    timed.cloud.advance_clock(3 * DAY)
+    facts = told(timed, heard)
     assert [fact["eventName"] for fact in facts] == [
         "ObjectCreated:Put",
         "ObjectRestore:Post",
@@ -496,22 +489,22 @@ def test_restores_tell_their_stages(own: TestServer, s3: Any, heard: str) -> Non
     assert restored["lifecycleRestorationExpiryTime"].endswith("T00:00:00.000Z")
 
 
-def test_archiving_tells_the_tier(own: TestServer, s3: Any, heard: str) -> None:
+def test_archiving_tells_the_tier(timed: TestServer, s3: Any, heard: str) -> None:
     configuration = {"Id": "a", "Status": "Enabled", "Tierings": [{"AccessTier": "ARCHIVE_ACCESS", "Days": 90}]}
     s3.put_bucket_intelligent_tiering_configuration(Bucket=heard, Id="a", IntelligentTieringConfiguration=configuration)
     s3.put_object(Bucket=heard, Key="a", Body=LARGE, StorageClass="INTELLIGENT_TIERING")
-    own.cloud.advance_clock(92 * DAY)
-    assert [fact["eventName"] for fact in told(own, heard)] == ["ObjectCreated:Put", "IntelligentTiering"]
-    assert told(own, heard)[1]["intelligentTieringEventData"] == {"destinationAccessTier": "ARCHIVE_ACCESS"}
+    timed.cloud.advance_clock(92 * DAY)
+    assert [fact["eventName"] for fact in told(timed, heard)] == ["ObjectCreated:Put", "IntelligentTiering"]
+    assert told(timed, heard)[1]["intelligentTieringEventData"] == {"destinationAccessTier": "ARCHIVE_ACCESS"}
 
 
-def test_rules_of_a_deleted_bucket_are_not_those_of_its_namesake(own: TestServer, s3: Any, name: str) -> None:
+def test_rules_of_a_deleted_bucket_are_not_those_of_its_namesake(timed: TestServer, s3: Any, name: str) -> None:
     for prefix in ("old/", "new/"):
         s3.create_bucket(Bucket=name)
         put(s3, name, {"Filter": {"Prefix": prefix}, "Expiration": {"Days": 1}})
         for key in ("old/a", "new/a"):
             s3.put_object(Bucket=name, Key=key, Body=b"x")
-        own.cloud.advance_clock(3 * DAY)
+        timed.cloud.advance_clock(3 * DAY)
         assert keys(s3, name) == [key for key in ("new/a", "old/a") if not key.startswith(prefix)]
         if prefix == "old/":
             s3.delete_object(Bucket=name, Key="new/a")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,15 +14,8 @@ DAY = 86400
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("metrics")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def aws(own: TestServer) -> Account:
-    return own.account("123456789012")
+def aws(timed: TestServer) -> Account:
+    return timed.account("123456789012")
 
 
 def put(s3: Any, bucket: str, id: str, **chosen: Any) -> None:
@@ -31,8 +23,8 @@ def put(s3: Any, bucket: str, id: str, **chosen: Any) -> None:
     s3.put_bucket_metrics_configuration(Bucket=bucket, Id=id, MetricsConfiguration=configuration)
 
 
-def total(own: TestServer, aws: Account, name: str, statistic: str = "Sum", **dimensions: str) -> float:
-    now = datetime.fromtimestamp(own.cloud.clock.time_s(), UTC)
+def total(timed: TestServer, aws: Account, name: str, statistic: str = "Sum", **dimensions: str) -> float:
+    now = datetime.fromtimestamp(timed.cloud.clock.time_s(), UTC)
     points = aws.client("cloudwatch").get_metric_statistics(
         Namespace="AWS/S3",
         MetricName=name,
@@ -45,7 +37,7 @@ def total(own: TestServer, aws: Account, name: str, statistic: str = "Sum", **di
     return sum(point[statistic] for point in points)
 
 
-def test_put_bucket_metrics_configuration_counts_requests(own: TestServer, aws: Account, s3: Any, bucket: str) -> None:
+def test_put_bucket_metrics_configuration_counts_requests(timed: TestServer, aws: Account, s3: Any, bucket: str) -> None:
     put(s3, bucket, "all")
     put(s3, bucket, "some", Prefix="in/")
     nobody = aws.user("nobody").client("s3")
@@ -56,10 +48,10 @@ def test_put_bucket_metrics_configuration_counts_requests(own: TestServer, aws: 
     s3.list_objects_v2(Bucket=bucket)
     s3.head_object(Bucket=bucket, Key="in/a")
     s3.delete_objects(Bucket=bucket, Delete={"Objects": [{"Key": "none"}]})
-    own.cloud.advance_clock(61)
+    timed.cloud.advance_clock(61)
 
     def figure(name: str, id: str = "all", statistic: str = "Sum") -> float:
-        return total(own, aws, name, statistic, BucketName=bucket, FilterId=id)
+        return total(timed, aws, name, statistic, BucketName=bucket, FilterId=id)
 
     assert figure("4xxErrors") == 10
     assert figure("GetRequests") == 11
@@ -75,14 +67,14 @@ def test_put_bucket_metrics_configuration_counts_requests(own: TestServer, aws: 
     assert figure("TotalRequestLatency", "some", "Maximum") > 0
 
 
-def test_put_bucket_metrics_configuration_filters_by_tag(own: TestServer, aws: Account, s3: Any, bucket: str) -> None:
+def test_put_bucket_metrics_configuration_filters_by_tag(timed: TestServer, aws: Account, s3: Any, bucket: str) -> None:
     put(s3, bucket, "red", And={"Prefix": "a", "Tags": [{"Key": "color", "Value": "red"}]})
     for key, color in (("a1", "red"), ("a2", "blue"), ("b1", "red")):
         s3.put_object(Bucket=bucket, Key=key, Body=b"x", Tagging=f"color={color}")
         s3.get_object(Bucket=bucket, Key=key)
-    own.cloud.advance_clock(61)
-    assert total(own, aws, "GetRequests", BucketName=bucket, FilterId="red") == 1
-    assert total(own, aws, "PutRequests", BucketName=bucket, FilterId="red") == 1
+    timed.cloud.advance_clock(61)
+    assert total(timed, aws, "GetRequests", BucketName=bucket, FilterId="red") == 1
+    assert total(timed, aws, "PutRequests", BucketName=bucket, FilterId="red") == 1
 
 
 def test_put_bucket_metrics_configuration_refuses_bad_documents(s3: Any, bucket: str) -> None:
@@ -131,12 +123,12 @@ def test_delete_bucket_metrics_configuration_forgets_it(s3: Any, bucket: str) ->
     assert s3.list_bucket_metrics_configurations(Bucket=bucket).get("MetricsConfigurationList", []) == []
 
 
-def test_storage_metrics_come_once_a_day(own: TestServer, aws: Account, s3: Any, versioned: str) -> None:
+def test_storage_metrics_come_once_a_day(timed: TestServer, aws: Account, s3: Any, versioned: str) -> None:
     for _ in range(2):
         s3.put_object(Bucket=versioned, Key="a", Body=b"12345")
     s3.put_object(Bucket=versioned, Key="b", Body=b"1234567", StorageClass="STANDARD_IA")
     s3.delete_object(Bucket=versioned, Key="b")
-    own.cloud.advance_clock(DAY)
-    assert total(own, aws, "BucketSizeBytes", "Maximum", BucketName=versioned, StorageType="StandardStorage") == 10
-    assert total(own, aws, "BucketSizeBytes", "Maximum", BucketName=versioned, StorageType="StandardIAStorage") == 7
-    assert total(own, aws, "NumberOfObjects", "Maximum", BucketName=versioned, StorageType="AllStorageTypes") == 4
+    timed.cloud.advance_clock(DAY)
+    assert total(timed, aws, "BucketSizeBytes", "Maximum", BucketName=versioned, StorageType="StandardStorage") == 10
+    assert total(timed, aws, "BucketSizeBytes", "Maximum", BucketName=versioned, StorageType="StandardIAStorage") == 7
+    assert total(timed, aws, "NumberOfObjects", "Maximum", BucketName=versioned, StorageType="AllStorageTypes") == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -17,15 +16,8 @@ LARGE = b"x" * (128 << 10)
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("tiering")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def aws(own: TestServer) -> Account:
-    return own.account("123456789012")
+def aws(timed: TestServer) -> Account:
+    return timed.account("123456789012")
 
 
 def configure(s3: Any, bucket: str, id: str = "all", **more: Any) -> dict[str, Any]:
@@ -45,12 +37,12 @@ def error_of(call: Any, **arguments: Any) -> dict[str, Any]:
     return dict(caught.value.response["Error"])
 
 
-def tier(own: TestServer, bucket: str, key: str) -> str:
+def tier(timed: TestServer, bucket: str, key: str) -> str:
     """The tier that the bill counts an object in."""
     from pilvi.storage.records import Table
 
-    row = own.cloud.store.get(Table("123456789012", "us-east-1", "s3", f"Object:{bucket}"), key)
-    return tier_of(row.value, own.cloud.clock.time_s())
+    row = timed.cloud.store.get(Table("123456789012", "us-east-1", "s3", f"Object:{bucket}"), key)
+    return tier_of(row.value, timed.cloud.clock.time_s())
 
 
 def test_configurations_are_kept_listed_and_deleted(s3: Any, bucket: str) -> None:
@@ -89,26 +81,26 @@ def test_put_configuration_refuses(s3: Any, bucket: str, more: dict[str, Any], c
     assert error["Code"] == code
 
 
-def test_an_unread_object_changes_tier_and_comes_back_on_read(own: TestServer, s3: Any, bucket: str) -> None:
+def test_an_unread_object_changes_tier_and_comes_back_on_read(timed: TestServer, s3: Any, bucket: str) -> None:
     s3.put_object(Bucket=bucket, Key="a", Body=LARGE, StorageClass="INTELLIGENT_TIERING")
     s3.put_object(Bucket=bucket, Key="small", Body=b"x", StorageClass="INTELLIGENT_TIERING")
-    assert tier(own, bucket, "a") == "FREQUENT"
-    own.cloud.advance_clock(31 * DAY)
-    assert (tier(own, bucket, "a"), tier(own, bucket, "small")) == ("INFREQUENT", "FREQUENT")
-    own.cloud.advance_clock(60 * DAY)
-    assert tier(own, bucket, "a") == "ARCHIVE_INSTANT"
+    assert tier(timed, bucket, "a") == "FREQUENT"
+    timed.cloud.advance_clock(31 * DAY)
+    assert (tier(timed, bucket, "a"), tier(timed, bucket, "small")) == ("INFREQUENT", "FREQUENT")
+    timed.cloud.advance_clock(60 * DAY)
+    assert tier(timed, bucket, "a") == "ARCHIVE_INSTANT"
     assert "ArchiveStatus" not in s3.head_object(Bucket=bucket, Key="a")
     modified = s3.head_object(Bucket=bucket, Key="a")["LastModified"]
     assert s3.get_object(Bucket=bucket, Key="a")["Body"].read() == LARGE
-    eventually(lambda: tier(own, bucket, "a") == "FREQUENT")
+    eventually(lambda: tier(timed, bucket, "a") == "FREQUENT")
     assert s3.head_object(Bucket=bucket, Key="a")["LastModified"] == modified
 
 
-def test_archive_tiers_are_restored_before_they_are_read(own: TestServer, s3: Any, bucket: str) -> None:
+def test_archive_tiers_are_restored_before_they_are_read(timed: TestServer, s3: Any, bucket: str) -> None:
     configure(s3, bucket, Filter={"Prefix": "cold/"})
     for key in ("cold/a", "warm/a"):
         s3.put_object(Bucket=bucket, Key=key, Body=LARGE, StorageClass="INTELLIGENT_TIERING")
-    own.cloud.advance_clock(91 * DAY)
+    timed.cloud.advance_clock(91 * DAY)
     assert s3.head_object(Bucket=bucket, Key="cold/a")["ArchiveStatus"] == "ARCHIVE_ACCESS"
     assert s3.get_object(Bucket=bucket, Key="warm/a")["Body"].read() == LARGE
     error = error_of(s3.get_object, Bucket=bucket, Key="cold/a")
@@ -122,22 +114,22 @@ def test_archive_tiers_are_restored_before_they_are_read(own: TestServer, s3: An
     request = {"GlacierJobParameters": {"Tier": "Standard"}}
     assert s3.restore_object(Bucket=bucket, Key="cold/a", RestoreRequest=request)["ResponseMetadata"]["HTTPStatusCode"] == 202
     assert s3.head_object(Bucket=bucket, Key="cold/a")["Restore"] == 'ongoing-request="true"'
-    own.cloud.advance_clock(5 * HOUR)
+    timed.cloud.advance_clock(5 * HOUR)
     head = s3.head_object(Bucket=bucket, Key="cold/a")
     assert "ArchiveStatus" not in head
     assert "Restore" not in head
     assert s3.get_object(Bucket=bucket, Key="cold/a")["Body"].read() == LARGE
-    assert tier(own, bucket, "cold/a") == "FREQUENT"
+    assert tier(timed, bucket, "cold/a") == "FREQUENT"
     error = error_of(s3.restore_object, Bucket=bucket, Key="cold/a", RestoreRequest=request)
     assert error["Code"] == "ObjectAlreadyInActiveTierError"
 
 
-def test_deep_archive_follows_archive(own: TestServer, s3: Any, bucket: str) -> None:
+def test_deep_archive_follows_archive(timed: TestServer, s3: Any, bucket: str) -> None:
     configure(s3, bucket)
     s3.put_object(Bucket=bucket, Key="a", Body=LARGE, StorageClass="INTELLIGENT_TIERING")
-    own.cloud.advance_clock(91 * DAY)
+    timed.cloud.advance_clock(91 * DAY)
     assert s3.head_object(Bucket=bucket, Key="a")["ArchiveStatus"] == "ARCHIVE_ACCESS"
-    own.cloud.advance_clock(90 * DAY)
+    timed.cloud.advance_clock(90 * DAY)
     assert s3.head_object(Bucket=bucket, Key="a")["ArchiveStatus"] == "DEEP_ARCHIVE_ACCESS"
 
 

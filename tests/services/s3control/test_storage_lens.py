@@ -6,7 +6,7 @@ import csv
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -19,15 +19,13 @@ DAY = 86400
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server whose clock may be moved."""
-    with TestServer(tmp_path_factory.mktemp("lens")) as running:
-        yield running
+def server(timed: TestServer) -> TestServer:
+    return timed
 
 
 @pytest.fixture(scope="module")
-def aws(server: TestServer) -> Account:
-    return server.account(ACCOUNT)
+def aws(timed: TestServer) -> Account:
+    return timed.account(ACCOUNT)
 
 
 @pytest.fixture
@@ -45,7 +43,7 @@ def put(control: Any, configuration: dict[str, Any], **more: Any) -> None:
     )
 
 
-def test_put_storage_lens_configuration_exports_every_day(server: TestServer, aws: Account, control: Any) -> None:
+def test_put_storage_lens_configuration_exports_every_day(timed: TestServer, aws: Account, control: Any) -> None:
     s3 = aws.client("s3")
     for name in ("lens-data", "lens-left-out", "lens-out"):
         s3.create_bucket(Bucket=name)
@@ -68,8 +66,8 @@ def test_put_storage_lens_configuration_exports_every_day(server: TestServer, aw
     to = {"Format": "CSV", "OutputSchemaVersion": "V_1", "AccountId": ACCOUNT, "Arn": "arn:aws:s3:::lens-out", "Prefix": "p"}
     buckets = ["arn:aws:s3:::lens-left-out", "arn:aws:s3:::lens-out"]
     put(control, given("all", DataExport={"S3BucketDestination": to}, Exclude={"Buckets": buckets}))
-    server.cloud.advance_clock(DAY)
-    day = f"{server.cloud.clock.now():%Y-%m-%d}"
+    timed.cloud.advance_clock(DAY)
+    day = f"{timed.cloud.clock.now():%Y-%m-%d}"
     text = s3.get_object(Bucket="lens-out", Key=f"p/StorageLens/{ACCOUNT}/all/V_1/manifests/dt={day}/manifest.json")["Body"].read()
     (file,) = json.loads(text)["reportFiles"]
     data = s3.get_object(Bucket="lens-out", Key=file["key"])["Body"].read()

@@ -1,41 +1,12 @@
-"""A server whose time the tests move, beside the shared one."""
+"""How an error is asked for."""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
-
-from pilvi.testing.server import Account, TestServer
-
-_numbers = itertools.count(620000000001)
-
-
-@pytest.fixture(scope="module")
-def timed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestServer]:
-    """A server of this module's own."""
-    with TestServer(tmp_path_factory.mktemp("timed")) as running:
-        yield running
-
-
-@pytest.fixture
-def later_aws(timed: TestServer) -> Account:
-    """A fresh account there."""
-    return timed.account(str(next(_numbers)))
-
-
-@pytest.fixture
-def passes(timed: TestServer) -> Callable[[float], None]:
-    """Moves the clock, and waits until everything that fell due is done."""
-
-    def pass_seconds(seconds: float) -> None:
-        ran = timed.cloud.advance_clock(seconds)
-        assert not ran.failed
-
-    return pass_seconds
 
 
 @pytest.fixture
