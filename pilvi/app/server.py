@@ -98,10 +98,12 @@ class Server:
             self.gateway.is_ready = False
             with suppress(FileNotFoundError):
                 state.unlink()
+            http.refuse_more()
+            if workers is not None:
+                workers.refuse_more()
+            await asyncio.to_thread(self.cloud.stop_services)  # ends functions, whose long polls would be waited for
             if workers is not None:
                 await workers.stop()
-            http.refuse_more()
-            await asyncio.to_thread(self.cloud.stop_services)
             await http.stop()
             await asyncio.to_thread(self.cloud.close)
             self.audit.close()

@@ -56,10 +56,14 @@ class Workers:
             process = subprocess.Popen([*command, settings], stdin=subprocess.PIPE, pass_fds=(self._listening.fileno(),))
             self._processes.append(process)
 
-    async def stop(self) -> None:
+    def refuse_more(self) -> None:
+        """They take no more connections, and end when what they have is answered."""
         for process in self._processes:
             assert process.stdin is not None
             process.stdin.close()
+
+    async def stop(self) -> None:
+        """After refuse_more."""
         for process in self._processes:
             await asyncio.to_thread(process.wait)
         await self._server.stop()
