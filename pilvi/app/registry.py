@@ -7,13 +7,15 @@ import importlib.util
 import keyword
 import pkgutil
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 
 import pilvi.services
 from pilvi.core.service import Cloud, Service
 from pilvi.events import Consumer
 from pilvi.schedules import Periodic
+from pilvi.schedules.firing import Fire
 
 
 def module_of(service: str) -> str:
@@ -72,13 +74,23 @@ class Registry:
     def tasks(self) -> dict[str, Periodic]:
         """What services do again and again, by `service/name`: the TASKS of every module `schedule.py`."""
         found: dict[str, Periodic] = {}
+        for service, module in self._schedules():
+            found |= {f"{service}/{task.name}": task for task in getattr(module, "TASKS", ())}
+        return found
+
+    def timers(self) -> dict[str, Fire]:
+        """What ends services' timers, by `service/name`: the TIMERS of every module `schedule.py` that has any."""
+        found: dict[str, Fire] = {}
+        for service, module in self._schedules():
+            found |= {f"{service}/{name}": fire for name, fire in getattr(module, "TIMERS", {}).items()}
+        return found
+
+    def _schedules(self) -> Iterator[tuple[str, ModuleType]]:
+        """The modules `schedule.py`, by their service's folder."""
         for folder in map(Path, pilvi.services.__path__):
             for path in sorted(folder.glob("*/schedule.*")):
-                service = path.parent.name
-                if service in self._modules:
-                    tasks = importlib.import_module(f"pilvi.services.{service}.schedule").TASKS
-                    found |= {f"{service}/{task.name}": task for task in tasks}
-        return found
+                if path.parent.name in self._modules:
+                    yield path.parent.name, importlib.import_module(f"pilvi.services.{path.parent.name}.schedule")
 
     def _load(self, service: str) -> Service | None:
         module = module_of(service)

@@ -30,6 +30,9 @@ class Leader:
         self._name = name
         self._lease_s = lease_s
         self._renew_s = renew_s
+        self._counting = threading.Lock()
+        self._many = 0
+        """How many of this server's threads lead: the last one gives the lease back."""
 
     def take(self) -> bool:
         """Whether this server leads now."""
@@ -52,7 +55,10 @@ class Leader:
     @contextmanager
     def leading(self) -> Iterator[bool]:
         """Within: True while nobody else runs anything; False when somebody else leads."""
-        if not self.take():
+        with self._counting:
+            is_leader = self.take()
+            self._many += is_leader
+        if not is_leader:
             yield False
             return
         ended = threading.Event()
@@ -63,9 +69,15 @@ class Leader:
         finally:
             ended.set()
             renewing.join()
-            self.give_back()
+            with self._counting:
+                self._many -= 1
+                if not self._many:
+                    self.give_back()
 
     def _renew(self, ended: threading.Event) -> None:
         while not ended.wait(self._renew_s):
-            with suppress(PilviError):  # a store that does not answer now is asked again; the lease lasts three turns
+            with (
+                self._counting,
+                suppress(PilviError),
+            ):  # a store that does not answer now is asked again; the lease lasts three turns
                 self.take()
