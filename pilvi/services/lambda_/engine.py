@@ -12,6 +12,7 @@ from pilvi.services.lambda_.catalog import Catalog, Target, catalog_of
 from pilvi.services.lambda_.event_queue import EventQueue
 from pilvi.services.lambda_.invocation import Invocation, Outcome
 from pilvi.services.lambda_.journal import LogWriter
+from pilvi.services.lambda_.mappings import Mappings
 from pilvi.services.lambda_.names import FunctionRef
 from pilvi.services.lambda_.pool import Pool
 
@@ -35,6 +36,7 @@ class Engine:
         self.logs = LogWriter()
         self.pool = Pool(cloud, loop, self.logs)
         self.events = EventQueue(self)
+        self.mappings = Mappings(self)
         self.is_closed = False
         self._running: dict[str, int] = {}
         self._unreserved: dict[tuple[str, str], int] = {}
@@ -94,6 +96,7 @@ class Engine:
     def close(self) -> None:
         """End what runs. From any thread."""
         self.is_closed = True
+        self.mappings.close()
         self.events.close()
         self.pool.close()
         self.logs.close()
@@ -140,6 +143,7 @@ def engine_of(cloud: Cloud) -> Engine:
     engine = Engine(cloud, asyncio.get_running_loop())
     cloud.memory[_KEY] = engine
     engine.events.resume()
+    engine.mappings.resume()
     return engine
 
 
