@@ -34,7 +34,7 @@ class Leaf(NamedTuple):
 
     path: Path
     equal: frozenset[tuple[type, Any]]
-    """Values that fit as they are, by type: 1 is neither True nor 1.0."""
+    """Values that fit as they are, by kind: 1 is 1.0, but not True."""
     others: tuple[Matcher, ...]
     or_absent: bool
     """It also fits when the event has no such field."""
@@ -140,7 +140,7 @@ def _leaf(conditions: Sequence[Any], path: Path) -> Leaf:
         if isinstance(condition, list):
             raise Invalid("Match value must be String, number, true, false, or null")
         if not isinstance(condition, Mapping):
-            equal.add((type(condition), condition))
+            equal.add(_plain(condition))
         elif condition == {"exists": False}:
             or_absent = True
         else:
@@ -156,13 +156,18 @@ def matcher_of(condition: Any) -> Matcher:
     if isinstance(condition, list):
         raise Invalid("Match value must be String, number, true, false, or null")
     if not isinstance(condition, Mapping):
-        return lambda value: type(value) is type(condition) and value == condition
+        wanted = _plain(condition)
+        return lambda value: _plain(value) == wanted
     if len(condition) != 1:
         raise Invalid("Only one key allowed in match expression" if condition else "Empty objects are not allowed")
     ((name, operand),) = condition.items()
     if name not in OPERATORS:
         raise Invalid(f"Unrecognized match type {name}")
     return OPERATORS[name](operand)
+
+
+def _plain(value: Any) -> tuple[type, Any]:
+    return (float if type(value) is int else type(value)), value
 
 
 # -- operators ----------------------------------------------------------------------------------------------------------------
@@ -250,7 +255,9 @@ def _numeric(operand: Any) -> Matcher:
         raise Invalid(f"Invalid member in numeric match: {operand[0] if operand else ''}")
     tests = [_compared(operand[at], operand[at + 1 : at + 2]) for at in range(0, len(operand), 2)]
     operators = operand[::2]
-    if len(tests) > 2 or (len(tests) == 2 and not (operators[0] in (">", ">=") and operators[1] in ("<", "<="))):
+    if len(tests) == 2 and not (operators[0] in (">", ">=") and operators[1] in ("<", "<=")):
+        raise Invalid(f"Bad numeric range operator: {operators[1]}")
+    if len(tests) > 2:
         raise Invalid("Too many elements in numeric expression")
     if len(tests) == 2 and operand[1] >= operand[3]:
         raise Invalid("Bottom must be less than top")
@@ -293,8 +300,15 @@ def _exists(operand: Any) -> Matcher:
 
 def _cidr(operand: Any) -> Matcher:
     text = _text(operand, "cidr")
-    if text.count("/") != 1:
+    address, slash, bits = text.partition("/")
+    if not slash or "/" in bits:
         raise Invalid("Malformed CIDR, one '/' required")
+    if not bits.isdecimal():
+        raise Invalid("Malformed CIDR, mask bits must be an integer")
+    try:
+        ipaddress.ip_address(address)
+    except ValueError:
+        raise Invalid(f"Nonstandard IP address: {address}") from None
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
@@ -318,6 +332,8 @@ def _anything_but(operand: Any) -> Matcher:
     values = operand if isinstance(operand, list) else [operand]
     if not values:
         raise Invalid("Empty arrays are not allowed")
+    if any(not isinstance(one, str) and not _is_number(one) for one in values):
+        raise Invalid("Inside anything but list, start|null|boolean is not supported.")
     if not (all(isinstance(one, str) for one in values) or all(_is_number(one) for one in values)):
         raise Invalid("Inside anything but list, either all values are number or string, mixed type is not supported")
     refused = frozenset((isinstance(one, str), one) for one in values)
@@ -330,14 +346,23 @@ def _anything_but_alike(operand: Mapping[str, Any]) -> Matcher:
     ((name, texts),) = operand.items()
     if name not in ("prefix", "suffix", "equals-ignore-case", "wildcard"):
         raise Invalid(f"Unsupported anything-but pattern: {name}")
+    if isinstance(texts, Mapping):
+        raise Invalid("Value of anything-but must be an array or single string/number value.")
     texts = texts if isinstance(texts, list) else [texts]
     if not texts:
         raise Invalid("Empty arrays are not allowed")
     if name in ("prefix", "suffix") and "" in texts:
-        raise Invalid(f"Null {name} not allowed")
-    refused = [OPERATORS[name](_text(text, name)) for text in texts]
+        raise Invalid("Null prefix/suffix not allowed")
+    if not all(isinstance(text, str) for text in texts):
+        raise Invalid(_NO_TEXT.get(name, "prefix/suffix match pattern must be a string"))
+    refused = [OPERATORS[name](text) for text in texts]
     return lambda value: not any(fits(value) for fits in refused)
 
+
+_NO_TEXT: Final = {
+    "wildcard": "wildcard match pattern must be a string",
+    "equals-ignore-case": "Inside anything-but/equals-ignore-case list, number|start|null|boolean is not supported.",
+}
 
 OPERATORS: Final[Mapping[str, Callable[[Any], Matcher]]] = {
     "prefix": _end("prefix"),
@@ -360,12 +385,29 @@ def _fits(node: Node, thing: Any, event: Mapping[str, Any]) -> bool:
         return any(_fits(node, one, event) for one in thing) if thing else _fits(node, None, event)
     fields: Mapping[str, Any] = thing if isinstance(thing, Mapping) else {}
     for name, leaf in node.leaves:
-        if not (name in fields and _leaf_fits(leaf, fields[name])) and not (leaf.or_absent and not _has(event, leaf.path)):
+        found = name in fields or (fields and _dotted(fields, name) is not None)
+        value = fields.get(name) if name in fields else _dotted(fields, name) if found else None
+        if not (found and _leaf_fits(leaf, value)) and not (leaf.or_absent and not _has(event, leaf.path)):
             return False
     for name, inner in node.nodes:
-        if not _fits(inner, fields.get(name), event):
+        if not _fits(inner, fields[name] if name in fields else _dotted(fields, name), event):
             return False
     return all(any(_fits(one, thing, event) for one in choice) for choice in node.choices)
+
+
+def _dotted(fields: Mapping[str, Any], name: str) -> Any:
+    """What a name with dots leads to, or what names with dots begin with this one: to AWS `a.b` and b inside a are the same."""
+    if "." in name:
+        first, _, rest = name.partition(".")
+        inner = fields.get(first)
+        if isinstance(inner, Mapping):
+            return inner[rest] if rest in inner else _dotted(inner, rest)
+    nested = {
+        key[len(name) + 1 :]: value
+        for key, value in fields.items()
+        if key.startswith(name) and key[len(name) : len(name) + 1] == "."
+    }
+    return nested or None
 
 
 def _leaf_fits(leaf: Leaf, thing: Any) -> bool:
@@ -373,7 +415,7 @@ def _leaf_fits(leaf: Leaf, thing: Any) -> bool:
         return any(_leaf_fits(leaf, one) for one in thing)
     if isinstance(thing, Mapping):
         return False
-    return (type(thing), thing) in leaf.equal or any(fits(thing) for fits in leaf.others)
+    return _plain(thing) in leaf.equal or any(fits(thing) for fits in leaf.others)
 
 
 def _has(thing: Any, path: Path) -> bool:

@@ -39,6 +39,7 @@ EVENT: dict[str, Any] = {
         {"state": ["pending"]},
         {"state": ["stopped", "pending"]},
         {"count": [5]},
+        {"count": [5.0]},
         {"flag": [True]},
         {"nothing": [None]},
         {"empty": [""]},
@@ -92,7 +93,6 @@ def test_matches_fits(condition: dict[str, Any]) -> None:
     [
         {"state": ["Pending"]},
         {"count": ["5"]},
-        {"count": [5.0]},
         {"flag": [1]},
         {"empty": [None]},
         {"absent": [None]},
@@ -136,6 +136,13 @@ def test_matches_arrays_of_the_event() -> None:
     assert compile_pattern({"detail": {"a": [3]}}).matches({"detail": {"a": [[1, 2], [3]]}})
 
 
+def test_matches_names_with_dots() -> None:
+    assert compile_pattern({"detail": {"state.status": ["on"]}}).matches({"detail": {"state": {"status": "on"}}})
+    assert compile_pattern({"detail": {"state": {"status": ["on"]}}}).matches({"detail": {"state.status": "on"}})
+    assert compile_pattern({"detail": {"state.status": ["on"]}}).matches({"detail": {"state.status": "on"}})
+    assert not compile_pattern({"detail": {"state": {"status": ["on"]}}}).matches({"detail": {"state.status": "off"}})
+
+
 def test_matches_or_as_a_field() -> None:
     assert compile_pattern({"$or": ["x", "y"]}).matches({"$or": "y"})
     assert compile_pattern({"$or": [{"prefix": "x"}, {"prefix": "y"}]}).matches({"$or": "yes"})
@@ -162,11 +169,16 @@ def test_matches_or_as_a_field() -> None:
         ('{"a": [{"numeric": ["=", "1"]}]}', "Value of equals must be numeric"),
         ('{"a": [{"numeric": [">"]}]}', "Value of > must be numeric"),
         ('{"a": [{"numeric": [">", 5, "<", 5]}]}', "Bottom must be less than top"),
-        ('{"a": [{"numeric": [">", 5, ">", 6]}]}', "Too many elements in numeric expression"),
+        ('{"a": [{"numeric": [">", 5, ">", 6]}]}', "Bad numeric range operator: >"),
+        ('{"a": [{"numeric": [">", 5, "<", 6, "<", 7]}]}', "Too many elements in numeric expression"),
         ('{"a": [{"numeric": ["=", 6e9]}]}', "Value must be between -5.0E9 and 5.0E9, inclusive"),
         ('{"a": [{"exists": "yes"}]}', "exists match pattern must be either true or false."),
         ('{"a": [{"cidr": "10.0.0.1"}]}', "Malformed CIDR, one '/' required"),
         ('{"a": [{"cidr": "10.0.0.1/99"}]}', "Malformed CIDR: 10.0.0.1/99"),
+        ('{"a": [{"cidr": "10.0.0.1/x"}]}', "Malformed CIDR, mask bits must be an integer"),
+        ('{"a": [{"cidr": "10.0.0/8"}]}', "Nonstandard IP address: 10.0.0"),
+        ('{"a": [{"anything-but": ["a", null]}]}', "Inside anything but list, start|null|boolean is not supported."),
+        ('{"a": [{"anything-but": {"prefix": 1}}]}', "prefix/suffix match pattern must be a string"),
         ('{"a": [{"wildcard": "a**b"}]}', "Consecutive wildcard characters at pos 2"),
         ('{"a": [{"wildcard": "a\\\\b"}]}', "Invalid escape character at pos 2"),
         (
@@ -175,7 +187,7 @@ def test_matches_or_as_a_field() -> None:
         ),
         ('{"a": [{"anything-but": []}]}', "Empty arrays are not allowed"),
         ('{"a": [{"anything-but": {"numeric": ["=", 1]}}]}', "Unsupported anything-but pattern: numeric"),
-        ('{"a": [{"anything-but": {"prefix": ""}}]}', "Null prefix not allowed"),
+        ('{"a": [{"anything-but": {"prefix": ""}}]}', "Null prefix/suffix not allowed"),
     ],
 )
 def test_compile_pattern_says_what_is_wrong(pattern: str, reason: str) -> None:
