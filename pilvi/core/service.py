@@ -225,6 +225,13 @@ class Cloud(Protocol):
 
     def check(self, ctx: Context, access: Access) -> PilviError | None: ...
 
+    def understand(self, service: str, action: str, plain: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        """A call that a user wrote down ("sfn", "startExecution", JSON) as `call` takes it: service, operation, parameters.
+
+        NotFound for what AWS does not have, NotImplemented for what is not built here, Invalid for parameters of another kind. Reads
+        models, so it is for threads.
+        """
+
     def client_side(self, account: str, region: str) -> ClientSide: ...
 
 
@@ -241,6 +248,7 @@ CONTEXT_FIELDS = (
     "service",
     "source_ip",
     "tls",
+    "trace",
     "user_agent",
     "via",
     "vpce",
@@ -270,6 +278,7 @@ class Context:
         claim: Claim | None = None,
         tls: str = "",
         vpce: str = "",
+        trace: str = "",
     ) -> None:
         self.cloud = cloud
         self.principal = principal
@@ -291,6 +300,8 @@ class Context:
         """The version of TLS it came with ("1.3"); '' for none."""
         self.vpce = vpce
         """The VPC endpoint it came through (vpce-0123...); '' for none."""
+        self.trace = trace
+        """The tracing header it came with, by which a chain of events is told: services hand it on with what they pass on."""
 
     # -- ports ------------------------------------------------------------------------------------------------------
 
@@ -404,6 +415,10 @@ class Context:
     def at(self, account: str, region: str) -> Context:
         """This caller's context in another account and Region (for resources that an address alone leads to)."""
         return self._copy(account=account, region=region)
+
+    def traced(self, trace: str) -> Context:
+        """This context as part of the chain of events that a tracing header names."""
+        return self if trace == self.trace else self._copy(trace=trace)
 
     def _as(self, principal: Principal, identity: Identity | None = None) -> Context:
         return self._copy(principal=principal, account=principal.account, identity=identity)

@@ -40,4 +40,5 @@ async def understand(gateway: Gateway, call: Call) -> None:
         claim=call.claim,
         tls=call.request.tls,
         vpce=match.vpce,
+        trace=call.request.headers.get("x-amzn-trace-id", ""),
     )

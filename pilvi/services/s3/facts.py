@@ -101,6 +101,8 @@ def fact_of(ctx: Context, bucket: Bucket, happening: Happened) -> dict[str, Any]
         fact["eTag"] = value["etag"]
     if bucket.versioning:
         fact["versionId"] = str(value.get("ver", "null"))
+    if ctx.trace:
+        fact["trace"] = ctx.trace
     return fact | event_data(happening.kind, value)
 
 

@@ -37,7 +37,7 @@ async def notify(cloud: Cloud, fact: Fact) -> None:
     bucket = find_bucket(ctx, fact["bucket"])
     if bucket is None or SETTING not in bucket.value:
         return
-    inside = as_s3(cloud, bucket)
+    inside = as_s3(cloud, bucket).traced(fact.get("trace", ""))
     for one in wanting(bucket.value[SETTING], f"s3:{fact['eventName']}", fact["key"]):
         text = json.dumps({"Records": [record_of(bucket, fact, one["Id"])]}, separators=(",", ":"))
         arn = destination_of(one)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Context, Operations
@@ -12,7 +12,7 @@ from pilvi.services.sqs import digests
 from pilvi.services.sqs.drafts import MOST_BATCH_BYTES, Draft, check_batch, drafted, failed
 from pilvi.services.sqs.duplicates import INTERVAL_MS, Sent, duplicates_of
 from pilvi.services.sqs.engine import Engine, engine_of
-from pilvi.services.sqs.entry import Entry, insertion, sequence_number
+from pilvi.services.sqs.entry import Content, Entry, insertion, sequence_number
 from pilvi.services.sqs.live import Live
 from pilvi.services.sqs.queues import Queue, find
 from pilvi.services.sqs.sealing import sealed
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from pilvi.storage.records import Change
 
 ops = Operations(on_loop=True)
+
+MOST_TRACE: Final = 512
+"""Longer headers are nobody's trace."""
 
 
 class Posted(NamedTuple):
@@ -102,12 +105,20 @@ async def _prepare(ctx: Context, queue: Queue, live: Live, draft: Draft, now: in
         row["g"] = draft.group
     if draft.duplicate_id:
         row["u"] = draft.duplicate_id
-    data = await sealed(ctx, queue, row, draft.content)
+    content = _traced(ctx, draft.content)
+    data = await sealed(ctx, queue, row, content)
     seq = live.next_seq(now)
     changes += insertion(queue, seq, row, data)
-    entry = Entry(seq, row, draft.content)
+    entry = Entry(seq, row, content)
     live.sending[seq] = entry
     return entry
+
+
+def _traced(ctx: Context, content: Content) -> Content:
+    """The tracing header that a request came with is told to who receives, as on AWS."""
+    if not ctx.trace or content.system or len(ctx.trace) > MOST_TRACE:
+        return content
+    return content._replace(system={"AWSTraceHeader": {"DataType": "String", "StringValue": ctx.trace}})
 
 
 async def _commit(ctx: Context, live: Live, new: Sequence[Entry], changes: Sequence[Change], engine: Engine) -> None:
