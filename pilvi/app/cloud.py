@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from pilvi.app import letters
 from pilvi.app.clients import CERTIFICATE, Clients
-from pilvi.app.places import job_compute
+from pilvi.app.places import event_log, job_compute
 from pilvi.app.registry import Registry
 from pilvi.app.scrubbing import Scrubbing
 from pilvi.app.servers import Servers
@@ -25,18 +25,18 @@ from pilvi.compute.leftovers import end_leftovers
 from pilvi.compute.process import ProcessCompute
 from pilvi.core.clock import Clock, ProductClock, SystemClock
 from pilvi.core.config import Config
-from pilvi.core.errors import AlreadyExists, PilviError
+from pilvi.core.errors import AlreadyExists, NotFound, PilviError
 from pilvi.core.ids import Ids
 from pilvi.core.principal import Principal
 from pilvi.core.service import Access, ClientSide, Context
 from pilvi.events import Events
 from pilvi.events.delivery import Delivery
-from pilvi.events.embedded import EmbeddedLog
 from pilvi.events.lease import Lease
 from pilvi.events.letters import Letters
 from pilvi.gateway.dispatch import Dispatcher
 from pilvi.jobs import Jobs
 from pilvi.protocol.models import Models
+from pilvi.protocol.plain import typed
 from pilvi.schedules import Periodic, Ran, Schedules
 from pilvi.schedules.offset import Follower, move, read_offset
 from pilvi.services.iam.identities import Identities
@@ -84,7 +84,8 @@ class Cloud:
         self.clients = Clients(config.data_dir, self.endpoint)
         self.memory: dict[str, Any] = {}
         lease = Lease(self.store, self.ids, self.clock.real_s) if config.is_shared else None
-        self.delivery = Delivery(EmbeddedLog(self.store, self.clock, self.ids), self.clock, self.registry.consumers, lease)
+        waiting = event_log(config, self.store, self.clock, self.ids, self.keyring)
+        self.delivery = Delivery(waiting, self.clock, self.registry.consumers, lease)
         self.events: Events = self.delivery
         self.letters = Letters(self.delivery, self.clock)
         self.jobs = Jobs(self)
@@ -170,12 +171,22 @@ class Cloud:
     def check(self, ctx: Context, access: Access) -> PilviError | None:
         return self.dispatcher.check(ctx, access)
 
+    def understand(self, service: str, action: str, plain: Mapping[str, Any]) -> tuple[str, str, dict[str, Any]]:
+        name = self.models.named(service)
+        operation = None if name is None else self.models.service(name).operation_named(action)
+        if name is None or operation is None:
+            raise NotFound(f"There is no operation {service}:{action}.")
+        self.dispatcher.find(name, operation)
+        found = self.models.service(name).operation(operation)
+        return name, operation, typed(None if found is None else found.input, plain)
+
     def reset(self) -> None:
         """Empty everything and begin again with one account (only offered in open mode)."""
         self.stop_services()
         self.jobs.reset()
         self.store.clear()
         self.blobs.clear()
+        self.delivery.log.clear()
         self.memory.clear()
         self.product_clock.offset_s = 0.0
         self.schedules.forget()
@@ -203,6 +214,7 @@ class Cloud:
             self.job_compute.close()
         self.compute.close()
         self.dispatcher.threads.shutdown(wait=True, cancel_futures=True)
+        self.delivery.log.close()
         self.store.close()
         if self._lock is not None:
             self._lock.release()

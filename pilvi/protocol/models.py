@@ -53,6 +53,14 @@ class Models:
         """The services' names, as botocore has them."""
         return list(self.index)
 
+    def named(self, sdk_name: str) -> str | None:
+        """botocore's name for the one that other SDKs have: `sfn`, `eventbridge`, `cloudwatchlogs`; its own is fine too."""
+        wanted = sdk_name.lower()
+        if wanted in self.index:
+            return wanted
+        ids = {entry.service_id.lower().replace(" ", "").replace("-", ""): name for name, entry in self.index.items()}
+        return ids.get(wanted.replace("-", ""))
+
     def is_global(self, name: str) -> bool:
         """Whether a service has one endpoint for all Regions."""
         return self.index[name].is_global
@@ -122,6 +130,11 @@ class ServiceModel:
         if found is None and name in self.raw["operations"]:
             found = self._operations.setdefault(name, Operation(self, name, self.raw["operations"][name]))
         return found
+
+    def operation_named(self, name: str) -> str | None:
+        """An operation's name however it is capitalised: `sendMessage`, `getQueueURL`."""
+        wanted = name.lower()
+        return next((known for known in self.raw["operations"] if known.lower() == wanted), None)
 
     def operation_for_function(self, function: str) -> Operation | None:
         """An operation by boto3's name for it."""
