@@ -1,12 +1,22 @@
-"""Where jobs run, by the setting `--compute`: local, or `engine:where` for a cluster. The one list of compute adapters."""
+"""Where jobs run, by the setting `--compute`: local, or `engine:where` for a cluster; and where facts wait, by `--events`.
+
+The one list of compute adapters, and of event logs.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 
 from pilvi.compute import Compute
+from pilvi.core.clock import Clock
 from pilvi.core.config import Config
 from pilvi.core.errors import Invalid
+from pilvi.core.ids import Ids
+from pilvi.events import Log
+from pilvi.events.embedded import EmbeddedLog
+from pilvi.storage.records import Records
+from pilvi.storage.sealed import Keyring
 
 
 def job_compute(config: Config, local: Compute) -> Compute:
@@ -17,6 +27,19 @@ def job_compute(config: Config, local: Compute) -> Compute:
     if (make := PLACES.get(kind)) is None:
         raise Invalid(f"--compute {config.compute}: jobs run on {', '.join(('local', *PLACES))}.")
     return make(config, where)
+
+
+def event_log(config: Config, store: Records, clock: Clock, ids: Ids, keyring: Keyring) -> Log:
+    """The adapter. Invalid for an address that is none; a server that is away is no error, as facts wait in the store then."""
+    if not config.events:
+        return EmbeddedLog(store, clock, ids)
+    from pilvi.events.nats import NatsLog
+    from pilvi.events.nats_stream import Place
+
+    place = Place.parse(config.events)
+    if importlib.util.find_spec("nats") is None:
+        raise Invalid("--events nats://... needs its client: pip install 'pilvi[nats]'")
+    return NatsLog(place, store, clock, ids, keyring)
 
 
 def _ray(config: Config, where: str) -> Compute:

@@ -66,6 +66,12 @@ def parser() -> argparse.ArgumentParser:
     )
     add_stores(up)
     up.add_argument(
+        "--events",
+        default=os.environ.get("PILVI_EVENTS", ""),
+        metavar="URL",
+        help="let facts wait in NATS JetStream (nats://[USER:PASSWORD@]HOST:PORT[,...][?replicas=3]) on their way between services",
+    )
+    up.add_argument(
         "--dead-letter-days",
         type=positive,
         default=14,
@@ -268,6 +274,7 @@ def run_up(arguments: argparse.Namespace) -> int:
         blobs=arguments.blobs,
         blobs_endpoint=arguments.blobs_endpoint,
         root_key=os.path.abspath(arguments.root_key) if arguments.root_key else "",
+        events=arguments.events,
         dead_letter_days=arguments.dead_letter_days,
         mirrors=os.pathsep.join(str(folder.absolute()) for folder in arguments.mirror),
     )

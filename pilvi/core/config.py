@@ -41,6 +41,8 @@ class Config:
     """The endpoint of that store; '' for AWS."""
     root_key: str = ""
     """The file of the master keys; '' for one in the data directory. Servers on one store share it."""
+    events: str = ""
+    """Where facts wait on their way from service to service: '' for the metadata store, or nats://... (JetStream)."""
     dead_letter_days: int = 14
     """How long what could not be delivered between services is kept for people to look at."""
     mirrors: str = ""

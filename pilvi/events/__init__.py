@@ -129,6 +129,9 @@ class Log(Protocol):
     def close(self) -> None:
         """Let go of what is outside; what lies here stays."""
 
+    def clear(self) -> None:
+        """The store was emptied: what waits elsewhere goes as well. For threads."""
+
     def status(self) -> Mapping[str, Any]:
         """For people: what it is, and what is wrong with it, if anything. Never fails."""
 

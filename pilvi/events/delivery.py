@@ -66,6 +66,7 @@ class Delivery:
     def start(self, cloud: Cloud) -> None:
         self._cloud = cloud
         self._loop = asyncio.get_running_loop()
+        self.log.start()
         self._main = self._loop.create_task(self._go_round())
 
     async def stop(self) -> None:

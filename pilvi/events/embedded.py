@@ -112,6 +112,9 @@ class EmbeddedLog:
     def close(self) -> None:
         """The store belongs to others."""
 
+    def clear(self) -> None:
+        """Nothing lies elsewhere."""
+
     def status(self) -> Mapping[str, Any]:
         return {"log": "embedded"}
 

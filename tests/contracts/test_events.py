@@ -11,16 +11,23 @@ import pytest
 from pilvi.core.ids import Ids
 from pilvi.events import Log
 from pilvi.events.embedded import EmbeddedLog
+from pilvi.events.nats import NatsLog
+from pilvi.events.nats_stream import Place
+from pilvi.storage.keyring import Keyring
 from pilvi.storage.records import Records
 from pilvi.storage.records.memory import MemoryRecords
 from pilvi.storage.records.sqlite import SqliteRecords
 from pilvi.testing.contracts.events import CONTRACT
+from pilvi.testing.peers import Missing, Nats
 from pilvi.testing.virtual_clock import VirtualClock
 
-ADAPTERS: dict[str, Callable[[Path], tuple[Log, Records]]] = {
-    "embedded-memory": lambda _: embedded(MemoryRecords()),
-    "embedded-sqlite": lambda folder: embedded(SqliteRecords(folder / "records.db")),
-    "embedded-sqlite-shared": lambda folder: embedded(SqliteRecords(folder / "records.db", shared=True)),
+ADAPTERS: dict[str, Callable[[Path, pytest.FixtureRequest], tuple[Log, Records]]] = {
+    "embedded-memory": lambda _folder, _request: embedded(MemoryRecords()),
+    "embedded-sqlite": lambda folder, _request: embedded(SqliteRecords(folder / "records.db")),
+    "embedded-sqlite-shared": lambda folder, _request: embedded(SqliteRecords(folder / "records.db", shared=True)),
+    "nats-sqlite": lambda folder, request: nats(
+        SqliteRecords(folder / "records.db"), folder, request.getfixturevalue("nats_server")
+    ),
 }
 
 
@@ -28,10 +35,26 @@ def embedded(store: Records) -> tuple[Log, Records]:
     return EmbeddedLog(store, VirtualClock(), Ids()), store
 
 
+def nats(store: Records, folder: Path, server: Nats) -> tuple[Log, Records]:
+    clock = VirtualClock()
+    return NatsLog(Place.parse(server.url), store, clock, Ids(), Keyring(folder / "keys" / "master.key")), store
+
+
+@pytest.fixture(scope="module")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nats]:
+    try:
+        running = Nats(tmp_path_factory.mktemp("nats"))
+    except Missing as error:
+        pytest.skip(str(error))
+    yield running
+    running.kill()
+
+
 @pytest.fixture(params=ADAPTERS)
 def adapter(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Log, Records]]:
-    log, store = ADAPTERS[request.param](tmp_path)
+    log, store = ADAPTERS[request.param](tmp_path, request)
     yield log, store
+    log.close()
     store.close()
 
 

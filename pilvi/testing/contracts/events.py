@@ -110,6 +110,38 @@ async def dead_letters_may_be_forgotten(log: Log, store: Records) -> None:
     assert log.read(WHO, "lane", 10) == []
 
 
+async def what_is_cleared_is_gone(log: Log, store: Records) -> None:
+    record(log, store, "a", {"n": 1})
+    assert len(log.read(WHO, "lane", 10)) == 1
+    store.clear()
+    log.clear()
+    assert log.read(WHO, "lane", 10) == []
+    assert log.consumers() == []
+    record(log, store, "a", {"n": 2})
+    assert [entry.fact for entry in log.read(WHO, "lane", 10)] == [{"n": 2}]
+
+
+async def long_facts_are_facts(log: Log, store: Records) -> None:
+    """Longer than what some logs carry as one message."""
+    long = "ä" * 2_000_000
+    record(log, store, "a", {"n": 1, "text": long, "bytes": b"\0\xff"})
+    record(log, store, "a", {"n": 2})
+    first, second = log.read(WHO, "lane", 10)
+    assert (first.fact["text"], first.fact["bytes"], second.fact) == (long, b"\0\xff", {"n": 2})
+    await log.postpone(WHO, first, first.at + 60, "the other side is away")
+    first, second = log.read(WHO, "lane", 10)
+    assert (first.fact["text"], first.tries) == (long, 1)
+    await log.bury(WHO, first, "no such place")
+    assert log.read(WHO, "lane", 10) == [second]
+    assert log.dead(WHO)[0].fact["text"] == long
+
+
+async def status_says_what_it_is(log: Log, store: Records) -> None:
+    status = log.status()
+    assert status["log"] in ("embedded", "nats")
+    assert "away" not in status
+
+
 CONTRACT = (
     a_fact_is_kept_with_its_record,
     a_fact_is_not_there_without_its_record,
@@ -119,4 +151,7 @@ CONTRACT = (
     what_is_postponed_keeps_its_place,
     dead_letters_lie_apart_and_may_be_revived,
     dead_letters_may_be_forgotten,
+    what_is_cleared_is_gone,
+    long_facts_are_facts,
+    status_says_what_it_is,
 )
