@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pilvi.core.streams import ByteStream
@@ -25,6 +25,10 @@ class Request:
     """Address of the peer (aws:SourceIp)."""
     tls: str
     """The version of TLS it came with: "1.3"; '' for none."""
+    is_gone: bool
+    """Nobody waits for the answer any more."""
+    on_gone: Callable[[], None] | None
+    """Called when that happens, on the loop: for who waits long."""
 
     def __init__(
         self,
@@ -46,6 +50,14 @@ class Request:
         self.scheme = scheme
         self.client = client
         self.tls = tls
+        self.is_gone = False
+        self.on_gone = None
+
+    def leave(self) -> None:
+        """The client went away before it was answered."""
+        self.is_gone = True
+        if self.on_gone is not None:
+            self.on_gone()
 
     def header(self, name: str, default: str = "") -> str:
         return self.headers.get(name, default)

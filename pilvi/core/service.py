@@ -243,6 +243,7 @@ CONTEXT_FIELDS = (
     "operation",
     "principal",
     "region",
+    "request",
     "request_id",
     "secure",
     "service",
@@ -279,6 +280,7 @@ class Context:
         tls: str = "",
         vpce: str = "",
         trace: str = "",
+        request: Request | None = None,
     ) -> None:
         self.cloud = cloud
         self.principal = principal
@@ -300,6 +302,8 @@ class Context:
         """The version of TLS it came with ("1.3"); '' for none."""
         self.vpce = vpce
         """The VPC endpoint it came through (vpce-0123...); '' for none."""
+        self.request = request
+        """The request behind the call, where one came in: whoever waits long sees there whether its client still does."""
         self.trace = trace
         """The tracing header it came with, by which a chain of events is told: services hand it on with what they pass on."""
 

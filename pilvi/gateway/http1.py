@@ -271,6 +271,8 @@ class Connection(asyncio.Protocol):
             if incoming is not None and not incoming.done:
                 incoming.fail()
         self._queue.clear()
+        if self._running is not None:
+            self._running.request.leave()
         if self._drained is not None and not self._drained.done():
             self._drained.set_result(None)
 

@@ -41,4 +41,5 @@ async def understand(gateway: Gateway, call: Call) -> None:
         tls=call.request.tls,
         vpce=match.vpce,
         trace=call.request.headers.get("x-amzn-trace-id", ""),
+        request=call.request,
     )

@@ -16,13 +16,16 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from heapq import heappop, heappush
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from pilvi.services.sqs.attempts import Attempts
 from pilvi.services.sqs.entry import Entry, id_of
 from pilvi.services.sqs.figures import Figures
 from pilvi.services.sqs.queues import Queue
 from pilvi.storage.records import Records
+
+if TYPE_CHECKING:
+    from pilvi.core.http import Request
 
 PAGE: Final = 200
 """Messages read at once from the store."""
@@ -256,16 +259,20 @@ class Live:
     def wake_all(self) -> None:
         self.wake(len(self._waiters))
 
-    async def wait(self, timeout_s: float) -> None:
-        """Until a message may be there, or the time is over."""
+    async def wait(self, timeout_s: float, request: Request | None) -> None:
+        """Until a message may be there, the time is over, or whoever asked is gone."""
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
         self._waiters.append(waiter)
         timer = loop.call_later(timeout_s, _end, waiter)
+        if request is not None:
+            request.on_gone = lambda: _end(waiter)
         try:
             await waiter
         finally:
             timer.cancel()
+            if request is not None:
+                request.on_gone = None
             if not waiter.done() or waiter.cancelled():
                 self._forget(waiter)
 

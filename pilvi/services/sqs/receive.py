@@ -64,10 +64,16 @@ async def receive_message(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
     messages: list[dict[str, Any]] = []
     while True:
         live = engine.live(queue)
+        if is_gone(ctx):
+            live.wake(1)  # what it may have been woken for is for the next
+            break
         repeated = live.attempts.again(live, attempt, engine.now(), hidden_s * 1000) if attempt else None
         taken = repeated if repeated is not None else await collect(ctx, queue, live, many, hidden_s * 1000, waits=wait_s > 0)
         if taken:
             messages = await _told(ctx, queue, live, taken, req)
+            if is_gone(ctx):
+                give_back(live, taken, engine.now())
+                messages = []
             break
         left = until - loop.time()
         if left <= 0 or engine.is_closing:
@@ -75,7 +81,7 @@ async def receive_message(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         if len(live.flying) >= IN_FLIGHT:
             await asyncio.sleep(min(left, LOOK_S))
         else:
-            await live.wait(_pause(live, engine, left))
+            await live.wait(_pause(live, engine, left), ctx.request)
         queue = find(ctx, req["QueueUrl"])
     if attempt and messages:
         live.attempts.keep(attempt, taken, engine.now())
@@ -86,6 +92,19 @@ async def receive_message(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         live.figures.empty += 1
     count(ctx, queue, sum(entry.size for entry in taken) if messages else 0)
     return {"Messages": messages or None}
+
+
+def is_gone(ctx: Context) -> bool:
+    """Whether the client has hung up: a message given to it would be hidden for nothing."""
+    return ctx.request is not None and ctx.request.is_gone
+
+
+def give_back(live: Live, taken: Sequence[Entry], now: int) -> None:
+    """Nobody got them: visible at once, and not counted as received."""
+    for entry in taken:
+        if entry.seq in live.flying:
+            entry.receives -= 1
+            live.hide(entry, now, now)
 
 
 async def collect(ctx: Context, queue: Queue, live: Live, many: int, hidden_ms: int, *, waits: bool) -> list[Entry]:
@@ -173,11 +192,7 @@ async def _told(ctx: Context, queue: Queue, live: Live, taken: Sequence[Entry], 
     except PilviError as caught:
         error = caught
     if error is not None:
-        now = engine_of(ctx.cloud).now()
-        for entry in taken:
-            if entry.seq in live.flying:
-                entry.receives -= 1
-                live.hide(entry, now, now)
+        give_back(live, taken, engine_of(ctx.cloud).now())
         raise error
     for entry in taken:
         live.told(entry)

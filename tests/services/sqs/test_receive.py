@@ -8,8 +8,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from botocore.config import Config as ClientConfig
+from botocore.exceptions import ReadTimeoutError
 
-from pilvi.testing.server import Account
+from pilvi.core.service import Context
+from pilvi.services.sqs import receive as receiving
+from pilvi.services.sqs.engine import engine_of
+from pilvi.testing.server import Account, eventually
 from tests.services.sqs.test_message import bodies, new_queue
 
 Refusal = Callable[..., tuple[str, str]]
@@ -218,3 +223,43 @@ def test_receive_message_of_long_queues_in_pages(aws: Account, monkeypatch: pyte
                 Entries=[{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)],
             )
         assert seen == [f"{n:03}" for n in range(100)]
+
+
+def hang_up(server: Any, account: Account, url: str) -> None:
+    """A long poll whose client vanishes while it waits."""
+    sqs = account.client("sqs", config=ClientConfig(retries={"total_max_attempts": 1}, read_timeout=0.3))
+    with pytest.raises(ReadTimeoutError):
+        sqs.receive_message(QueueUrl=url, WaitTimeSeconds=20)
+    sqs.close()
+    eventually(lambda: not any(live.is_awaited for live in engine_of(server.cloud).lives.values() if live.queue.name in url))
+
+
+@pytest.mark.parametrize("fifo", [False, True])
+def test_receive_message_of_a_vanished_client_hides_nothing(server: Any, aws: Account, fifo: bool) -> None:
+    sqs = aws.client("sqs")
+    extra = {"FifoQueue": "true", "ContentBasedDeduplication": "true"} if fifo else {}
+    url = sqs.create_queue(QueueName="poll.fifo" if fifo else "poll", Attributes=extra)["QueueUrl"]
+    hang_up(server, aws, url)
+    sqs.send_message(QueueUrl=url, MessageBody="here", **({"MessageGroupId": "g"} if fifo else {}))
+    (message,) = sqs.receive_message(QueueUrl=url, AttributeNames=["All"])["Messages"]
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"
+
+
+def test_receive_message_of_a_client_that_vanishes_as_it_is_answered(server: Any, aws: Account, monkeypatch: Any) -> None:
+    """The message was taken already, and nobody gets the answer: it is visible again, as if never received."""
+    url = new_queue(aws)
+    send(aws, url, "one", "two")
+
+    async def told(ctx: Context, *arguments: Any) -> Any:
+        messages = await real(ctx, *arguments)
+        assert ctx.request is not None
+        ctx.request.leave()
+        return messages
+
+    real = receiving._told
+    with monkeypatch.context() as patch:
+        patch.setattr(receiving, "_told", told)
+        assert bodies(aws, url, 10) == []
+    messages = aws.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"])["Messages"]
+    assert sorted(message["Body"] for message in messages) == ["one", "two"]
+    assert {message["Attributes"]["ApproximateReceiveCount"] for message in messages} == {"1"}
