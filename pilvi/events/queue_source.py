@@ -48,6 +48,8 @@ class QueueSource:
         self._path = f"/{parsed.account}/{parsed.resource}"
         self._acting = acting
         self._held_s = HELD_S
+        self.has_dead_letters = False
+        """What is received too often goes on from here, as of the last look."""
         self._looked_s = -math.inf
 
     async def receive(self, many: int, wait_s: float) -> list[Record]:
@@ -87,6 +89,7 @@ class QueueSource:
         answer = await ctx.acall("sqs", "GetQueueAttributes", QueueUrl=self._url(ctx), AttributeNames=["All"])
         found: dict[str, str] = answer.get("Attributes") or {}
         self._held_s = float(found.get("VisibilityTimeout", HELD_S))
+        self.has_dead_letters = "RedrivePolicy" in found
         self._looked_s = asyncio.get_running_loop().time()
         return found
 

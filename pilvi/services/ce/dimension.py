@@ -11,6 +11,7 @@ _SERVICES = {
     "AmazonS3": "Amazon Simple Storage Service",
     "AmazonSageMaker": "Amazon SageMaker",
     "awskms": "AWS Key Management Service",
+    "AWSLambda": "AWS Lambda",
     "AWSQueueService": "Amazon Simple Queue Service",
 }
 """Product codes, and what Cost Explorer calls them."""

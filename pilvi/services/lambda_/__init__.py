@@ -12,6 +12,7 @@ from pilvi.services.lambda_ import (
     invoke,
     layer,
     permission,
+    recursion_config,
     tag,
     version,
 )
@@ -30,6 +31,7 @@ service = Service(
     event_invoke_config.ops,
     event_source_mapping.ops,
     function_url.ops,
+    recursion_config.ops,
     tag.ops,
     invoke.ops,
     errors={

@@ -33,6 +33,8 @@ class Target:
     timeout_s: int
     reserved: int | None
     """Reserved concurrency of the function."""
+    may_loop: bool = False
+    """It is run however often a chain of events comes back to it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +126,7 @@ class Catalog:
             memory_mib=record["MemorySize"],
             timeout_s=record["Timeout"],
             reserved=latest["_reserved"],
+            may_loop=latest.get("_recursion") == "Allow",
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -10,11 +11,14 @@ from typing import TYPE_CHECKING
 from pilvi.core.errors import NotFound, ServiceError
 from pilvi.services.lambda_.catalog import Catalog, Target, catalog_of
 from pilvi.services.lambda_.event_queue import EventQueue
+from pilvi.services.lambda_.figures import figures_of
 from pilvi.services.lambda_.invocation import Invocation, Outcome
 from pilvi.services.lambda_.journal import LogWriter
+from pilvi.services.lambda_.lineage import following, is_loop
 from pilvi.services.lambda_.mappings import Mappings
 from pilvi.services.lambda_.names import FunctionRef
 from pilvi.services.lambda_.pool import Pool
+from pilvi.services.lambda_.usage import count, write_down
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
@@ -35,6 +39,7 @@ class Engine:
         self.catalog: Catalog = catalog_of(cloud)
         self.logs = LogWriter()
         self.pool = Pool(cloud, loop, self.logs)
+        self.figures = figures_of(cloud)
         self.events = EventQueue(self)
         self.mappings = Mappings(self)
         self.is_closed = False
@@ -43,28 +48,50 @@ class Engine:
         self._tasks: set[asyncio.Task[Outcome]] = set()
 
     async def run(
-        self, ref: FunctionRef, request_id: str, payload: bytes, client_context: str = "", *, wants_tail: bool = False
+        self,
+        ref: FunctionRef,
+        request_id: str,
+        payload: bytes,
+        client_context: str = "",
+        *,
+        wants_tail: bool = False,
+        trace: str = "",
     ) -> tuple[Target, Outcome]:
-        """Run a function to its end, even when the caller goes away meanwhile.
+        """Run a function to its end, even when the caller goes away meanwhile. trace: the tracing header it is called with.
 
-        Errors: ResourceNotFoundException; TooManyRequestsException - its concurrency, or the account's, is used up.
+        Errors: ResourceNotFoundException; TooManyRequestsException - its concurrency, or the account's, is used up;
+        RecursiveInvocationException - the chain of events that leads here came from the function itself too often.
         """
         target = self.catalog.target(ref, self.cloud.ids)
-        self._enter(target)
-        task = self.loop.create_task(self._run(ref, target, request_id, payload, client_context, wants_tail))
+        if trace and not target.may_loop and is_loop(trace, target.arn):
+            self.figures.add(ref, "RecursiveInvocationsDropped")
+            raise recursive()
+        try:
+            self._enter(target)
+        except ServiceError:
+            self.figures.add(ref, "Throttles")
+            raise
+        task = self.loop.create_task(self._run(ref, target, request_id, payload, client_context, wants_tail, trace))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return target, await asyncio.shield(task)
 
     async def _run(
-        self, ref: FunctionRef, target: Target, request_id: str, payload: bytes, client_context: str, wants_tail: bool
+        self,
+        ref: FunctionRef,
+        target: Target,
+        request_id: str,
+        payload: bytes,
+        client_context: str,
+        wants_tail: bool,
+        trace: str,
     ) -> Outcome:
         try:
             for _ in range(_ATTEMPTS):
                 if self.is_closed:
                     raise ServiceError("ServiceException", "The server is stopping.", 503)
                 invocation = Invocation(self.loop, target, request_id, ref.qualified_arn, payload, client_context, wants_tail)
-                invocation.trace = trace_header(self.cloud.clock.real_s(), self.cloud.ids.hex(40))
+                invocation.trace = following(trace, target.arn, self.cloud.clock.real_s(), self.cloud.ids.hex(40)).header
                 try:
                     worker = await self.pool.obtain(target)
                 except NotFound:
@@ -76,10 +103,18 @@ class Engine:
                 worker.give(invocation)
                 outcome = await invocation.done
                 if outcome is not None:
+                    self._count(ref, invocation, outcome)
                     return await self._with_tail(invocation, outcome) if wants_tail else outcome
             raise ServiceError("ServiceException", "The function's workers end before they take their work.", 500)
         finally:
             self._leave(target)
+
+    def _count(self, ref: FunctionRef, invocation: Invocation, outcome: Outcome) -> None:
+        """What it was, for CloudWatch and the bill."""
+        began_s = invocation.delivered_s or self.loop.time()
+        duration_ms = (self.loop.time() - began_s) * 1000
+        self.figures.ran(ref, duration_ms, failed=bool(outcome.error))
+        count(self.cloud, invocation.target, math.ceil(duration_ms + invocation.init_ms))
 
     async def _with_tail(self, invocation: Invocation, outcome: Outcome) -> Outcome:
         """The outcome once the last line of its log is there."""
@@ -115,6 +150,7 @@ class Engine:
                 raise throttled("ConcurrentInvocationLimitExceeded")
             self._unreserved[place] = others + 1
         self._running[target.arn] = running + 1
+        self.figures.most((target.account, target.region, target.name, ""), "ConcurrentExecutions", running + 1)
 
     def _leave(self, target: Target) -> None:
         left = self._running[target.arn] - 1
@@ -126,9 +162,12 @@ class Engine:
             self._unreserved[(target.account, target.region)] -= 1
 
 
-def trace_header(now_s: float, digits: str) -> str:
-    """A trace nobody collects. Source: X-Ray developer guide, "Tracing header"."""
-    return f"Root=1-{int(now_s):08x}-{digits[:24]};Parent={digits[24:]};Sampled=0"
+def recursive() -> ServiceError:
+    message = (
+        "Lambda has detected your function being invoked in a recursive loop with other AWS resources and stopped your function's "
+        "invocation."
+    )
+    return ServiceError("RecursiveInvocationException", message, 400, Type="User", Message=message)
 
 
 def throttled(reason: str) -> ServiceError:
@@ -162,5 +201,6 @@ def retire_workers(cloud: Cloud, arn: str, version: str | None = None) -> None:
 
 def close_engine(cloud: Cloud) -> None:
     """The server stops."""
+    write_down(cloud)
     if (engine := running_engine(cloud)) is not None:
         engine.close()

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import NotFound
 from pilvi.core.service import Context, Operations
+from pilvi.services.lambda_.destinations import checked
 from pilvi.services.lambda_.names import LATEST, FunctionRef, function_ref, invalid, not_found
-from pilvi.services.lambda_.settings import is_set
 from pilvi.services.lambda_.version import find_version
 
 if TYPE_CHECKING:
@@ -21,11 +21,13 @@ _MEMBERS = ("MaximumRetryAttempts", "MaximumEventAgeInSeconds")
 
 @ops
 def put_function_event_invoke_config(ctx: Context, req: t.PutFunctionEventInvokeConfigRequestTypeDef) -> Mapping[str, Any]:
-    """Set how often (0-2) and how long (60-21600 s) an event is tried again; what is not given takes its default.
+    """Set how often (0-2) and how long (60-21600 s) an event is tried again, and where results go; what is not given takes its default.
 
-    Errors: ResourceNotFoundException; InvalidParameterValueException - nothing is set.
+    req: DestinationConfig - OnSuccess and OnFailure: a standard queue or topic, a function, an event bus; OnFailure a bucket too.
+    Errors: ResourceNotFoundException; InvalidParameterValueException - nothing is set, a destination of another kind or that is not there,
+    or that the function's role may not send to.
     Source: Lambda API reference, PutFunctionEventInvokeConfig.
-    Differs: destinations are refused: there are none here.
+    Differs: whether a bus or a bucket lets the role in shows when something is sent.
     """
     ref = _existing(ctx, req)
     return _write(ctx, ref, req, {})
@@ -70,17 +72,18 @@ def _existing(ctx: Context, req: Mapping[str, Any]) -> FunctionRef:
 
 
 def _write(ctx: Context, ref: FunctionRef, req: Mapping[str, Any], before: Mapping[str, Any]) -> dict[str, Any]:
-    if is_set(req.get("DestinationConfig")):
-        raise invalid("DestinationConfig: destinations are not available in this cloud.")
-    given = {member: req[member] for member in _MEMBERS if req.get(member) is not None}
+    given: dict[str, Any] = {member: req[member] for member in _MEMBERS if req.get(member) is not None}
+    if req.get("DestinationConfig") is not None:
+        role = find_version(ctx, ref)["Role"]
+        given["DestinationConfig"] = checked(ctx, ref, role, req["DestinationConfig"])
     if not given and not before:
         raise invalid("You must specify at least one of error handling or destination setting.")
     record = {
+        "DestinationConfig": {"OnSuccess": {}, "OnFailure": {}},
         **before,
         **given,
         "FunctionArn": f"{ref.arn}:{ref.qualifier or LATEST}",
         "LastModified": ctx.clock.now(),
-        "DestinationConfig": {"OnSuccess": {}, "OnFailure": {}},
     }
     ctx.records("EventInvokeConfig", account=ref.account).put(_row_id(ref), record)
     return record

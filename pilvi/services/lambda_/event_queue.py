@@ -1,23 +1,28 @@
 """Asynchronous invocations: events that were acknowledged are kept until they were handled or given up.
 
-An event is a row before the caller hears 202, and goes when it is done with; a server that comes back goes on with what is
-there, so an event is handled at least once. Source of the rules: developer guide, "How Lambda handles errors and retries with
-asynchronous invocation": two more attempts after a function error, one and two minutes later; throttling and trouble of the
-service are tried again with growing pauses, for six hours.
+An event is a row before the caller hears 202, and goes when it is done with, in one transaction with what is told of it
+(destinations.py); a server that comes back goes on with what is there, so an event is handled at least once. Source of the rules: developer
+guide, "How Lambda handles errors and retries with asynchronous invocation": two more attempts after a function error, one and two minutes
+later; throttling and trouble of the service are tried again with growing pauses, for six hours. Time is the product's.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+import json
 import logging
 from collections import deque
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilvi.core.errors import NotFound, PilviError, ServiceError
+from pilvi.services.lambda_.catalog import Target
+from pilvi.services.lambda_.destinations import CONSUMER, DEAD, FAILURE, SUCCESS, dead_letter, record_of, recording
+from pilvi.services.lambda_.invocation import Outcome
+from pilvi.services.lambda_.lineage import following
 from pilvi.services.lambda_.names import FunctionRef
-from pilvi.storage.records import Delete, Insert, Put, Table
+from pilvi.storage.records import Change, Delete, Insert, Put, Table
 
 if TYPE_CHECKING:
     from pilvi.services.lambda_.engine import Engine
@@ -36,6 +41,25 @@ _TICK_S = 1.0
 _CONTEXT = b"lambda-event"
 
 
+class Settings(NamedTuple):
+    """What PutFunctionEventInvokeConfig says for a function, version or alias."""
+
+    retries: int
+    age_s: float
+    destinations: Mapping[str, Any]
+
+    def to(self, when: str) -> str:
+        return str((self.destinations.get(when) or {}).get("Destination") or "")
+
+
+class Done(NamedTuple):
+    """An event needs no further attempt."""
+
+    changes: list[Change]
+    """What is told of it."""
+    lanes: list[str]
+
+
 class EventQueue:
     """Lives on the event loop."""
 
@@ -51,11 +75,11 @@ class EventQueue:
         self._timer: asyncio.TimerHandle | None = None
         self._is_closed = False
 
-    async def accept(self, ref: FunctionRef, request_id: str, payload: bytes, client_context: str) -> None:
+    async def accept(self, ref: FunctionRef, request_id: str, payload: bytes, client_context: str, trace: str) -> None:
         """Keep an event; it is durable when this returns, and on its way."""
         now_s = self._cloud.clock.time_s()
         table = Table(ref.account, ref.region, SERVICE, "Event")
-        row_id = f"{int(now_s * 1000):015d}-{request_id}"
+        row_id = f"{int(now_s * 1000):015d}-{request_id}-{self._cloud.ids.hex(8)}"  # a caller may send several in one request
         event = {
             "function": [ref.account, ref.region, ref.name, ref.qualifier],
             "request_id": request_id,
@@ -64,9 +88,11 @@ class EventQueue:
             "errors": 0,
             "refusals": 0,
             "client_context": client_context,
+            "trace": trace,
             "payload": self._cloud.keyring.seal(payload, _CONTEXT),
         }
-        await asyncio.wrap_future(self._cloud.store.submit([Insert(table, row_id, event)]))
+        await self._cloud.store.commit([Insert(table, row_id, event)])
+        self._engine.figures.add(ref, "AsyncEventsReceived")
         self._enqueue(table, ref.name, row_id)
 
     def resume(self) -> None:
@@ -106,13 +132,16 @@ class EventQueue:
             row = self._cloud.store.get(table, row_id)
             if row is None:
                 return
-            event = await self._attempt(row.value)
+            event = row.value
+            done = await self._attempt(event)
             if self._is_closed:
                 return  # whatever the end of the server did to it does not count
-            if event is None:
-                await asyncio.wrap_future(self._cloud.store.submit([Delete(table, row_id)]))
+            if done is not None:
+                await self._cloud.store.commit([Delete(table, row_id), *done.changes])
+                for lane in done.lanes:
+                    self._cloud.events.wake(CONSUMER, lane)
                 return
-            await asyncio.wrap_future(self._cloud.store.submit([Put(table, row_id, event)]))
+            await self._cloud.store.commit([Put(table, row_id, event)])
             self._schedule(event["due_s"], row_id, table, function)
         except NotFound:
             pass  # the row went with a reset
@@ -122,44 +151,121 @@ class EventQueue:
                 del self._busy[key]
             self._start(key)
 
-    async def _attempt(self, event: dict[str, Any]) -> dict[str, Any] | None:
-        """Run it once: None when it is done with, else the event as it is to be tried again."""
+    async def _attempt(self, event: dict[str, Any]) -> Done | None:
+        """Run it once. None when it is to be tried again, as `event` then says."""
         ref = FunctionRef(*event["function"])
         payload = self._cloud.keyring.unseal(event["payload"], _CONTEXT)
         settings = self._settings(ref)
+        figures = self._engine.figures
+        figures.took(ref, "AsyncEventAge", max(0.0, (self._cloud.clock.time_s() - event["received_s"]) * 1000))
         try:
-            _, outcome = await self._engine.run(ref, event["request_id"], payload, event["client_context"])
+            target, outcome = await self._engine.run(
+                ref, event["request_id"], payload, event["client_context"], trace=event.get("trace", "")
+            )
         except ServiceError as error:
-            return None if error.code == "ResourceNotFoundException" else self._refused(event, settings, error)
+            if error.code == "ResourceNotFoundException":
+                figures.add(ref, "AsyncEventsDropped")
+                return Done([], [])
+            return self._refused(event, ref, payload, settings, error)
         except PilviError as error:
-            return self._refused(event, settings, error)
+            return self._refused(event, ref, payload, settings, error)
         if not outcome.error:
-            return None
+            return self._succeeded(event, ref, payload, settings, target, outcome)
         event["errors"] += 1
-        if event["errors"] > min(settings["retries"], len(RETRY_S)):
-            log.info("event %s of %s was given up after %d errors", event["request_id"], ref.name, event["errors"])
-            return None
-        return self._again(event, settings, RETRY_S[event["errors"] - 1])
+        if event["errors"] > min(settings.retries, len(RETRY_S)):
+            return self._given_up(event, ref, payload, settings, "RetriesExhausted", target, outcome)
+        if self._is_too_old(event, settings, RETRY_S[event["errors"] - 1]):
+            return self._given_up(event, ref, payload, settings, "EventAgeExceeded", target, outcome)
+        return None
 
-    def _refused(self, event: dict[str, Any], settings: Mapping[str, Any], error: PilviError) -> dict[str, Any] | None:
+    def _refused(
+        self, event: dict[str, Any], ref: FunctionRef, payload: bytes, settings: Settings, error: PilviError
+    ) -> Done | None:
+        """It could not be run: that counts as no error of the function."""
         log.debug("event %s has to wait: %s", event["request_id"], error)
         event["refusals"] += 1
+        if isinstance(error, ServiceError) and error.code == "RecursiveInvocationException":
+            return self._given_up(event, ref, payload, settings, "RecursiveInvocation", why=error.message, code=400)
+        target = self._engine.catalog.target(ref, self._cloud.ids)
+        if target.reserved == 0 and (settings.to(FAILURE) or target.record.get("DeadLetterConfig")):
+            # Source: developer guide, "Configuring reserved concurrency": such events are not tried again.
+            return self._given_up(event, ref, payload, settings, "ZeroReservedConcurrency", why=error.message, code=429)
         low, high = _BACKOFF_S
-        return self._again(event, settings, min(high, low * 2 ** min(event["refusals"] - 1, 16)))
+        if self._is_too_old(event, settings, min(high, low * 2 ** min(event["refusals"] - 1, 16))):
+            return self._given_up(event, ref, payload, settings, "EventAgeExceeded", why=error.message, code=429)
+        return None
 
-    def _again(self, event: dict[str, Any], settings: Mapping[str, Any], pause_s: float) -> dict[str, Any] | None:
+    def _is_too_old(self, event: dict[str, Any], settings: Settings, pause_s: float) -> bool:
+        """Put it off; whether it would be too old then."""
         event["due_s"] = self._cloud.clock.time_s() + pause_s
-        if event["due_s"] - event["received_s"] > settings["age_s"]:
-            log.info("event %s was given up: too old", event["request_id"])
-            return None
-        return event
+        return bool(event["due_s"] - event["received_s"] > settings.age_s)
 
-    def _settings(self, ref: FunctionRef) -> dict[str, Any]:
-        """What PutFunctionEventInvokeConfig says for this function, version or alias."""
+    # -- the end of an event --------------------------------------------------------------------------------------------
+
+    def _succeeded(
+        self, event: Mapping[str, Any], ref: FunctionRef, payload: bytes, settings: Settings, target: Target, outcome: Outcome
+    ) -> Done:
+        arn = settings.to(SUCCESS)
+        if not arn:
+            return Done([], [])
+        now = self._cloud.clock.now()
+        answer = {"version": target.version, "error": "", "payload": outcome.payload}
+        record = record_of(now, ref, event["request_id"], "Success", event["errors"] + 1, payload, answer)
+        message = {"id": event["request_id"], "at": now.timestamp(), "body": json.dumps(record, ensure_ascii=False)}
+        trace = self._trace(event, target)
+        return Done([recording(self._cloud, ref, target.record["Role"], SUCCESS, arn, message, trace)], [arn])
+
+    def _given_up(
+        self,
+        event: Mapping[str, Any],
+        ref: FunctionRef,
+        payload: bytes,
+        settings: Settings,
+        condition: str,
+        target: Target | None = None,
+        outcome: Outcome | None = None,
+        why: str = "",
+        code: int = 200,
+    ) -> Done:
+        """No further attempt: a record for the destination, the event itself for the dead-letter queue."""
+        log.info("event %s of %s was given up: %s", event["request_id"], ref.name, condition)
+        self._engine.figures.add(ref, "AsyncEventsDropped")
+        found = target or self._engine.catalog.target(ref, self._cloud.ids)
+        answer = None
+        if outcome is not None:
+            answer = {"version": found.version, "error": outcome.error, "payload": outcome.payload}
+            why = why or error_text(outcome.payload)
+        now, request_id = self._cloud.clock.now(), event["request_id"]
+        role, trace = found.record["Role"], self._trace(event, found)
+        changes: list[Change] = []
+        lanes: list[str] = []
+        if arn := settings.to(FAILURE):
+            record = record_of(now, ref, request_id, condition, event["errors"] or event["refusals"], payload, answer)
+            message = {"id": request_id, "at": now.timestamp(), "body": json.dumps(record, ensure_ascii=False)}
+            changes.append(recording(self._cloud, ref, role, FAILURE, arn, message, trace))
+            lanes.append(arn)
+        if arn := (found.record.get("DeadLetterConfig") or {}).get("TargetArn") or "":
+            letter = dead_letter(request_id, payload, code, why)
+            changes.append(recording(self._cloud, ref, role, DEAD, arn, letter, trace))
+            lanes.append(arn)
+        return Done(changes, lanes)
+
+    def _trace(self, event: Mapping[str, Any], target: Target) -> str:
+        """What is told of an event belongs to its chain."""
+        clock, ids = self._cloud.clock, self._cloud.ids
+        return following(event.get("trace", ""), target.arn, clock.real_s(), ids.hex(40)).header
+
+    def _settings(self, ref: FunctionRef) -> Settings:
         table = Table(ref.account, ref.region, "lambda", "EventInvokeConfig")
         row = self._cloud.store.get(table, f"{ref.name}/{ref.qualifier or '$LATEST'}")
         found = row.value if row else {}
-        return {"retries": found.get("MaximumRetryAttempts", 2), "age_s": found.get("MaximumEventAgeInSeconds", MAX_AGE_S)}
+        return Settings(
+            found.get("MaximumRetryAttempts", 2),
+            found.get("MaximumEventAgeInSeconds", MAX_AGE_S),
+            found.get("DestinationConfig") or {},
+        )
+
+    # -- time -------------------------------------------------------------------------------------------------------------
 
     def _schedule(self, due_s: float, row_id: str, table: Table, function: str) -> None:
         heapq.heappush(self._later, (due_s, row_id, table, function))
@@ -177,3 +283,12 @@ class EventQueue:
             _, row_id, table, function = heapq.heappop(self._later)
             self._enqueue(table, function, row_id)
         self._set_timer()
+
+
+def error_text(payload: bytes) -> str:
+    """What a function's error says."""
+    try:
+        found = json.loads(payload)
+    except ValueError:
+        return payload.decode(errors="replace")
+    return str(found.get("errorMessage", "")) if isinstance(found, dict) else ""

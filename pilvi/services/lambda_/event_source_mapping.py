@@ -18,8 +18,9 @@ from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.lambda_.catalog import Target, catalog_of
 from pilvi.services.lambda_.engine import engine_of
-from pilvi.services.lambda_.mappings import NOUN, PASSING, acting_as
+from pilvi.services.lambda_.mappings import NOUN, PASSING
 from pilvi.services.lambda_.names import FunctionRef, conflict, function_not_found, function_ref, invalid, not_found
+from pilvi.services.lambda_.role import acting_as
 from pilvi.services.lambda_.source_settings import applied, check_source, mapping_arn
 from pilvi.storage.records import Insert, Row, Table, Update
 
@@ -205,7 +206,7 @@ def _own_function(ctx: Context, name: str) -> FunctionRef:
 async def _check_queue(ctx: Context, target: Target, arn: str) -> None:
     """The queue is there, hides messages for as long as the function may work on them, and lets the function's role in."""
     try:
-        inside = acting_as(ctx.cloud, target)[0]
+        inside = acting_as(ctx.cloud, FunctionRef(target.account, target.region, target.name, ""), target.record["Role"])[0]
     except PilviError as error:
         raise invalid("The role defined for the function cannot be assumed by Lambda.") from error
     _, _, _, region, account, name = arn.split(":", 5)

@@ -45,7 +45,7 @@ def create_function(ctx: Context, req: t.CreateFunctionRequestTypeDef) -> Mappin
     ResourceConflictException - the name is taken; AccessDeniedException - the caller may not pass the role or read the code.
     Source: Lambda API reference, CreateFunction.
     Differs: every python3.x runtime runs on the one interpreter of the lambda-python environment, whatever the architecture
-    asked for; other runtimes, images, networks, tracing, snapshots and dead-letter queues are refused; State is Active at once;
+    asked for; other runtimes, images, networks, tracing and snapshots are refused; State is Active at once;
     EphemeralStorage is kept, but /tmp holds 512 MB; code and environment variables are sealed at rest, the unpacked working
     copy of a function that runs is not.
     """

@@ -40,11 +40,12 @@ async def invoke(ctx: Context, req: t.InvocationRequestTypeDef) -> Mapping[str, 
     (RequestResponse waits, Event keeps the payload and answers 202, DryRun answers 204), LogType (Tail: the last 4 KB of the
     log), ClientContext (base64 of JSON).
     Errors: ResourceNotFoundException; InvalidRequestContentException - the payload is no JSON; RequestEntityTooLargeException;
-    TooManyRequestsException - reserved or account concurrency is used up; ServiceException - no worker can be started here.
+    TooManyRequestsException - reserved or account concurrency is used up; RecursiveInvocationException - the function's own doing came
+    back to it 16 times; ServiceException - no worker can be started here.
     What the handler raises is no error of the call: FunctionError is Unhandled and the payload says what happened.
     Source: Lambda API reference, Invoke; developer guide, "Understanding the Lambda execution environment lifecycle".
     Differs: starting that takes longer than 10 s goes on within the function's timeout instead of beginning again; beyond 128
-    workers at a time invocations wait for one; failed events are dropped after their retries: there are no destinations.
+    workers at a time invocations wait for one.
     """
     kind = req.get("InvocationType") or "RequestResponse"
     ref = function_ref(ctx, req)
@@ -55,9 +56,11 @@ async def invoke(ctx: Context, req: t.InvocationRequestTypeDef) -> Mapping[str, 
         return {"StatusCode": 204, "ExecutedVersion": target.version}
     engine = engine_of(ctx.cloud)
     if kind == "Event":
-        await engine.events.accept(ref, ctx.request_id, payload, client_context)
+        await engine.events.accept(ref, ctx.request_id, payload, client_context, ctx.trace)
         return {"StatusCode": 202}
-    ran, outcome = await engine.run(ref, ctx.request_id, payload, client_context, wants_tail=req.get("LogType") == "Tail")
+    ran, outcome = await engine.run(
+        ref, ctx.request_id, payload, client_context, wants_tail=req.get("LogType") == "Tail", trace=ctx.trace
+    )
     out: dict[str, Any] = {"StatusCode": 200, "Payload": outcome.payload, "ExecutedVersion": ran.version}
     if outcome.error:
         out["FunctionError"] = outcome.error
@@ -96,7 +99,7 @@ async def invoke_async(ctx: Context, req: t.InvokeAsyncRequestTypeDef) -> Mappin
     ref = function_ref(ctx, req)
     catalog_of(ctx.cloud).target(ref, ctx.ids)
     payload = payload_of(await ByteStream.of(req.get("InvokeArgs")).read(), EVENT_BYTES)  # type: ignore[arg-type]
-    await engine_of(ctx.cloud).events.accept(ref, ctx.request_id, payload, "")
+    await engine_of(ctx.cloud).events.accept(ref, ctx.request_id, payload, "", ctx.trace)
     return {"Status": 202}
 
 

@@ -20,17 +20,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.auth.identity import Identity
 from pilvi.core.errors import Conflict, NotFound, PilviError, ServiceError
-from pilvi.core.principal import Principal
 from pilvi.core.service import Context
 from pilvi.events.poller import Busy, Poller, Record
 from pilvi.events.queue_source import QueueSource
-from pilvi.services.lambda_.catalog import Target
+from pilvi.services.lambda_.lineage import is_loop, longest
 from pilvi.services.lambda_.names import FunctionRef
+from pilvi.services.lambda_.role import acting_as
 from pilvi.services.lambda_.source_settings import poller_settings
 from pilvi.storage.records import Change, Delete, Table, Update
 
 if TYPE_CHECKING:
-    from pilvi.core.service import Cloud
     from pilvi.services.lambda_.engine import Engine
 
 log = logging.getLogger("pilvi.lambda")
@@ -96,6 +95,7 @@ class Running:
         self.record: dict[str, Any] = {}
         self.news = asyncio.Event()
         self.poller: Poller | None = None
+        self._source: QueueSource | None = None
         self._acting: tuple[Context, Identity, str] | None = None
         self._task = engine.loop.create_task(self._run())
 
@@ -139,7 +139,7 @@ class Running:
         if not record["_enabled"] or record["State"] in ("Deleting", "Disabling"):
             return
         self._acting = None
-        source = QueueSource(record["EventSourceArn"], self._as_role)
+        self._source = source = QueueSource(record["EventSourceArn"], self._as_role)
         self.poller = Poller(source, poller_settings(record), self._handle, self._told)
         self.poller.start()
 
@@ -159,7 +159,8 @@ class Running:
         role = target.record["Role"]
         acting = self._acting
         if acting is None or acting[2] != role or self._is_old(acting[1]):
-            acting = self._acting = (*acting_as(self._engine.cloud, target), role)
+            ref = FunctionRef(target.account, target.region, target.name, "")
+            acting = self._acting = (*acting_as(self._engine.cloud, ref, role), role)
         return acting[0]
 
     def _is_old(self, identity: Identity) -> bool:
@@ -169,9 +170,29 @@ class Running:
 
     async def _handle(self, records: Sequence[Record]) -> Sequence[Record]:
         """Invoke the function with a batch; gives what it failed on."""
+        ref = FunctionRef(*self.record["_function"])
+        kept, looping = self._told_apart(ref, records)
+        if looping:
+            self._engine.figures.add(ref, "RecursiveInvocationsDropped", len(looping))
+            log.warning("%s: %d messages come from the function itself too often", ref.qualified_arn, len(looping))
+        failed = list(await self._invoke(ref, kept)) if kept else []
+        # Where there is a dead-letter queue they find their way there; else nobody would ever handle them.
+        return [*failed, *looping] if self._source is not None and self._source.has_dead_letters else failed
+
+    def _told_apart(self, ref: FunctionRef, records: Sequence[Record]) -> tuple[Sequence[Record], list[Record]]:
+        """What may be handled, and what the function has caused itself too often."""
+        if not any("AWSTraceHeader" in record.event["attributes"] for record in records):
+            return records, []
+        target = self._engine.catalog.target(ref, self._engine.cloud.ids)
+        looping = [] if target.may_loop else [record for record in records if is_loop(trace_of(record), target.arn)]
+        handles = {record.handle for record in looping}
+        return [record for record in records if record.handle not in handles], looping
+
+    async def _invoke(self, ref: FunctionRef, records: Sequence[Record]) -> Sequence[Record]:
         payload = json.dumps({"Records": [record.event for record in records]}, separators=(",", ":")).encode()
         try:
-            _, outcome = await self._engine.run(FunctionRef(*self.record["_function"]), self._engine.cloud.ids.request(), payload)
+            trace = longest([trace_of(record) for record in records], ref.arn)
+            _, outcome = await self._engine.run(ref, self._engine.cloud.ids.request(), payload, trace=trace)
         except ServiceError as error:
             if error.code == "TooManyRequestsException":
                 raise Busy("Function call was throttled") from error
@@ -181,6 +202,10 @@ class Running:
         if "ReportBatchItemFailures" in self.record.get("FunctionResponseTypes", ()):
             return failures(outcome.payload, records)
         return ()
+
+
+def trace_of(record: Record) -> str:
+    return str(record.event["attributes"].get("AWSTraceHeader", ""))
 
 
 def failures(payload: bytes, records: Sequence[Record]) -> Sequence[Record]:
@@ -207,14 +232,3 @@ def failures(payload: bytes, records: Sequence[Record]) -> Sequence[Record]:
             return records
         failed.append(by_id[name])
     return failed
-
-
-def acting_as(cloud: Cloud, target: Target) -> tuple[Context, Identity]:
-    """The execution role of a function, as Lambda takes it. Denied when it does not trust Lambda."""
-    service = "lambda.amazonaws.com"
-    principal = Principal("service", target.account, "", service, service, source_arn=target.arn)
-    identity = cloud.identities.assume_role(principal, target.record["Role"], target.name[:64])
-    ctx = Context(
-        cloud, principal=identity.principal, account=target.account, region=target.region, service="lambda", identity=identity
-    )
-    return ctx, identity

@@ -18,7 +18,8 @@ from typing import Any
 from pilvi.core.arn import Arn
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Access, Context
-from pilvi.services.lambda_.names import LATEST, failed_constraint, invalid
+from pilvi.services.lambda_.destinations import checked_dead_letters
+from pilvi.services.lambda_.names import LATEST, FunctionRef, failed_constraint, invalid
 
 RUNTIMES = ("python3.8", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
 _RETIRED = ("python2.7", "python3.6", "python3.7")
@@ -41,7 +42,7 @@ _RESERVED_KEYS = frozenset(
 _PLAIN = ("Runtime", "Role", "Handler", "Description", "Timeout", "MemorySize")
 _ABSENT = {
     "VpcConfig": "networks", "FileSystemConfigs": "file systems", "KMSKeyArn": "customer managed keys", "ImageConfig": "container images",
-    "CodeSigningConfigArn": "code signing", "DeadLetterConfig": "dead-letter queues", "TenancyConfig": "tenant isolation",
+    "CodeSigningConfigArn": "code signing", "TenancyConfig": "tenant isolation",
     "CapacityProviderConfig": "capacity providers", "DurableConfig": "durable executions", "PublishTo": "capacity providers",
 }  # fmt: skip
 
@@ -92,6 +93,11 @@ def apply_settings(ctx: Context, record: dict[str, Any], req: Mapping[str, Any])
         record["_environment"] = ctx.keyring.seal(json.dumps(variables).encode(), ENVIRONMENT_CONTEXT) if variables else None
     if "Role" in req:
         check_role(ctx, record)
+    if req.get("DeadLetterConfig") is not None:
+        ref = FunctionRef(ctx.account, ctx.region, record["FunctionName"], "")
+        config = checked_dead_letters(ctx, ref, record["Role"], req["DeadLetterConfig"])
+        record.pop("DeadLetterConfig", None)
+        record |= {"DeadLetterConfig": config} if config else {}
 
 
 def touch(ctx: Context, record: dict[str, Any]) -> None:

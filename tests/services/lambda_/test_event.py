@@ -93,10 +93,6 @@ def test_put_function_event_invoke_config_life(lab):
         with pytest.raises(ClientError) as error:
             call(FunctionName="configured")
         assert error.value.response["Error"]["Code"] == "ResourceNotFoundException"
-    with pytest.raises(ClientError, match="destinations are not available"):
-        lab.client.put_function_event_invoke_config(
-            FunctionName="configured", DestinationConfig={"OnFailure": {"Destination": "arn:aws:sqs:us-east-1:123456789012:q"}}
-        )
 
 
 def test_invoke_event_waits_while_it_is_throttled(lab, bucket, pending, monkeypatch):

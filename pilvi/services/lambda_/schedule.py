@@ -1,0 +1,11 @@
+"""What Lambda does again and again (pilvi.schedules)."""
+
+from __future__ import annotations
+
+from pilvi.schedules import Periodic
+from pilvi.services.lambda_ import figures, usage
+
+TASKS = (
+    Periodic("metrics", 60.0, figures.publish, figures.has_work),
+    Periodic("usage", 300.0, usage.write_down),
+)
