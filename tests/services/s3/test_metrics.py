@@ -67,6 +67,30 @@ def test_put_bucket_metrics_configuration_counts_requests(timed: TestServer, aws
     assert figure("TotalRequestLatency", "some", "Maximum") > 0
 
 
+def test_denied_gets_ring_an_alarm(timed: TestServer, aws: Account, s3: Any, bucket: str) -> None:
+    put(s3, bucket, "all")
+    cloudwatch = aws.client("cloudwatch")
+    cloudwatch.put_metric_alarm(
+        AlarmName=bucket,
+        Namespace="AWS/S3",
+        MetricName="4xxErrors",
+        Dimensions=[{"Name": "BucketName", "Value": bucket}, {"Name": "FilterId", "Value": "all"}],
+        Statistic="Sum",
+        Period=300,
+        EvaluationPeriods=1,
+        Threshold=9,
+        ComparisonOperator="GreaterThanThreshold",
+    )
+    stranger = aws.user("stranger").client("s3")
+    for _ in range(10):
+        assert refused(stranger.get_object, Bucket=bucket, Key="out")["Code"] == "AccessDenied"
+    for _ in range(2):  # what is told in one minute is looked at with the next
+        timed.cloud.advance_clock(60)
+    (alarm,) = cloudwatch.describe_alarms(AlarmNames=[bucket])["MetricAlarms"]
+    assert alarm["StateValue"] == "ALARM"
+    assert "[10.0 (" in alarm["StateReason"]
+
+
 def test_put_bucket_metrics_configuration_filters_by_tag(timed: TestServer, aws: Account, s3: Any, bucket: str) -> None:
     put(s3, bucket, "red", And={"Prefix": "a", "Tags": [{"Key": "color", "Value": "red"}]})
     for key, color in (("a1", "red"), ("a2", "blue"), ("b1", "red")):
