@@ -18,7 +18,7 @@ from pilvi.services.lambda_.lineage import following, is_loop
 from pilvi.services.lambda_.mappings import Mappings
 from pilvi.services.lambda_.names import FunctionRef
 from pilvi.services.lambda_.pool import Pool
-from pilvi.services.lambda_.usage import count, write_down
+from pilvi.services.lambda_.usage import COUNTED, count
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
@@ -201,6 +201,6 @@ def retire_workers(cloud: Cloud, arn: str, version: str | None = None) -> None:
 
 def close_engine(cloud: Cloud) -> None:
     """The server stops."""
-    write_down(cloud)
+    COUNTED.write_down(cloud)
     if (engine := running_engine(cloud)) is not None:
         engine.close()

@@ -7,5 +7,5 @@ from pilvi.services.lambda_ import figures, usage
 
 TASKS = (
     Periodic("metrics", 60.0, figures.publish, figures.has_work),
-    Periodic("usage", 300.0, usage.write_down),
+    Periodic("usage", 300.0, usage.COUNTED.write_down),
 )

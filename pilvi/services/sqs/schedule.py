@@ -7,6 +7,6 @@ from pilvi.services.sqs import figures, retention, usage
 
 TASKS = (
     Periodic("metrics", 60.0, figures.publish, figures.has_work),
-    Periodic("usage", 300.0, usage.write_down),
+    Periodic("usage", 300.0, usage.COUNTED.write_down),
     Periodic("retention", 3600.0, retention.run_retention),
 )

@@ -77,7 +77,7 @@ def test_a_thousand_invokes_of_half_a_gigabyte_for_200_ms_are_100_gigabyte_secon
     target = Target(account, "us-east-1", "f", "$LATEST", f"arn:aws:lambda:us-east-1:{account}:function:f", "k", {}, 512, 3, None)
     for _ in range(1000):
         usage.count(server.cloud, target, 200)
-    usage.write_down(server.cloud)
+    usage.COUNTED.write_down(server.cloud)
     now = server.cloud.clock.now()
     lines = list(lines_between(server.cloud.store, account, now - timedelta(hours=2), now + timedelta(hours=1)))
     found = {line.meter.usage: line.quantity / line.meter.per_unit for line in lines}
@@ -89,7 +89,7 @@ def test_the_bill_shows_what_functions_used(server, new_lab):
     lab.create("billed", CODE)
     for _ in range(3):
         lab.invoke("billed", "fine")
-    usage.write_down(server.cloud)
+    usage.COUNTED.write_down(server.cloud)
     day = server.cloud.clock.now().date()
     answer = lab.account.client("ce").get_cost_and_usage(
         TimePeriod={"Start": str(day - timedelta(days=1)), "End": str(day + timedelta(days=1))},
