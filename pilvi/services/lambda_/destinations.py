@@ -21,7 +21,7 @@ from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Cloud, Context
 from pilvi.events import GiveUp
 from pilvi.events.targets import is_lasting, send, text_of
-from pilvi.services.lambda_.figures import figures_of
+from pilvi.services.lambda_ import figures
 from pilvi.services.lambda_.invocation import iso_z
 from pilvi.services.lambda_.names import FunctionRef, invalid
 from pilvi.services.lambda_.role import acting_as
@@ -170,7 +170,7 @@ async def deliver(cloud: Cloud, fact: Fact) -> None:
         ctx = acting_as(cloud, ref, fact["role"])[0].traced(fact["trace"])
         await _send(ctx, ref, fact, message)
     except PilviError as error:
-        figures_of(cloud).add(ref, "DeadLetterErrors" if fact["kind"] == DEAD else "DestinationDeliveryFailures")
+        figures.add(cloud, ref, "DeadLetterErrors" if fact["kind"] == DEAD else "DestinationDeliveryFailures")
         if is_lasting(error):
             raise GiveUp(f"{fact['arn']}: {text_of(error)}") from error
         raise

@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pilvi.core.errors import NotFound, ServiceError
+from pilvi.services.lambda_ import figures
 from pilvi.services.lambda_.catalog import Catalog, Target, catalog_of
 from pilvi.services.lambda_.event_queue import EventQueue
-from pilvi.services.lambda_.figures import figures_of
 from pilvi.services.lambda_.invocation import Invocation, Outcome
 from pilvi.services.lambda_.journal import LogWriter
 from pilvi.services.lambda_.lineage import following, is_loop
@@ -39,7 +39,6 @@ class Engine:
         self.catalog: Catalog = catalog_of(cloud)
         self.logs = LogWriter()
         self.pool = Pool(cloud, loop, self.logs)
-        self.figures = figures_of(cloud)
         self.events = EventQueue(self)
         self.mappings = Mappings(self)
         self.is_closed = False
@@ -64,12 +63,12 @@ class Engine:
         """
         target = self.catalog.target(ref, self.cloud.ids)
         if trace and not target.may_loop and is_loop(trace, target.arn):
-            self.figures.add(ref, "RecursiveInvocationsDropped")
+            figures.add(self.cloud, ref, "RecursiveInvocationsDropped")
             raise recursive()
         try:
             self._enter(target)
         except ServiceError:
-            self.figures.add(ref, "Throttles")
+            figures.add(self.cloud, ref, "Throttles")
             raise
         task = self.loop.create_task(self._run(ref, target, request_id, payload, client_context, wants_tail, trace))
         self._tasks.add(task)
@@ -113,7 +112,7 @@ class Engine:
         """What it was, for CloudWatch and the bill."""
         began_s = invocation.delivered_s or self.loop.time()
         duration_ms = (self.loop.time() - began_s) * 1000
-        self.figures.ran(ref, duration_ms, failed=bool(outcome.error))
+        figures.ran(self.cloud, ref, duration_ms, failed=bool(outcome.error))
         count(self.cloud, invocation.target, math.ceil(duration_ms + invocation.init_ms))
 
     async def _with_tail(self, invocation: Invocation, outcome: Outcome) -> Outcome:
@@ -150,7 +149,7 @@ class Engine:
                 raise throttled("ConcurrentInvocationLimitExceeded")
             self._unreserved[place] = others + 1
         self._running[target.arn] = running + 1
-        self.figures.most((target.account, target.region, target.name, ""), "ConcurrentExecutions", running + 1)
+        figures.running(self.cloud, target.account, target.region, target.name, running + 1)
 
     def _leave(self, target: Target) -> None:
         left = self._running[target.arn] - 1

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pilvi.core.errors import NotFound, PilviError, ServiceError
+from pilvi.services.lambda_ import figures
 from pilvi.services.lambda_.catalog import Target
 from pilvi.services.lambda_.destinations import CONSUMER, DEAD, FAILURE, SUCCESS, dead_letter, record_of, recording
 from pilvi.services.lambda_.invocation import Outcome
@@ -92,7 +93,7 @@ class EventQueue:
             "payload": self._cloud.keyring.seal(payload, _CONTEXT),
         }
         await self._cloud.store.commit([Insert(table, row_id, event)])
-        self._engine.figures.add(ref, "AsyncEventsReceived")
+        figures.add(self._cloud, ref, "AsyncEventsReceived")
         self._enqueue(table, ref.name, row_id)
 
     def resume(self) -> None:
@@ -156,15 +157,14 @@ class EventQueue:
         ref = FunctionRef(*event["function"])
         payload = self._cloud.keyring.unseal(event["payload"], _CONTEXT)
         settings = self._settings(ref)
-        figures = self._engine.figures
-        figures.took(ref, "AsyncEventAge", max(0.0, (self._cloud.clock.time_s() - event["received_s"]) * 1000))
+        figures.took(self._cloud, ref, "AsyncEventAge", max(0.0, (self._cloud.clock.time_s() - event["received_s"]) * 1000))
         try:
             target, outcome = await self._engine.run(
                 ref, event["request_id"], payload, event["client_context"], trace=event.get("trace", "")
             )
         except ServiceError as error:
             if error.code == "ResourceNotFoundException":
-                figures.add(ref, "AsyncEventsDropped")
+                figures.add(self._cloud, ref, "AsyncEventsDropped")
                 return Done([], [])
             return self._refused(event, ref, payload, settings, error)
         except PilviError as error:
@@ -229,7 +229,7 @@ class EventQueue:
     ) -> Done:
         """No further attempt: a record for the destination, the event itself for the dead-letter queue."""
         log.info("event %s of %s was given up: %s", event["request_id"], ref.name, condition)
-        self._engine.figures.add(ref, "AsyncEventsDropped")
+        figures.add(self._cloud, ref, "AsyncEventsDropped")
         found = target or self._engine.catalog.target(ref, self._cloud.ids)
         answer = None
         if outcome is not None:

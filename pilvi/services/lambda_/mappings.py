@@ -23,6 +23,7 @@ from pilvi.core.errors import Conflict, NotFound, PilviError, ServiceError
 from pilvi.core.service import Context
 from pilvi.events.poller import Busy, Poller, Record
 from pilvi.events.queue_source import QueueSource
+from pilvi.services.lambda_ import figures
 from pilvi.services.lambda_.lineage import is_loop, longest
 from pilvi.services.lambda_.names import FunctionRef
 from pilvi.services.lambda_.role import acting_as
@@ -173,7 +174,7 @@ class Running:
         ref = FunctionRef(*self.record["_function"])
         kept, looping = self._told_apart(ref, records)
         if looping:
-            self._engine.figures.add(ref, "RecursiveInvocationsDropped", len(looping))
+            figures.add(self._engine.cloud, ref, "RecursiveInvocationsDropped", len(looping))
             log.warning("%s: %d messages come from the function itself too often", ref.qualified_arn, len(looping))
         failed = list(await self._invoke(ref, kept)) if kept else []
         # Where there is a dead-letter queue they find their way there; else nobody would ever handle them.

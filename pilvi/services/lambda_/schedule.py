@@ -6,6 +6,6 @@ from pilvi.schedules import Periodic
 from pilvi.services.lambda_ import figures, usage
 
 TASKS = (
-    Periodic("metrics", 60.0, figures.publish, figures.has_work),
+    Periodic("metrics", 60.0, figures.FIGURES.publish, figures.FIGURES.has_work),
     Periodic("usage", 300.0, usage.COUNTED.write_down),
 )

@@ -251,7 +251,7 @@ def _digest(req: Mapping[str, Any]) -> str:
 
 
 TASKS = (
-    Periodic("metrics", 60.0, figures.publish, figures.has_work),
+    Periodic("metrics", 60.0, figures.FIGURES.publish, figures.FIGURES.has_work),
     Periodic("usage", 300.0, usage.COUNTED.write_down),
 )
 TIMERS = {"schedule": fire, ENDING.partition("/")[2]: end_group}

@@ -50,7 +50,7 @@ def test_invocations_errors_throttles_and_durations_are_told(server, metered):
     lab.client.put_function_concurrency(FunctionName="figured", ReservedConcurrentExecutions=0)
     with pytest.raises(lab.client.exceptions.TooManyRequestsException):
         lab.invoke("figured", "fine")
-    figures.publish(server.cloud)
+    figures.FIGURES.publish(server.cloud)
     told = {name: figure(lab, "figured", name) for name in ("Invocations", "Errors", "Throttles")}
     assert told == {"Invocations": 5, "Errors": 1, "Throttles": 1}
     assert figure(lab, "figured", "Duration", "SampleCount") == 5
@@ -65,7 +65,7 @@ def test_events_are_told(server, metered, monkeypatch):
     lab.raw(FunctionName="events-figured", InvocationType="Event", Payload=b'"fail"')
     table = event_queue.Table(lab.account.account, "us-east-1", event_queue.SERVICE, "Event")
     eventually(lambda: not server.cloud.store.scan(table))
-    figures.publish(server.cloud)
+    figures.FIGURES.publish(server.cloud)
     assert figure(lab, "events-figured", "AsyncEventsReceived") == 1
     assert figure(lab, "events-figured", "AsyncEventsDropped") == 1
     assert figure(lab, "events-figured", "AsyncEventAge", "SampleCount") == 3

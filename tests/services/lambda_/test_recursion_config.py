@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -62,8 +63,22 @@ def rounds(lab) -> Rounds:
 
 
 def dropped(server: Any, account: str, name: str) -> float:
-    counts = figures.figures_of(server.cloud)._counts
-    return counts.get((account, "us-east-1", name, ""), {}).get("RecursiveInvocationsDropped", 0.0)
+    figures.FIGURES.publish(server.cloud)
+    now = datetime.now(UTC)
+    points = (
+        server.account(account)
+        .client("cloudwatch")
+        .get_metric_statistics(
+            Namespace="AWS/Lambda",
+            MetricName="RecursiveInvocationsDropped",
+            Dimensions=[{"Name": "FunctionName", "Value": name}],
+            StartTime=now - timedelta(hours=1),
+            EndTime=now + timedelta(minutes=1),
+            Period=3600,
+            Statistics=["Sum"],
+        )["Datapoints"]
+    )
+    return float(sum(point["Sum"] for point in points))
 
 
 def test_a_loop_over_a_queue_is_stopped_and_the_message_kept(server, lab, rounds):
