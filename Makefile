@@ -13,7 +13,7 @@ $(STAMP): requirements/dev.txt pyproject.toml scripts/setup.sh $(wildcard pilvi/
 	@touch $(STAMP)
 
 runtimes: setup      ## the environments that jobs and functions run in
-	$(BIN)/pilvi runtimes install scikit-learn algorithms lambda-python notebook
+	$(BIN)/pilvi runtimes install scikit-learn algorithms lambda-python lambda-node notebook
 
 demo: setup          ## the Titanic story, told by unmodified clients
 	$(BIN)/python demo/titanic.py

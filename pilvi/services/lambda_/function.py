@@ -44,8 +44,9 @@ def create_function(ctx: Context, req: t.CreateFunctionRequestTypeDef) -> Mappin
     Errors: InvalidParameterValueException - no Handler or Runtime, no zip, a role Lambda cannot assume, reserved variables;
     ResourceConflictException - the name is taken; AccessDeniedException - the caller may not pass the role or read the code.
     Source: Lambda API reference, CreateFunction.
-    Differs: every python3.x runtime runs on the one interpreter of the lambda-python environment, whatever the architecture
-    asked for; other runtimes, images, networks, tracing and snapshots are refused; State is Active at once;
+    Differs: every python3.x and nodejs runtime runs on the one interpreter of its environment (lambda-python, lambda-node), whatever the
+    architecture asked for, and Node brings no AWS SDK; provided runtimes see this machine's system; Java, .NET and Ruby, images, networks,
+    tracing and snapshots are refused; State is Active at once;
     EphemeralStorage is kept, but /tmp holds 512 MB; code and environment variables are sealed at rest, the unpacked working
     copy of a function that runs is not.
     """
@@ -57,7 +58,7 @@ def create_function(ctx: Context, req: t.CreateFunctionRequestTypeDef) -> Mappin
     if ref.version_or_alias:
         raise invalid("The function name must not have a qualifier.")
     record = new_record(ctx, req, ref.name, ref.arn)
-    if req.get("PackageType", "Zip") == "Zip" and not (req.get("Runtime") and req.get("Handler")):
+    if req.get("PackageType", "Zip") == "Zip" and not (req.get("Runtime") and req.get("Handler")):  # of custom runtimes too
         raise invalid("Runtime and Handler are mandatory parameters for functions created with deployment packages.")
     if ctx.records("Function").find(ref.name) is not None:
         raise conflict(f"Function already exist: {ref.name}")

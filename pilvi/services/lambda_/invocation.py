@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from asyncio import AbstractEventLoop, Future
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -35,6 +36,7 @@ class Invocation:
         "client_context",
         "delivered_s",
         "done",
+        "ended_s",
         "init_ms",
         "is_delivered",
         "loop",
@@ -72,6 +74,8 @@ class Invocation:
         """None: the worker went before it took the invocation; try another."""
         self.is_delivered = False
         self.delivered_s = 0.0
+        self.ended_s = 0.0
+        """When it was answered, where the worker's output does not say."""
         self.init_ms = 0.0
         """How long the worker took to start, when it was started for this invocation."""
         self.status = ""
@@ -124,7 +128,7 @@ class Platform:
         self._stamp = stamp
 
     def init_start(self) -> str:
-        version = self._runtime.replace("python", "python:")
+        version = re.sub(r"^(python|nodejs|provided)\.?(?=.)", r"\1:", self._runtime).removesuffix(".x")
         if self._is_json:
             return self._event("platform.initStart", initializationType="on-demand", phase="init", runtimeVersion=version)
         return f"INIT_START Runtime Version: {version}\n"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from asyncio import TimerHandle
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime
@@ -28,6 +29,7 @@ MARK = "\x04"
 FRAME = "\x1e"
 """Before a message of several lines, which are joined by carriage returns."""
 
+LAST_LINES_S = 0.02
 _LINGER_S = 0.25
 _PEAK_S = 0.1
 _BATCH_EVENTS = 10_000
@@ -155,9 +157,10 @@ def is_code(error: PilviError, kind: type[PilviError], code: str) -> bool:
 
 
 class Journal:
-    """The lines of one worker, told apart by invocation."""
+    """The lines of one worker, told apart by invocation. A worker that does not mark its output has `begin` and `end_soon` called."""
 
     def __init__(self, stream: LogStream | None, platform: Platform, now: Callable[[], datetime]) -> None:
+        self._ending: tuple[Invocation, TimerHandle] | None = None
         self._stream = stream
         self._platform = platform
         self._now = now
@@ -195,15 +198,32 @@ class Journal:
             text = text[1:].replace("\r", "\n")
         self._say(text + "\n")
 
-    def init_start(self) -> None:
+    def init_start(self, warning: str = "") -> None:
         self._say(self._platform.init_start())
+        self._say(warning)
+
+    def begin(self, invocation: Invocation) -> None:
+        """The worker takes it, and does not say so. What the one before said has been read by now. On the loop."""
+        if self._ending is not None:
+            self._ending[1].cancel()
+            self._end(self._ending[0])
+        self._begin(invocation)
+
+    def end_soon(self, invocation: Invocation) -> None:
+        """The worker has answered; its last lines may still be on their way. On the loop."""
+        invocation.ended_s = invocation.loop.time()
+        self._ending = (invocation, invocation.loop.call_later(LAST_LINES_S, self._end, invocation))
+
+    def _end(self, invocation: Invocation) -> None:
+        self._ending = None
+        self.finish(invocation)
 
     def finish(self, invocation: Invocation, *lines: str) -> None:
         """END and REPORT, once; after `lines`, when the platform has to say something before."""
         with self._lock:
             if self._open.pop(invocation.request_id, None) is None:
                 return
-        duration_ms = (invocation.loop.time() - invocation.delivered_s) * 1000
+        duration_ms = ((invocation.ended_s or invocation.loop.time()) - invocation.delivered_s) * 1000
         self._current = invocation
         for text in lines:
             self._say(text)

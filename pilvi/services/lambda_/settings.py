@@ -19,10 +19,8 @@ from pilvi.core.arn import Arn
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Access, Context
 from pilvi.services.lambda_.destinations import checked_dead_letters
+from pilvi.services.lambda_.languages import check_runtime
 from pilvi.services.lambda_.names import LATEST, FunctionRef, failed_constraint, invalid
-
-RUNTIMES = ("python3.8", "python3.9", "python3.10", "python3.11", "python3.12", "python3.13", "python3.14")
-_RETIRED = ("python2.7", "python3.6", "python3.7")
 
 MEMORY_MIB = (128, 10240)
 TIMEOUT_S = (1, 900)
@@ -136,17 +134,6 @@ def listed(ctx: Context, record: Mapping[str, Any], arn: str = "") -> dict[str, 
 def variables_of(ctx: Context, record: Mapping[str, Any]) -> dict[str, str]:
     sealed = record["_environment"]
     return {} if sealed is None else dict(json.loads(ctx.keyring.unseal(sealed, ENVIRONMENT_CONTEXT)))
-
-
-def check_runtime(runtime: str) -> None:
-    if runtime in RUNTIMES:
-        return
-    if runtime in _RETIRED:
-        raise invalid(
-            f"The runtime parameter of {runtime} is no longer supported for creating or updating AWS Lambda functions. "
-            "We recommend you use a supported runtime while creating or updating functions."
-        )
-    raise invalid(f"The runtime {runtime} is not available in this cloud; available are {', '.join(RUNTIMES)}.")
 
 
 def check_variables(variables: Mapping[str, str]) -> None:

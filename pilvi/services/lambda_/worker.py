@@ -28,6 +28,7 @@ from pilvi.core.service import Context
 from pilvi.services.lambda_.catalog import Target
 from pilvi.services.lambda_.invocation import Invocation, Outcome, Platform, exited, timed_out
 from pilvi.services.lambda_.journal import Journal, LogStream
+from pilvi.services.lambda_.languages import PYTHON, MissingBootstrap, command_for, deprecation_of, language_of
 from pilvi.services.lambda_.precompile import compile_modules, modules_in
 from pilvi.services.lambda_.settings import variables_of
 
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pilvi.lambda")
 
-ENVIRONMENT = "lambda-python"
 INIT_S = 10.0
 """How long starting may take before it counts against the function's timeout. Source: developer guide, "Init phase"."""
 
@@ -48,6 +48,7 @@ class Worker:
     def __init__(self, pool: Pool, target: Target, token: str) -> None:
         self.pool = pool
         self.target = target
+        self.language = language_of(str(target.record["Runtime"]))
         self.token = token
         self.current: Invocation | None = None
         self.has_ended = False
@@ -125,6 +126,8 @@ class Worker:
                 invocation.delivered_s = self.pool.loop.time()
                 assert self.journal is not None
                 self.journal.expect(invocation)
+                if not self.language.is_marked:
+                    self.journal.begin(invocation)
                 self._arm(self.target.timeout_s)
                 return invocation
             self._wanted = self.pool.loop.create_future()
@@ -142,6 +145,8 @@ class Worker:
         self._disarm()
         self.current = None
         invocation.settle(outcome)
+        if not self.language.is_marked and self.journal is not None:
+            self.journal.end_soon(invocation)
         self.pool.release(self)
         return True
 
@@ -217,13 +222,7 @@ class Worker:
     def _prepare(self) -> None:
         """Everything that blocks: environment, folders, credentials, the start itself. In a thread."""
         cloud, target = self.pool.cloud, self.target
-        environment = Environments(cloud.config.runtimes_dir).find(ENVIRONMENT)
-        if environment is None:
-            raise ServiceError(
-                "ServiceException",
-                f"The {ENVIRONMENT} environment is not installed here: pilvi runtimes install {ENVIRONMENT}",
-                500,
-            )
+        environment = self._environment()
         roots = {_TASK_ROOT: self._hold((target.record["_code"],))}
         if target.record["_layers"]:
             roots["/opt"] = self._hold(tuple(layer["blob"] for layer in target.record["_layers"]))
@@ -260,12 +259,16 @@ class Worker:
             "AWS_LAMBDA_RUNTIME_API": f"{cloud.endpoint.partition('://')[2]}/_pilvi/lambda/{self.token}",
         }
         binds = [
-            *environment.binds,
+            *(environment.binds if environment is not None else ()),
             *client.binds,
             Bind(runtime_dir(), _RUNTIME_DIR),
             *(Bind(path, root) for root, path in roots.items()),
         ]
-        if not all(self.pool.unpacked.is_compiled(packages) for packages in self._held):
+        if (
+            environment is not None
+            and self.language is PYTHON
+            and not all(self.pool.unpacked.is_compiled(packages) for packages in self._held)
+        ):
             env["PILVI_LAMBDA_MODULES"] = "1"
             self.journal.on_modules = partial(self._compile_later, environment, roots, tuple(self._held))
         if "/opt" in roots:
@@ -274,15 +277,36 @@ class Worker:
             binds.append(Bind(self.pool.scratch(self.token), "/tmp", writable=True))
             env["TMPDIR"] = "/tmp"
         spec = ProcessSpec(
-            command=(str(environment.python), f"{_RUNTIME_DIR}/bootstrap.py", str(target.record["Handler"])),
+            command=self._command(environment, roots),
             env=env,
             binds=tuple(binds),
             cwd=_TASK_ROOT,
             memory_mib=target.memory_mib,
         )
-        self.journal.init_start()
+        self.journal.init_start(deprecation_of(str(target.record["Runtime"])))
         self._process = process = cloud.compute.launch(spec, self.journal.line)
         self.journal.measure = process.peak_memory_mib
+
+    def _environment(self) -> Environment | None:
+        """What the function's language needs of this machine."""
+        name = self.language.environment
+        if not name:
+            return None
+        found = Environments(self.pool.cloud.config.runtimes_dir).find(name)
+        if found is None:
+            raise ServiceError(
+                "ServiceException", f"The {name} environment is not installed here: pilvi runtimes install {name}", 500
+            )
+        return found
+
+    def _command(self, environment: Environment | None, roots: dict[str, Path]) -> tuple[str, ...]:
+        target = self.target
+        try:
+            return command_for(self.language, environment, str(target.record.get("Handler", "")), target.memory_mib, roots)
+        except MissingBootstrap as error:
+            # What is started in its place ends at once, and the invocation hears why.
+            self._init_error = json.dumps({"errorType": "Runtime.InvalidEntrypoint", "errorMessage": f"Error: {error}"}).encode()
+            return ("/bin/false",)
 
     def _compile_later(
         self, environment: Environment, roots: dict[str, Path], packages: tuple[tuple[str, ...], ...], named: list[str]
@@ -327,11 +351,11 @@ class Worker:
         self.pool.drop_scratch(self.token)
 
 
-def environment_of(target: Target, environment: Environment, group: str, stream: str) -> dict[str, str]:
+def environment_of(target: Target, environment: Environment | None, group: str, stream: str) -> dict[str, str]:
     """What Lambda defines. Source: developer guide, "Defined runtime environment variables"."""
     record = target.record
     env = {
-        "_HANDLER": str(record["Handler"]),
+        "_HANDLER": str(record.get("Handler", "")),
         "AWS_REGION": target.region,
         "AWS_DEFAULT_REGION": target.region,
         "AWS_EXECUTION_ENV": f"AWS_Lambda_{record['Runtime']}",
@@ -346,7 +370,8 @@ def environment_of(target: Target, environment: Environment, group: str, stream:
         "LANG": "C.UTF-8",
         "TZ": ":UTC",
         "HOME": "/tmp",
-        "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin:/opt/bin",
+        "PATH": ":".join(([str(environment.bin)] if environment is not None else []) + ["/usr/local/bin:/usr/bin:/bin:/opt/bin"]),
+        "NODE_PATH": "/opt/nodejs/node_modules:/var/task/node_modules",
         "LD_LIBRARY_PATH": "/var/task:/var/task/lib:/opt/lib",
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",

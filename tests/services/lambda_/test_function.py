@@ -138,11 +138,10 @@ def test_create_function_accepts_every_python(lab, runtime):
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"Runtime": "nodejs22.x"}, "nodejs22.x is not available"),
-        ({"Runtime": "python3.6"}, "no longer supported for creating"),
+        ({"Runtime": "java21"}, "java21 is not available"),
+        ({"Runtime": "python2.7"}, "no longer supported for creating"),
         ({"VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}}, "networks are not available"),
         ({"TracingConfig": {"Mode": "Active"}}, "tracing is not available"),
-        ({"DeadLetterConfig": {"TargetArn": "arn:aws:sqs:us-east-1:123456789012:q"}}, "dead-letter queues are not available"),
         ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "container images are not available"),
         ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "Reserved keys used in this request: AWS_REGION"),
         ({"Environment": {"Variables": {"LONG": "x" * 4096}}}, "exceeded the 4KB limit"),
