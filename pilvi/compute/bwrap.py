@@ -20,7 +20,7 @@ def command(program: str, spec: ProcessSpec, view: View, *, disable_userns: bool
         args.append("--unshare-net")
     # Not as bubblewrap's own environment: it runs outside, where a program's LD_PRELOAD would load files into it.
     settings = [word for name, value in spec.env.items() for word in ("--setenv", name, value)]
-    files: list[int] = [memory_file("\0".join(settings).encode(errors="surrogateescape"))]
+    files: list[int] = [memory_file("".join(f"{word}\0" for word in settings).encode(errors="surrogateescape"))]
     args += ["--args", str(files[0])]
     if disable_userns:
         args.append("--disable-userns")

@@ -1,4 +1,4 @@
-"""SageMaker: training, processing and tuning jobs, algorithms, notebook instances, Studio, search and tags."""
+"""SageMaker: training, processing and tuning jobs, algorithms, models and endpoints, notebook instances, Studio, search and tags."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from pilvi.services.sagemaker import (
     app_image_config,
     code_repository,
     domain,
+    endpoint,
+    endpoint_config,
     hyper_parameter_tuning_job,
+    model,
     notebook_instance,
     notebook_instance_lifecycle_config,
     processing_job,
@@ -24,6 +27,7 @@ from pilvi.services.sagemaker import (
 from pilvi.services.sagemaker.access import needed
 from pilvi.services.sagemaker.notebook_door import door
 from pilvi.services.sagemaker.notebook_runs import close_runs
+from pilvi.services.sagemaker.serving_fleet import close_fleet
 from pilvi.services.sagemaker.training_spot import spot
 from pilvi.services.sagemaker.tuning_control import close_control
 
@@ -31,6 +35,7 @@ from pilvi.services.sagemaker.tuning_control import close_control
 def close(cloud: Cloud) -> None:
     """The server stops: what goes on by itself here comes to rest."""
     close_control(cloud)
+    close_fleet(cloud)
     close_runs(cloud)
 
 
@@ -40,6 +45,9 @@ service = Service(
     processing_job.ops,
     hyper_parameter_tuning_job.ops,
     algorithm.ops,
+    model.ops,
+    endpoint_config.ops,
+    endpoint.ops,
     notebook_instance.ops,
     code_repository.ops,
     domain.ops,

@@ -18,6 +18,10 @@ _NAMES = {
     "ProcessingJobName": "processing-job",
     "HyperParameterTuningJobName": "hyper-parameter-tuning-job",
     "AlgorithmName": "algorithm",
+    "EndpointName": "endpoint",
+    "EndpointConfigName": "endpoint-config",
+    "TransformJobName": "transform-job",
+    "ModelName": "model",
     "CodeRepositoryName": "code-repository",
     "NotebookInstanceName": "notebook-instance",
     "StudioLifecycleConfigName": "studio-lifecycle-config",
@@ -51,7 +55,13 @@ def roles_in(req: Mapping[str, Any]) -> list[str]:
     """Every role that a request hands to SageMaker: its own, and those of the training jobs it defines."""
     definitions = (req.get("TrainingJobDefinition") or {}, *(req.get("TrainingJobDefinitions") or ()))
     validation = (req.get("ValidationSpecification") or {}).get("ValidationRole")
-    found = [req.get("RoleArn"), validation, *_studio_roles(req), *(definition.get("RoleArn") for definition in definitions)]
+    found = [
+        req.get("RoleArn"),
+        req.get("ExecutionRoleArn"),
+        validation,
+        *_studio_roles(req),
+        *(definition.get("RoleArn") for definition in definitions),
+    ]
     return list(dict.fromkeys(role for role in found if role))
 
 

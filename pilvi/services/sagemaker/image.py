@@ -146,20 +146,26 @@ def runtime_for(uri: str, hyperparameters: Mapping[str, str] | None = None, *, a
     account: whose request it is: a repository of theirs is theirs, even where their number is one of AWS's.
     Differs: the framework version in the tag is not chosen: one version of each framework is installed, and the job's log says which.
     """
-    match = _URI.fullmatch(uri)
-    if match is None:
-        raise _unknown(uri, "")
-    repository, tag, host = match["repository"], match["tag"] or "", _ECR_HOST.fullmatch(match["host"] or "")
-    is_aws = host is None or (host["account"] in registries() and host["account"] != account)
+    repository, tag, is_aws, is_own = parts_of(uri, account)
     if is_aws and (runtime := RUNTIMES.get(repository)) is not None:
         if runtime is XGBOOST_SCRIPT and "sagemaker_program" not in (hyperparameters or {}):
             runtime = XGBOOST
         return replace(runtime, repository=repository, tag=tag)
     if is_aws and repository in NOT_BUILT:
         raise Invalid(f"The image {repository} ({NOT_BUILT[repository]}) is not supported by this server yet.")
-    if host is not None:
+    if is_own:
         return Runtime("", ("train",), repository=repository, tag=tag, image=uri)
-    raise _unknown(uri, repository)
+    raise unknown(uri, repository)
+
+
+def parts_of(uri: str, account: str) -> tuple[str, str, bool, bool]:
+    """Repository, tag, whether it may be an image of AWS's, whether it may be somebody's own. Invalid for what is no image."""
+    match = _URI.fullmatch(uri)
+    if match is None:
+        raise unknown(uri, "")
+    host = _ECR_HOST.fullmatch(match["host"] or "")
+    is_aws = host is None or (host["account"] in registries() and host["account"] != account)
+    return match["repository"], match["tag"] or "", is_aws, host is not None
 
 
 @cache
@@ -187,7 +193,7 @@ def check_image(ctx: Context, runtime: Runtime) -> None:
         ) from error
 
 
-def _unknown(uri: str, repository: str) -> Invalid:
+def unknown(uri: str, repository: str) -> Invalid:
     return Invalid(
         f"Cannot find repository: {repository}. The image {uri} is not one of Amazon ECR: an image of your own is named "
         "ACCOUNT.dkr.ecr.REGION.amazonaws.com/NAME:TAG, and comes there by a push or by 'pilvi images import'. "
