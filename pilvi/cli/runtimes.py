@@ -8,7 +8,7 @@ from pilvi.compute.environments import Environments
 
 _TOLD = (
     "xgboost-cpu", "torch", "torchvision", "transformers", "tensorflow-cpu", "mxnet", "scikit-learn", "pyspark", "jupyterlab",
-    "awslambdaric", "pandas", "numpy",
+    "awslambdaric", "code-server", "pandas", "numpy",
 )  # fmt: skip
 """Packages whose versions are shown."""
 

@@ -6,7 +6,7 @@ An environment is a venv below one folder, made from the pinned requirements in 
                                              .../pilvi-environment.json    written last: without it the folder counts for nothing
 
 New requirements make a new folder beside the old one, so running programs keep what they started with. Files of ours that belong to
-an environment's packages lie in `environments/site/<name>/`. What was downloaded stays in pip's cache, so an installation that was
+an environment's packages lie in `environments/site/<name>/`; a program of Node's is named in `environments/node/<name>.json` (node_packages.py). What was downloaded stays in pip's cache, so an installation that was
 broken off goes on from there. `<name>-cuda` is the same environment for machines with a GPU.
 """
 
@@ -20,13 +20,14 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from pilvi.compute import Bind
+from pilvi.compute.node_packages import add_package
 from pilvi.core.errors import NotFound, Unavailable
 
 _MARKER = "pilvi-environment.json"
@@ -76,7 +77,11 @@ class Environments:
         """Package -> version, of everything in it."""
         lines = self._requirements(name).decode().splitlines()
         pins = [line.split(" ")[0].split("==") for line in lines if "==" in line and not line.startswith((" ", "#"))]
-        return {package.split("[")[0]: version for package, version in pins}
+        found = {package.split("[")[0]: version for package, version in pins}
+        if (definition := self._node_package(name)) is not None:
+            wanted = json.loads(definition)
+            found[wanted["package"]] = wanted["version"]
+        return found
 
     def size_bytes(self, name: str) -> int:
         """How much of the disk it takes; 0 when it is not installed."""
@@ -150,6 +155,8 @@ class Environments:
         packages = Path(told_by(path / "bin" / "python", "import sysconfig; print(sysconfig.get_path('purelib'))"))
         for file, content in self._site_files(name).items():
             (packages / file).write_bytes(content)
+        if (definition := self._node_package(name)) is not None:
+            add_package(path, definition, lambda command, cwd, env: _run(command, on_line, cwd, env))
         # One sync of the marker after everything else: a crash before it leaves a folder that counts for nothing.
         os.sync()
         (path / _MARKER).write_text(json.dumps({"name": name, "prefixes": [str(prefix) for prefix in self._prefixes(path)]}))
@@ -163,6 +170,7 @@ class Environments:
         digest = hashlib.sha256(self._requirements(name) + str(self._python).encode())
         for file, content in sorted(self._site_files(name).items()):
             digest.update(file.encode() + content)
+        digest.update(self._node_package(name) or b"")
         return self._folder / f"{name}-{digest.hexdigest()[:16]}"
 
     def _folders(self, name: str) -> list[Path]:
@@ -178,6 +186,11 @@ class Environments:
         folder = self._source().joinpath("site", name)
         entries = folder.iterdir() if folder.is_dir() else ()
         return {entry.name: entry.read_bytes() for entry in entries if entry.name.endswith((".py", ".pth"))}
+
+    def _node_package(self, name: str) -> bytes | None:
+        """What an environment has of Node's packages, where it has any."""
+        file = self._source().joinpath("node", f"{name}.json")
+        return file.read_bytes() if file.is_file() else None
 
     def _definition_names(self) -> list[str]:
         return [entry.name for entry in self._source().iterdir() if entry.name.endswith(".txt")]
@@ -238,11 +251,13 @@ def _binds(folders: Sequence[Path]) -> tuple[Bind, ...]:
     return tuple(Bind(path, str(path)) for path in dict.fromkeys(folders))
 
 
-def _run(command: list[str], on_line: Callable[[str], None]) -> None:
+def _run(command: list[str], on_line: Callable[[str], None], cwd: Path | None = None, env: Mapping[str, str] | None = None) -> None:
     """Run an installer; its words go to `on_line`, its last ones into the error."""
     last: list[str] = []
     try:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        child = subprocess.Popen(
+            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
     except OSError as error:
         raise Unavailable(f"{command[0]} could not be started: {error}") from error
     with child:

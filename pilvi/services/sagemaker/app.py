@@ -1,4 +1,4 @@
-"""Studio's apps: a JupyterLab that runs in a space, from CreateApp to DeleteApp."""
+"""Studio's apps: a JupyterLab or Code Editor that runs in a space, from CreateApp to DeleteApp."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pilvi.core.errors import AlreadyExists, Conflict, Invalid, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record
 from pilvi.services.sagemaker.notebook_check import check_role
-from pilvi.services.sagemaker.space import APP_TYPES
+from pilvi.services.sagemaker.notebook_program import PROGRAMS
+from pilvi.services.sagemaker.space import app_type_of
 from pilvi.services.sagemaker.studio_check import check_settings, default_spec, find_domain, find_space, missing, role_for, taken
 from pilvi.services.sagemaker.studio_fleet import app_key, place_of, studio_of
 from pilvi.services.sagemaker.studio_listing import page_of
@@ -25,19 +26,19 @@ _NOT_BUILT = "is not supported by this server yet."
 
 @ops
 def create_app(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Start an app in a space: InService when its JupyterLab answers.
+    """Start an app in a space: InService when its JupyterLab or Code Editor answers.
 
-    req: DomainId, SpaceName, AppType (JupyterLab), AppName (default), ResourceSpec with InstanceType and LifecycleConfigArn, Tags.
+    req: DomainId, SpaceName, AppType (JupyterLab, CodeEditor: its space's), AppName (default), ResourceSpec with InstanceType and LifecycleConfigArn, Tags.
     Errors: ResourceNotFound - no such domain, space or lifecycle configuration. ResourceInUse - it is there already.
         ValidationException - there is no role for it, or something is asked for that is not built.
     Source: SageMaker API reference.
-    Differs: an app has as much of its instance type as this machine has. JupyterLab only: Code Editor, Canvas, RStudio, TensorBoard and
+    Differs: an app has as much of its instance type as this machine has. JupyterLab and Code Editor only: Canvas, RStudio, TensorBoard and
         Studio Classic (JupyterServer, KernelGateway) are refused. Packages installed in the app last until it is deleted, the
         rest of the home folder stays in the space. RecoveryMode is recorded.
     """
     space = _space_for(ctx, req)
     if req["AppName"] != "default":
-        raise Invalid("The AppName of a JupyterLab app must be default.")
+        raise Invalid(f"The AppName of a {req['AppType']} app must be default.")
     key = app_key(space["DomainId"], space["SpaceName"], req["AppType"], req["AppName"])
     arn, now = ctx.arn(f"app/{key}"), ctx.clock.now()
     check_settings(ctx, {"ResourceSpec": req.get("ResourceSpec")}, arn)
@@ -109,15 +110,15 @@ def delete_app(ctx: Context, req: Mapping[str, Any]) -> None:
 def _space_for(ctx: Context, req: Mapping[str, Any]) -> Record:
     """The space that a new app is to run in."""
     find_domain(ctx, req["DomainId"])
-    if req["AppType"] not in APP_TYPES:
+    if req["AppType"] not in PROGRAMS:
         raise Invalid(f"AppType {req['AppType']} {_NOT_BUILT}")
     if not req.get("SpaceName"):
         raise Invalid(f"An app of type {req['AppType']} runs in a space: please give a SpaceName.")
     if req.get("UserProfileName"):
         raise Invalid("UserProfileName and SpaceName cannot be given together.")
     space = find_space(ctx, req["DomainId"], req["SpaceName"])
-    if space["SpaceSettings"].get("AppType") not in (None, req["AppType"]):
-        raise Invalid(f"The Space [{space['SpaceArn']}] is for apps of type {space['SpaceSettings']['AppType']}.")
+    if app_type_of(space) != req["AppType"]:
+        raise Invalid(f"The Space [{space['SpaceArn']}] is for apps of type {app_type_of(space)}.")
     return space
 
 

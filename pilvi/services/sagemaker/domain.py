@@ -9,6 +9,7 @@ from pilvi.core.errors import Invalid, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record
 from pilvi.services.sagemaker.notebook_ticket import PATH, SESSION_S, URL_S, Place, presigned_url
+from pilvi.services.sagemaker.space import app_type_of
 from pilvi.services.sagemaker.studio_check import (
     check_network,
     check_portal,
@@ -136,7 +137,7 @@ def create_presigned_domain_url(ctx: Context, req: Mapping[str, Any]) -> Mapping
     """A URL that opens Studio without a password: once, within five minutes or `ExpiresInSeconds`.
 
     req: DomainId, UserProfileName; SpaceName for the app of a space; SessionExpirationDurationInSeconds (1800-43200, 43200 when not
-        given); LandingUri (`app:JupyterLab:path` leads to a file or folder).
+        given); LandingUri (`app:JupyterLab:path` leads to a file or folder, `app:CodeEditor:path` to a folder).
     Errors: ResourceNotFound - no such domain, user profile, space, or running app in it. AccessDeniedException - the space is another's.
         ValidationException - StudioWebPortal is DISABLED for the user or the domain, or the LandingUri is not built.
     Differs: without SpaceName the URL opens a page that lists the user's spaces, apps and the jobs that their role may list. An app is not started by
@@ -148,7 +149,8 @@ def create_presigned_domain_url(ctx: Context, req: Mapping[str, Any]) -> Mapping
     session_s = req.get("SessionExpirationDurationInSeconds") or SESSION_S
     name = req.get("SpaceName")
     if name:
-        place, path = _app_in(ctx, domain, user, name), _path_in(req.get("LandingUri") or "")
+        app = _app_in(ctx, domain, user, name)
+        place, path = place_of(ctx.account, ctx.region, app), _path_in(req.get("LandingUri") or "", app["AppType"])
     else:
         place, path = Place(ctx.account, ctx.region, f"{HOME}{domain}/{user['UserProfileName']}".lower()), ""
     url_s, who = req.get("ExpiresInSeconds") or URL_S, user["UserProfileName"]
@@ -160,16 +162,16 @@ _NESTED = ("DefaultUserSettings", "DefaultSpaceSettings")
 _PLAIN = ("SubnetIds", "VpcId", "AppNetworkAccessType", "AppSecurityGroupManagement", "TagPropagation", "HomeEfsFileSystemCreation")
 
 
-def _app_in(ctx: Context, domain: str, user: Record, name: str) -> Place:
+def _app_in(ctx: Context, domain: str, user: Record, name: str) -> Record:
     """The running app of a space that the user may enter."""
     space = find_space(ctx, domain, name)
     if not may_enter(space, user["UserProfileName"]):
         raise ServiceError("AccessDeniedException", f"The Space [{name}] belongs to another user profile.")
-    key = app_key(domain, name, "JupyterLab", "default")
+    key = app_key(domain, name, app_type_of(space), "default")
     app = ctx.records("App").find(key)
     if app is None or app["Status"] != "InService":
         raise missing("App", f"{key} InService")
-    return place_of(ctx.account, ctx.region, app)
+    return app
 
 
 def may_enter(space: Mapping[str, Any], user: str) -> bool:
@@ -178,9 +180,9 @@ def may_enter(space: Mapping[str, Any], user: str) -> bool:
     return (space.get("SpaceSharingSettings") or {}).get("SharingType") == "Shared" or owner.lower() == user.lower()
 
 
-def _path_in(landing: str) -> str:
+def _path_in(landing: str, app_type: str) -> str:
     """The path in `app:JupyterLab:relative/path`."""
     kind, _, path = landing.removeprefix("app:").partition(":")
-    if landing and (not landing.startswith("app:") or kind != "JupyterLab"):
-        raise Invalid(f"LandingUri {landing} is not supported by this server yet: give app:JupyterLab:relative/path.")
+    if landing and (not landing.startswith("app:") or kind != app_type):
+        raise Invalid(f"LandingUri {landing} is not supported by this server yet: give app:{app_type}:relative/path.")
     return path.lstrip("/")

@@ -16,11 +16,15 @@ PRODUCT = "AmazonSageMaker"
 """SageMaker's product code."""
 _OPERATION = "RunInstance"
 NOTEBOOK_USAGE = "Notebk:"
-APP_USAGE = "Studio:JupyterLab-"
+
+
+def app_usage(app_type: str) -> str:
+    """How AWS calls the use of an instance by Studio's apps of a type."""
+    return f"Studio:{app_type}-"
 
 
 def begins(cloud: Cloud, place: Place, usage: str, arn: str, instance_type: str) -> Change:
-    """Its time counts from now on. usage: NOTEBOOK_USAGE or APP_USAGE."""
+    """Its time counts from now on. usage: NOTEBOOK_USAGE or an app's."""
     meter = Meter(
         id=cloud.ids.lower(20),
         account=place.account,

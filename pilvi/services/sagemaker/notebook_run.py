@@ -1,12 +1,12 @@
-"""One run of a notebook: JupyterLab as a process of its own, from its start until it has ended.
+"""One run of a notebook: JupyterLab or Code Editor as a process of its own, from its start until it has ended.
 
 What it sees: the volume (/home/ec2-user/SageMaker), a home and a /tmp of this run, /opt/ml/metadata, the `notebook` environment,
 and the packages of further environments where they are installed: PyTorch in the default kernel, TensorFlow in one of its own.
+What differs between the programs is in notebook_program.py.
 """
 
 from __future__ import annotations
 
-import importlib.resources
 import ipaddress
 import json
 import socket
@@ -15,7 +15,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from pilvi.compute import Bind, Exit, Process, ProcessSpec
 from pilvi.compute.environments import Environment, Environments
@@ -26,6 +26,7 @@ from pilvi.jobs.logs import JobLog
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.instance_types import instance_type
 from pilvi.services.sagemaker.notebook_git import CLONE_S, clone_script
+from pilvi.services.sagemaker.notebook_program import JUPYTER, KERNEL, PYTHON, SUPPORT
 from pilvi.services.sagemaker.notebook_seat import Seat
 from pilvi.services.sagemaker.notebook_ticket import PATH, entry
 from pilvi.services.sagemaker.notebook_volume import Volume
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from pilvi.auth.identity import Identity
     from pilvi.core.service import Cloud
 
-ENVIRONMENT = "notebook"
 ALONGSIDE = "pytorch"
 """The environment whose packages the default kernel has, too, when it is installed."""
 KERNELS = {"conda_tensorflow2_p310": "tensorflow"}
@@ -57,8 +57,6 @@ _JUPYTER = "/opt/jupyter"
 """The kernels of this run."""
 _BEHIND = "PILVI_PACKAGES_BEHIND"
 """A folder of packages that Python looks into last (pilvi/runtimes/notebook/sitecustomize.py)."""
-_KERNEL = "conda_python3"
-"""The name that notebooks written on AWS ask for."""
 
 
 class Run:
@@ -77,6 +75,8 @@ class Run:
         self._log = JobLog(ctx, seat.log_group, seat.log_stream)
         self._last: list[str] = []
         self._environment: Environment | None = None
+        self._python: Environment | None = None
+        """What terminals and kernels have; JupyterLab's is the one it lives in."""
         self._others: dict[str, Environment] = {}
         self._process: Process | None = None
         self._is_killed = False
@@ -88,12 +88,13 @@ class Run:
     def prepare(self) -> None:
         """Everything but the programs. Unavailable when the environment is not installed."""
         environments = Environments(self.ctx.config.runtimes_dir)
-        self._environment = environments.find(ENVIRONMENT)
+        needed = self.seat.program.environment
+        self._environment, self._python = environments.find(needed), environments.find(PYTHON)
         if self._environment is None:
-            raise Unavailable(f"The runtime {ENVIRONMENT} is not installed. Install it with: pilvi runtimes install {ENVIRONMENT}")
+            raise Unavailable(f"The runtime {needed} is not installed. Install it with: pilvi runtimes install {needed}")
         found = {name: environments.find(name) for name in (ALONGSIDE, *KERNELS.values())}
         self._others = {name: environment for name, environment in found.items() if environment is not None}
-        self._lay_out(self._environment)
+        self._lay_out(self._python)
 
     def clone(self) -> None:
         """Bring the repositories that are not on the volume yet. Unavailable, in git's words, when one does not come."""
@@ -138,20 +139,20 @@ class Run:
         return how
 
     def start(self) -> None:
-        """Launch Jupyter and wait until it answers. Unavailable with a reason when it does not."""
+        """Launch the program and wait until it answers. Unavailable with a reason when it does not."""
         for _ in range(_PORTS):
             port = _free_port()
             self.address = f"127.0.0.1:{port}"
-            process = self._launch(self._spec(self._jupyter(port), cwd=self.seat.files), self._add)
+            process = self._launch(self._spec(self._program(port), cwd=self.seat.files), self._add)
             how = self._until_answering(process)
             if how is None:
                 return
             if not any("already in use" in line for line in self._last):
-                raise Unavailable(f"Jupyter ended with exit status {how.code}: {' '.join(self._last)}")
-        raise Unavailable("Jupyter found no free port.")
+                raise Unavailable(f"{self.seat.program.name} ended with exit status {how.code}: {' '.join(self._last)}")
+        raise Unavailable(f"{self.seat.program.name} found no free port.")
 
     def watch(self) -> Exit:
-        """Bring what Jupyter says to its log until it ends."""
+        """Bring what the program says to its log until it ends."""
         assert self._process is not None
         while (how := self._process.wait(_FLUSH_S)) is None:
             self._log.flush()
@@ -160,7 +161,7 @@ class Run:
         return how
 
     def stop(self) -> None:
-        """Ask Jupyter to end; it is ended after a grace."""
+        """Ask it to end; it is ended after a grace."""
         if self._process is not None:
             self._process.stop(STOP_S)
 
@@ -178,10 +179,9 @@ class Run:
         self._log.flush()
 
     def entrance(self, end_s: float, path: str = "", user: str = "") -> str:
-        """A URL of Jupyter's own that opens a session until then, in a folder or file of the volume."""
-        place = path or self.seat.opens
-        tree = f"/tree/{quote(place)}" if place else ""
-        return f"http://{self.address}/lab{tree}?token={entry(self.key, end_s, user)}"
+        """A URL of the program's own that opens a session until then, in a folder or file of the volume."""
+        page = self.seat.program.entrance(self.seat, path or self.seat.opens)
+        return f"http://{self.address}{page}token={entry(self.key, end_s, user)}"
 
     # -- private ----------------------------------------------------------------------------------------------------
 
@@ -196,21 +196,22 @@ class Run:
         self._log.add(line)
 
     def _until_answering(self, process: Process) -> Exit | None:
-        """None as soon as Jupyter answers us; how it ended when it ends before."""
+        """None as soon as it answers us; how it ended when it ends before."""
         deadline = self.ctx.clock.real_s() + START_S
         while (how := process.wait(_ASK_S)) is None:
             self._log.flush()
             if self._answers():
                 return None
             if self.ctx.clock.real_s() > deadline:
-                raise Unavailable(f"Jupyter did not answer within {START_S:.0f} seconds: {' '.join(self._last)}")
+                raise Unavailable(f"{self.seat.program.name} did not answer within {START_S:.0f} seconds: {' '.join(self._last)}")
         self._log.flush()
         return how
 
     def _answers(self) -> bool:
-        """Whether it is our Jupyter that listens there: only it knows the key."""
+        """Whether it is our program that listens there: only it knows the key."""
         token = entry(self.key, self.ctx.clock.real_s() + 60)
-        request = urllib.request.Request(f"http://{self.address}/api/status", headers={"Authorization": f"token {token}"})
+        address = f"http://{self.address}{self.seat.program.status_path}"
+        request = urllib.request.Request(address, headers={"Authorization": f"token {token}"})
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         try:
             with opener.open(request, timeout=5) as answer:
@@ -218,21 +219,25 @@ class Run:
         except (urllib.error.URLError, OSError, ValueError):
             return False
 
-    def _lay_out(self, environment: Environment) -> None:
+    def _lay_out(self, python: Environment | None) -> None:
         """The folders of this run. Nothing is written into the volume: its owner may have put links there that lead elsewhere."""
         run, seat = self._volume.run, self.seat
         for folder in ("packages", "tmp", "metadata", "lifecycle", "jupyter/kernels"):
             (run / folder).mkdir(parents=True)
-        self._write_kernel(_KERNEL, environment)
-        for name, other in KERNELS.items():
-            if other in self._others:
-                self._write_kernel(name, self._others[other], ("-m", "pilvi_kernel"), {_BEHIND: _packages(environment)})
+        if python is not None:
+            self._write_kernels(python)
         if seat.files != seat.home:
             (run / "home" / Path(seat.files).relative_to(seat.home)).mkdir(parents=True)
             settings = run / "home/.jupyter/lab/user-settings/@jupyterlab/apputils-extension"
             settings.mkdir(parents=True)
             (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
         (run / "metadata/resource-metadata.json").write_text(json.dumps(seat.metadata))
+
+    def _write_kernels(self, python: Environment) -> None:
+        self._write_kernel(KERNEL, python)
+        for name, other in KERNELS.items():
+            if other in self._others:
+                self._write_kernel(name, self._others[other], ("-m", "pilvi_kernel"), {_BEHIND: _packages(python)})
 
     def _write_kernel(
         self,
@@ -247,26 +252,25 @@ class Run:
         kernel = {"argv": command, "display_name": name, "language": "python", "env": env or {}}
         (place / "kernel.json").write_text(json.dumps(kernel))
 
-    def _jupyter(self, port: int) -> tuple[str, ...]:
+    def _program(self, port: int) -> tuple[str, ...]:
         assert self._environment is not None
-        return (str(self._environment.python), "-m", "jupyterlab", *_options(port, self.seat))
+        return self.seat.program.command(self._environment, port, self.seat)
 
     def _spec(self, command: tuple[str, ...], cwd: str) -> ProcessSpec:
         """A program in this instance's surroundings."""
         run, environment, seat = self._volume.run, self._environment, self.seat
         assert environment is not None
-        support = Path(str(importlib.resources.files("pilvi.runtimes") / "notebook"))
         kind = instance_type(seat.instance_type)
         node = next(iter(self.ctx.compute.nodes()), None)
         memory_mib = None if node is None else min(int(kind.memory_gib * 1024), node.memory_mib)
-        others = [bind for other in self._others.values() for bind in other.binds if bind not in environment.binds]
+        shown = (environment, *((self._python,) if self._python else ()), *self._others.values())
         return ProcessSpec(
             command=command,
             env={**self._variables(environment), **({"PILVI_MEMORY_MIB": str(memory_mib)} if memory_mib else {})},
             binds=(
-                *environment.binds,
-                *others,
-                Bind(support, _SUPPORT),
+                *dict.fromkeys(bind for one in shown for bind in one.binds),
+                Bind(JUPYTER.support_folder(), _SUPPORT),
+                *((Bind(seat.program.support_folder(), SUPPORT),) if seat.program is not JUPYTER else ()),
                 Bind(run / "metadata", _METADATA),
                 *self._client.binds,
                 Bind(run / "lifecycle", _LIFECYCLE),
@@ -284,8 +288,9 @@ class Run:
         )
 
     def _variables(self, environment: Environment) -> dict[str, str]:
+        bins = (f"{self._python.bin}:" if self._python else "") + ("" if environment is self._python else f"{environment.bin}:")
         return {
-            "PATH": f"{environment.bin}:/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
+            "PATH": f"{bins}/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin",
             "HOME": self.seat.home,
             "USER": self.seat.user,
             "SHELL": "/bin/bash",
@@ -327,27 +332,6 @@ def identity_of(ctx: Context, seat: Seat) -> Identity:
 def _packages(environment: Environment) -> str:
     """Where an environment's packages are."""
     return str(next(iter(environment.path.glob("lib/python3*/site-packages")), environment.path))
-
-
-def _options(port: int, seat: Seat) -> tuple[str, ...]:
-    """How Jupyter is to behave: for its owner alone, without looking for news or updates elsewhere."""
-    return (
-        "--no-browser",
-        "--allow-root",
-        "--ServerApp.ip=127.0.0.1",
-        f"--ServerApp.port={port}",
-        "--ServerApp.port_retries=0",
-        f"--ServerApp.root_dir={seat.files}",
-        "--ServerApp.identity_provider_class=pilvi_notebook.Sessions",
-        "--ServerApp.quit_button=False",
-        f"--MultiKernelManager.default_kernel_name={_KERNEL}",
-        "--FileContentsManager.delete_to_trash=False",
-        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        "--LabApp.news_url=None",
-        "--LabApp.extension_manager=readonly",
-        # One owner has plain files; people who work together have one document.
-        f"--YDocExtension.disable_rtc={not seat.is_shared}",
-    )
 
 
 def _free_port() -> int:

@@ -1,4 +1,4 @@
-"""Where a Jupyter runs and for whom: what notebook instances and Studio's apps tell alike about one run. Pure data."""
+"""Where a Jupyter or another program runs and for whom: what notebook instances and Studio's apps tell alike about one run. Pure data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pilvi.services.sagemaker.notebook_git import Repository
+from pilvi.services.sagemaker.notebook_program import JUPYTER, Program
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,7 @@ class Seat:
     """`{hook}` stands for which script."""
     script_trouble: str
     """What is said when a script ends badly; `{hook}` and `{trouble}` stand in it."""
+    program: Program = JUPYTER
     user: str = "ec2-user"
     home: str = "/home/ec2-user"
     files: str = "/home/ec2-user/SageMaker"
@@ -36,7 +38,7 @@ class Seat:
     repositories: tuple[Repository, ...] = ()
     """Cloned into the volume where they are not there yet; Jupyter opens in the first."""
     opens: str = ""
-    """The folder below `files` that JupyterLab opens in."""
+    """The folder below `files` that the program opens in."""
     is_shared: bool = False
     """Whether several people work in it at once, and see each other's edits."""
     variables: tuple[tuple[str, str], ...] = ()

@@ -8,6 +8,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, Invalid
 from pilvi.core.service import Context, Operations
 from pilvi.services.sagemaker.job_kind import Record
+from pilvi.services.sagemaker.notebook_program import JUPYTER, PROGRAMS
 from pilvi.services.sagemaker.notebook_volume import STUDIO, Volume, releasing
 from pilvi.services.sagemaker.studio_check import (
     check_settings,
@@ -28,8 +29,6 @@ from pilvi.storage.records import Change
 ops = Operations()
 
 NOUN = "Space"
-APP_TYPES = ("JupyterLab",)
-"""What runs in a space here."""
 
 
 @ops
@@ -37,7 +36,7 @@ def create_space(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Make a space. It is InService at once; an app is started in it with CreateApp.
 
     req: DomainId, SpaceName (1-63), OwnershipSettings with OwnerUserProfileName, SpaceSharingSettings with SharingType (Private,
-        Shared), SpaceSettings with AppType (JupyterLab), JupyterLabAppSettings and SpaceStorageSettings, SpaceDisplayName, Tags.
+        Shared), SpaceSettings with AppType (JupyterLab, CodeEditor), JupyterLabAppSettings, CodeEditorAppSettings and SpaceStorageSettings, SpaceDisplayName, Tags.
     Errors: ResourceNotFound - no such domain or owner. ResourceInUse - the name is taken. ValidationException - ownership and sharing
         do not come together, or something is asked for that is not built.
     Differs: the size of the storage, repositories to suggest and times of idleness are recorded.
@@ -146,6 +145,11 @@ def delete_space(ctx: Context, req: Mapping[str, Any]) -> None:
     volume.drop_archive(record["_archive"])
 
 
+def app_type_of(record: Record) -> str:
+    """What runs in a space: one app at a time has its files. Spaces that do not say are JupyterLab's."""
+    return str(record["SpaceSettings"].get("AppType") or JUPYTER.app_type)
+
+
 def in_use_now(record: Record) -> Invalid:
     return Invalid(f"The Space [{record['SpaceArn']}] cannot be changed while its app is there. Delete the app first.")
 
@@ -154,7 +158,7 @@ def _checked(ctx: Context, settings: Mapping[str, Any] | None, arn: str, storage
     """Settings with what AWS fills in."""
     found = dict(settings or {})
     kind = found.get("AppType")
-    if kind not in (None, *APP_TYPES):
+    if kind not in (None, *PROGRAMS):
         raise Invalid(f"Spaces for {kind} are not supported by this server yet.")
     if found.get("RemoteAccess") == "ENABLED":
         raise Invalid("RemoteAccess is not supported by this server yet.")

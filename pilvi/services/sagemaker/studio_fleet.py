@@ -1,6 +1,6 @@
-"""Studio's apps that run: a JupyterLab each, in the home folder of a space.
+"""Studio's apps that run: a JupyterLab or Code Editor each, in the home folder of a space.
 
-    Pending --(Jupyter answers)--> InService --(DeleteApp)--> Deleting --> Deleted
+    Pending --(it answers)--> InService --(DeleteApp)--> Deleting --> Deleted
        \\--(it cannot start)--> Failed           \\--(its end)--> Failed
 
 The record is the truth and is written last: when it says Deleted, nothing runs and the space's files are sealed. Making this is also
@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import Conflict, PilviError
 from pilvi.services.sagemaker import studio_lifecycle_config as lifecycle
-from pilvi.services.sagemaker.metered import APP_USAGE, beat, begins, ends
+from pilvi.services.sagemaker.metered import app_usage, beat, begins, ends
 from pilvi.services.sagemaker.notebook_fleet import why
+from pilvi.services.sagemaker.notebook_program import PROGRAMS
 from pilvi.services.sagemaker.notebook_run import Run, context_for
 from pilvi.services.sagemaker.notebook_runs import runs_of
 from pilvi.services.sagemaker.notebook_seat import Seat
@@ -132,7 +133,7 @@ class Studio:
         if arn := record["ResourceSpec"].get("LifecycleConfigArn"):
             run.perform("OnStart", lifecycle.script_of(run.ctx, arn))
         run.start()
-        begin = begins(self._cloud, place, APP_USAGE, run.seat.arn, run.seat.instance_type)
+        begin = begins(self._cloud, place, app_usage(record["AppType"]), run.seat.arn, run.seat.instance_type)
         self._tell(
             place,
             lambda value: value | {"Status": "InService"} if value["Status"] == "Pending" else None,
@@ -264,6 +265,7 @@ def seat_of(record: dict[str, Any], space: dict[str, Any]) -> Seat:
         log_stream=name,
         script_stream=f"{name}/LifecycleConfig{{hook}}",
         script_trouble="The lifecycle configuration ({hook}) of the app {trouble}. Please check your CloudWatch logs for more details.",
+        program=PROGRAMS[record["AppType"]],
         user="sagemaker-user",
         home=_FILES,
         files=_FILES,

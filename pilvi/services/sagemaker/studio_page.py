@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 from pilvi.core.errors import PilviError
 from pilvi.services.sagemaker.domain import may_enter
 from pilvi.services.sagemaker.job_check import SESSION
+from pilvi.services.sagemaker.notebook_program import PROGRAMS
 from pilvi.services.sagemaker.notebook_run import context_for
 from pilvi.services.sagemaker.notebook_ticket import Place, Ticket, presigned_url
 from pilvi.services.sagemaker.processing_job import KIND as PROCESSING
+from pilvi.services.sagemaker.space import app_type_of
 from pilvi.services.sagemaker.studio_fleet import HOME, app_key, place_of, studio_of
 from pilvi.services.sagemaker.training_job import KIND as TRAINING
 
@@ -43,17 +45,18 @@ def page(cloud: Cloud, ticket: Ticket) -> str:
 
 def _space(cloud: Cloud, ticket: Ticket, space: dict[str, Any]) -> list[str]:
     place = ticket.place
-    key = app_key(space["DomainId"], space["SpaceName"], "JupyterLab", "default")
+    program = PROGRAMS[app_type_of(space)]
+    key = app_key(space["DomainId"], space["SpaceName"], program.app_type, "default")
     app = cloud.rows(place.account, place.region, "sagemaker", "App").find(key)
     name = escape(space.get("SpaceDisplayName") or space["SpaceName"])
     if app is None or app["Status"] == "Deleted":
-        return [name, "JupyterLab", "", "does not run"]
+        return [name, program.name, "", "does not run"]
     instance = escape(app["ResourceSpec"]["InstanceType"])
     if app["Status"] != "InService":
-        return [name, "JupyterLab", instance, escape(app["Status"])]
+        return [name, program.name, instance, escape(app["Status"])]
     token = studio_of(cloud).runs.tickets.issue(place_of(place.account, place.region, app), ticket.session_s, user=ticket.user)
     url = escape(presigned_url(cloud.endpoint, space["DomainId"], token))
-    return [name, "JupyterLab", instance, f'<a href="{url}">Open JupyterLab</a>']
+    return [name, program.name, instance, f'<a href="{url}">Open {program.name}</a>']
 
 
 def _job_table(title: str, ctx: Context | None, kind: JobKind) -> str:

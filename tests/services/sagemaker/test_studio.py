@@ -203,8 +203,8 @@ def test_create_space_has_an_owner_of_its_domain(studio: Studio) -> None:
     assert refusal(create, DomainId=studio.domain, SpaceName="WORK")[0] == "ResourceInUse"
     owner = {"OwnerUserProfileName": "ada"}
     assert "together" in refusal(create, DomainId=studio.domain, SpaceName="x", OwnershipSettings=owner)[1]
-    kind = {"AppType": "CodeEditor"}
-    assert "CodeEditor" in refusal(create, DomainId=studio.domain, SpaceName="x", SpaceSettings=kind)[1]
+    kind = {"AppType": "Canvas"}
+    assert "Canvas" in refusal(create, DomainId=studio.domain, SpaceName="x", SpaceSettings=kind)[1]
 
 
 def test_update_space_only_grows_its_storage(studio: Studio) -> None:
@@ -272,7 +272,7 @@ def test_create_app_refuses_what_is_not_built(studio: Studio) -> None:
     studio.user("ada")
     studio.space("work")
     create, where = studio.sagemaker.create_app, {"DomainId": studio.domain, "SpaceName": "work"}
-    for kind in ("CodeEditor", "JupyterServer", "Canvas"):
+    for kind in ("JupyterServer", "Canvas"):
         code, message = refusal(create, **where, AppType=kind, AppName="default")
         assert (code, message) == ("ValidationException", f"AppType {kind} is not supported by this server yet.")
     assert "must be default" in refusal(create, **where, AppType="JupyterLab", AppName="other")[1]

@@ -1,0 +1,1 @@
+"""What runs inside a Code Editor app beside the editor itself."""
