@@ -27,6 +27,8 @@ _CODES = {
 def denied(principal: Principal, access: Access, decision: Decision, protocol: str, service: str) -> ServiceError:
     """The error a service answers when policies do not let a caller in."""
     code, status = _CODES.get(protocol, ("AccessDeniedException", 400))
+    if service == "sns":
+        code = "AuthorizationError"
     if service in S3_SERVICES:
         return ServiceError("AccessDenied", _s3_message(principal, access, decision), 403)
     if protocol == "ec2":

@@ -124,6 +124,8 @@ def parser() -> argparse.ArgumentParser:
     add_data_dir(bill)
     bill.set_defaults(run=run_bill)
 
+    add_mail(commands)
+
     runtimes = commands.add_parser("runtimes", help="list, install and remove the environments that jobs run in")
     actions = runtimes.add_subparsers(required=True, metavar="ACTION")
     for action, run in (("list", run_runtimes_list), ("install", run_runtimes_install), ("remove", run_runtimes_remove)):
@@ -195,6 +197,24 @@ def add_images(commands: Any) -> None:
     listed.set_defaults(run=run_images_list)
     for sub in actions.choices.values():
         add_data_dir(sub)
+
+
+def add_mail(commands: Any) -> None:
+    mail = commands.add_parser("mail", help="list and show e-mails, text messages and pushes that the cloud would have sent")
+    mail.add_argument("--limit", type=positive, default=20, help="how many to list (default 20)")
+    mail.add_argument("--json", action="store_true")
+    add_data_dir(mail)
+    mail.set_defaults(run=run_mail)
+    actions = mail.add_subparsers(metavar="ACTION")
+    show = actions.add_parser("show", help="one of them with its text")
+    show.add_argument("id", help="its id, the end of it, or 'last'")
+    show.add_argument("--json", action="store_true", default=argparse.SUPPRESS)
+    show.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS)
+    show.set_defaults(run=run_mail_show)
+    stop = actions.add_parser("stop", help="as if a phone had answered STOP: it gets no more text messages")
+    stop.add_argument("number", help="+15550100")
+    stop.add_argument("--data-dir", type=Path, default=argparse.SUPPRESS)
+    stop.set_defaults(run=run_mail_stop)
 
 
 def add_clock(commands: Any) -> None:
@@ -361,6 +381,27 @@ def run_bill(arguments: argparse.Namespace) -> int:
     from pilvi.cli.bill import report
 
     print(report(arguments.data_dir.absolute(), arguments.month, as_json=arguments.json))
+    return 0
+
+
+def run_mail(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.mail import listed
+
+    print(listed(arguments.data_dir.absolute(), arguments.limit, as_json=arguments.json))
+    return 0
+
+
+def run_mail_show(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.mail import shown
+
+    print(shown(arguments.data_dir.absolute(), arguments.id, as_json=arguments.json))
+    return 0
+
+
+def run_mail_stop(arguments: argparse.Namespace) -> int:
+    from pilvi.cli.mail import stopped
+
+    print(stopped(arguments.data_dir.absolute(), arguments.number))
     return 0
 
 

@@ -180,7 +180,11 @@ class Operation:
         self.http_method: str = raw["http"]["method"]
         self.http_uri: str = raw["http"]["requestUri"]
         self.response_status: int = int(raw["http"].get("responseCode", 200))
-        self.is_unsigned: bool = raw.get("authtype") == "none" or "smithy.api#noAuth" in raw.get("auth", ())
+        self.is_unsigned: bool = (
+            raw.get("authtype") == "none"
+            or "smithy.api#noAuth" in raw.get("auth", ())
+            or quirks.ACTIONS_OF_LINKS.get(name) == service.name
+        )
         """Whether anybody may call it without a signature."""
         self.input = Shape(service.shapes, raw["input"]) if "input" in raw else None
         self.output = Shape(service.shapes, raw["output"]) if "output" in raw else None

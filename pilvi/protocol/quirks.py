@@ -140,6 +140,11 @@ def unknown_operation(service: str, protocol: str, action: str, version: str) ->
     return ServiceError("UnknownOperationException", "", 404 if protocol.startswith("rest") else 400)
 
 
+# What the links in messages ask for: without a signature (the token, or the confirmation, says whether that will do), and without a
+# Version. Source: SNS API reference, ConfirmSubscription and Unsubscribe.
+ACTIONS_OF_LINKS: Mapping[str, str] = {"ConfirmSubscription": "sns", "Unsubscribe": "sns"}
+
+
 # Codes that services moved from query to JSON still say in x-amzn-query-error, where their models no longer do.
 # Source: SQS API reference, 2012-11-05, "Errors" of each action; SDKs of the query protocol match on them.
 _SQS_PREFIXED = (

@@ -222,6 +222,8 @@ class Router:
         index = self._models.index
         known = [name for name in self._by_version.get(version, ()) if not names or name in names]
         candidates = sorted(known, key=lambda name: name != index[name].signing_name) or list(names)
+        if not candidates and not version and action in quirks.ACTIONS_OF_LINKS:
+            candidates = [quirks.ACTIONS_OF_LINKS[action]]
         for name in candidates:
             if self._models.service(name).operation(action) is not None:
                 return self._operation(name, _form_protocol(self._models, name), action, version)

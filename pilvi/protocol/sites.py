@@ -6,6 +6,8 @@
     sagemaker   notebook                                   /_aws/notebook/<kind>/...
     sagemaker   spot                                       /_aws/spot/<job>   (signed)
     ce          bill                                       /_aws/bill/<month> (signed)
+    sns         mail                                       /_aws/mail/<id> (signed)
+    sns         certificate                                /SimpleNotificationService-<digest>.pem
     ecr         registry       <account>.dkr.ecr.*         /v2/...                     unsigned only: container clients sign nothing
     ecr-public  registry       public.ecr.aws              /v2/public.ecr.aws/...
     s3          website        <bucket>.s3-website[-.]<region>.amazonaws.com, <bucket>.s3-website.localhost
@@ -37,7 +39,10 @@ _BY_PATH = (
     ("/_aws/notebook/", "sagemaker", "notebook", "kind"),
     ("/_aws/spot/", "sagemaker", "spot", "job"),
     ("/_aws/bill/", "ce", "bill", "month"),
+    ("/_aws/mail/", "sns", "mail", "letter"),
 )
+_CERTIFICATE = "/SimpleNotificationService-"
+"""No bucket has capitals in its name."""
 _USER_REQUEST = "/_user_request_"
 _WEBSITE = re.compile(
     r"(?:(?P<bucket>[a-z0-9.-]+)\.)?s3-website(?:[.-](?P<region>[a-z]{2,4}(?:-[a-z]+)+-\d))?\.(?:localhost|amazonaws\.com(?:\.cn)?)(?::\d+)?\Z"
@@ -51,6 +56,8 @@ def find_site(host: str, raw_path: str) -> Site | None:
             if raw_path.startswith(prefix):
                 found, slash, rest = raw_path[len(prefix) :].partition("/")
                 return Site(service, name, {key: found, "rest": slash + rest or "/"})
+    elif raw_path.startswith(_CERTIFICATE) and raw_path.endswith(".pem"):
+        return Site("sns", "certificate", {"name": raw_path[1:]})
     elif raw_path.startswith("/restapis/") and _USER_REQUEST in raw_path:
         return _user_request(raw_path)
     for part, service, name, key in _BY_HOST:

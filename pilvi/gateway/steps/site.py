@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pilvi.gateway.call import Call
 
 
-_SIGNED = frozenset({"bill", "spot"})
+_SIGNED = frozenset({"bill", "mail", "spot"})
 """Sites that are asked with a signature, as AWS's APIs are, and without a body."""
 
 

@@ -1,0 +1,175 @@
+"""What somebody wants to publish, checked: pure.
+
+Source: SNS API reference, Publish and PublishBatch; developer guide, "Amazon SNS message attributes", "FIFO topic message grouping".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from pilvi.core.errors import ServiceError
+from pilvi.services.sns.errors import bad_value, invalid
+from pilvi.services.sns.topics import Topic
+
+MOST_BYTES: Final = 256 << 10
+MOST_BATCH: Final = 10
+MOST_SUBJECT: Final = 100
+_ID = re.compile(r"[A-Za-z0-9_-]{1,80}\Z")
+_TOKEN = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}\Z")
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
+_TYPE = re.compile(r"(String|Number|Binary)(\..{1,250})?\Z", re.DOTALL)
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\Z")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+class Draft(NamedTuple):
+    body: str
+    bodies: Mapping[str, str]
+    subject: str
+    attributes: Mapping[str, Mapping[str, Any]]
+    group: str
+    duplicate_id: str
+    size: int
+    """Of message and attributes, as the limit counts them."""
+
+
+def drafted(req: Mapping[str, Any], topic: Topic | None) -> Draft:
+    """A message that may be published. topic: None for a phone or a mobile endpoint.
+
+    Errors: InvalidParameter - empty, too long, subject, structure, what a FIFO topic needs. ParameterValueInvalid - attributes.
+    """
+    body = req["Message"]
+    if not body:
+        raise invalid("Empty message")
+    subject = req.get("Subject")
+    if subject is not None and (not subject or len(subject) > MOST_SUBJECT or _CONTROL.search(subject)):
+        raise invalid("Subject")
+    attributes = req.get("MessageAttributes") or {}
+    size = len(body) if body.isascii() else len(body.encode())
+    for name, value in attributes.items():
+        size += _check_attribute(name, value)
+    if size > MOST_BYTES:
+        raise invalid("Message too long")
+    bodies = _bodies(req.get("MessageStructure"), body)
+    group, duplicate_id = _fifo(req, topic, body)
+    return Draft(body, bodies, subject or "", attributes, group, duplicate_id, size)
+
+
+def _bodies(structure: str | None, body: str) -> Mapping[str, str]:
+    if not structure:
+        return {}
+    if structure != "json":
+        raise invalid("MessageStructure")
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise invalid("Message Structure - JSON message body failed to parse")
+    texts = {name: text for name, text in found.items() if isinstance(text, str)}
+    if "default" not in texts:
+        raise invalid("Message Structure - No default entry in JSON message body")
+    return texts
+
+
+def _fifo(req: Mapping[str, Any], topic: Topic | None, body: str) -> tuple[str, str]:
+    group, given = req.get("MessageGroupId"), req.get("MessageDeduplicationId")
+    if group is not None and not _TOKEN.match(group):
+        raise invalid(
+            "MessageGroupId Reason: The MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length"
+        )
+    if topic is None or not topic.is_fifo:
+        if given is not None:
+            raise invalid(
+                "MessageDeduplicationId Reason: The request includes MessageDeduplicationId parameter that is not valid for this topic type"
+            )
+        return group or "", ""
+    if group is None:
+        raise invalid("The MessageGroupId parameter is required for FIFO topics")
+    if given is None:
+        if not topic.by_content:
+            raise invalid(
+                "The topic should either have ContentBasedDeduplication enabled or MessageDeduplicationId provided explicitly"
+            )
+        return group, sha256(body.encode()).hexdigest()
+    if not _TOKEN.match(given):
+        raise invalid(
+            "MessageDeduplicationId Reason: The MessageDeduplicationId can only include alphanumeric and punctuation characters. "
+            "1 to 128 in length"
+        )
+    return group, given
+
+
+def _check_attribute(name: str, value: Mapping[str, Any]) -> int:
+    """Its size."""
+    lower = name.lower()
+    is_reserved = lower.startswith(("aws.", "amazon.")) and not lower.startswith(("aws.sns.", "aws.mm."))
+    if not _NAME.match(name) or is_reserved or name[0] == "." or name[-1] == "." or ".." in name:
+        raise bad_value(f"The message attribute name '{name}' is invalid.")
+    kind = value.get("DataType") or ""
+    if not kind:
+        raise bad_value(f"The message attribute '{name}' must contain non-empty message attribute type.")
+    if not _TYPE.match(kind):
+        raise bad_value(
+            f"The message attribute '{name}' has an invalid message attribute type, the set of supported type prefixes is "
+            "Binary, Number, and String."
+        )
+    if kind.startswith("Binary"):
+        data = value.get("BinaryValue")
+        if value.get("StringValue") is not None:
+            raise bad_value(f"The message attribute '{name}' with type '{kind}' must use field 'Binary'.")
+        if not data:
+            raise _empty(name, kind)
+        return len(name) + len(kind.encode()) + len(data)
+    text = value.get("StringValue")
+    if value.get("BinaryValue") is not None:
+        raise bad_value(f"The message attribute '{name}' with type '{kind}' must use field 'String'.")
+    if not text:
+        raise _empty(name, kind)
+    if kind.startswith("Number") and not _NUMBER.match(text):
+        raise bad_value(f"Could not cast message attribute '{name}' value to number.")
+    return len(name) + len(kind.encode()) + len(text.encode())
+
+
+def _empty(name: str, kind: str) -> ServiceError:
+    return bad_value(
+        f"The message attribute '{name}' must contain non-empty message attribute value for message attribute type '{kind}'."
+    )
+
+
+# -- batches ----------------------------------------------------------------------------------------------------------------
+
+
+def check_batch(entries: Sequence[Mapping[str, Any]]) -> None:
+    """Whether a batch as a whole may be looked at."""
+    if not entries:
+        raise ServiceError("EmptyBatchRequestException", "The batch request doesn't contain any entries.", 400)
+    if len(entries) > MOST_BATCH:
+        raise ServiceError(
+            "TooManyEntriesInBatchRequestException", "The batch request contains more entries than permissible.", 400
+        )
+    ids = [entry["Id"] for entry in entries]
+    for entry_id in ids:
+        if not _ID.match(entry_id):
+            raise ServiceError(
+                "InvalidBatchEntryIdException",
+                "The Id of a batch entry in a batch request doesn't abide by the specification.",
+                400,
+            )
+    if len(set(ids)) < len(ids):
+        raise ServiceError("BatchEntryIdsNotDistinctException", "Two or more batch entries in the request have the same Id.", 400)
+
+
+def failed(entry_id: str, error: ServiceError) -> dict[str, Any]:
+    """An entry of a batch that was refused by itself."""
+    code = {"InvalidParameterException": "InvalidParameter", "InvalidParameterValueException": "ParameterValueInvalid"}
+    return {
+        "Id": entry_id,
+        "Code": code.get(error.code, error.code.removesuffix("Exception")),
+        "Message": error.message,
+        "SenderFault": (error.status or 400) < 500,
+    }

@@ -1,0 +1,52 @@
+"""Pushes to mobile endpoints: into the spool, as the platform would have got them.
+
+Source: SNS developer guide, "Sending platform-specific payloads in messages to mobile devices".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Final
+
+from pilvi.core.errors import ServiceError
+from pilvi.core.service import Context
+from pilvi.services.sns import spool
+from pilvi.services.sns.drafts import Draft
+from pilvi.services.sns.errors import no_endpoint
+from pilvi.services.sns.platform_application import is_enabled
+from pilvi.services.sns.platform_endpoint import look_endpoint, parsed_endpoint
+from pilvi.services.sns.usage import count
+
+if TYPE_CHECKING:
+    from pilvi.core.service import Cloud
+    from pilvi.storage.records import Change
+
+_ALSO: Final = {"FCM": "GCM", "GCM": "FCM"}
+"""Two names of one platform."""
+
+
+async def publish_to_endpoint(ctx: Context, arn: str, draft: Draft) -> str:
+    """A push to one phone. Gives its message id. NotFound, EndpointDisabled, PlatformApplicationDisabled."""
+    change = pushing(ctx.cloud, arn, draft.bodies, draft.body, draft.subject, arn)
+    await ctx.store.commit([change])
+    platform = parsed_endpoint(arn).resource.split("/")[1]
+    count(ctx.cloud, ctx.account, ctx.region, f"DeliveryAttempts-{platform}", "Notifications", 1)
+    return ctx.ids.uuid()
+
+
+def pushing(cloud: Cloud, arn: str, bodies: Mapping[str, str], body: str, subject: str, source: str) -> Change:
+    """The letter of a push, where endpoint and app let it through."""
+    where = parsed_endpoint(arn)
+    row = look_endpoint(cloud, arn)
+    if row is None:
+        raise no_endpoint()
+    _, platform, name, _ = where.resource.split("/", 3)
+    if row.value["attributes"].get("Enabled") != "true":
+        raise ServiceError("EndpointDisabledException", "Endpoint is disabled", 400)
+    if not is_enabled(cloud, where.account, where.region, f"{platform}/{name}"):
+        raise ServiceError("PlatformApplicationDisabledException", "Platform application is disabled", 400)
+    text = next((bodies[key] for key in (platform, _ALSO.get(platform, ""), "default") if key in bodies), body)
+    token = row.value["attributes"]["Token"]
+    return spool.posting(
+        cloud, where.account, where.region, kind=spool.PUSH, to=f"{platform} {token}", text=text, source=source, subject=subject
+    )
