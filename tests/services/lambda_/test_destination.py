@@ -10,7 +10,6 @@ from botocore.exceptions import ClientError
 
 from pilvi.services.lambda_ import event_queue
 from pilvi.testing.server import TestServer, eventually
-from pilvi.testing.up import Up
 from tests.services.lambda_.conftest import Lab
 
 CODE = """
@@ -191,35 +190,3 @@ def test_retries_and_age_follow_the_products_clock(tmp_path, monkeypatch):
         record = json.loads(post.next(url)["Body"])
         assert record["requestContext"]["condition"] == "EventAgeExceeded"
         assert record["requestContext"]["approximateInvokeCount"] == 2
-
-
-def test_results_survive_kill_9(tmp_path, lab):
-    """A result that one server wrote down is sent by the next."""
-    code = {"ZipFile": lab.zipped({"index.py": CODE})}
-    first = Up(tmp_path)
-    try:
-        allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:*", "Resource": "*"}]}
-        role = first.root.role("function", "lambda.amazonaws.com", allowed)
-        sqs, client = first.root.client("sqs"), first.root.client("lambda")
-        url = sqs.create_queue(QueueName="results")["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        client.create_function(FunctionName="f", Runtime="python3.11", Handler="index.handler", Role=role, Code=code)
-        client.put_function_event_invoke_config(FunctionName="f", DestinationConfig={"OnSuccess": {"Destination": arn}})
-        for number in range(20):
-            client.invoke(FunctionName="f", InvocationType="Event", Payload=json.dumps({"number": number}))["Payload"].read()
-    finally:
-        first.kill()
-    second = Up(tmp_path)
-    try:
-        sqs = second.root.client("sqs")
-        url = sqs.get_queue_url(QueueName="results")["QueueUrl"]
-        seen: set[int] = set()
-
-        def all_there() -> bool:
-            for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", ()):
-                seen.add(json.loads(message["Body"])["responsePayload"]["doubled"])
-            return len(seen) == 20
-
-        assert eventually(all_there)
-    finally:
-        second.kill()

@@ -9,7 +9,6 @@ from pilvi.services.lambda_ import event_queue
 from pilvi.services.lambda_.engine import Engine
 from pilvi.storage.records import Table
 from pilvi.testing.server import eventually
-from pilvi.testing.up import Up
 
 RECORD = """
 import boto3, json
@@ -105,40 +104,6 @@ def test_invoke_event_waits_while_it_is_throttled(lab, bucket, pending, monkeypa
     s3 = lab.account.client("s3")
     assert eventually(lambda: s3.list_objects_v2(Bucket=bucket, Prefix="late/").get("Contents"))
     eventually(lambda: not pending())
-
-
-def test_events_are_sealed_and_survive_kill_9(tmp_path, lab):
-    """Accepted by one server, handled by the next on the same data."""
-    secret = b'"plaintext-of-an-event"'
-    first = Up(tmp_path)
-    try:
-        logs_allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "logs:*", "Resource": "*"}]}
-        role = first.root.role("function", "lambda.amazonaws.com", logs_allowed)
-        client = first.root.client("lambda")
-        code = {"ZipFile": lab.zipped({"index.py": "def handler(event, context): print('got', event)"})}
-        client.create_function(FunctionName="later", Runtime="python3.11", Handler="index.handler", Role=role, Code=code)
-        client.invoke(FunctionName="later", Payload=b"1")["Payload"].read()
-        client.put_function_concurrency(FunctionName="later", ReservedConcurrentExecutions=0)
-        answer = client.invoke(FunctionName="later", InvocationType="Event", Payload=secret)
-        assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
-        client.delete_function_concurrency(FunctionName="later")
-    finally:
-        first.kill()
-    assert [path for path in tmp_path.rglob("*") if path.is_file() and secret[1:-1] in path.read_bytes()] == []
-    second = Up(tmp_path)
-    try:
-        # Nobody calls Lambda: the next server goes on by itself.
-        logs = second.root.client("logs")
-
-        def got() -> bool:
-            try:
-                return bool(logs.filter_log_events(logGroupName="/aws/lambda/later", filterPattern='"got plaintext"')["events"])
-            except logs.exceptions.ResourceNotFoundException:
-                return False
-
-        assert eventually(got)
-    finally:
-        second.kill()
 
 
 def test_the_engine_is_there_only_once(server, lab):

@@ -10,7 +10,6 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pilvi.testing.server import eventually
-from pilvi.testing.up import Up
 
 SINK = """
 import boto3, json, os
@@ -362,37 +361,3 @@ def test_the_role_must_be_let_in(new_lab):
     sqs.send_message(QueueUrl=url, MessageBody="locked")
     eventually(lambda: "PROBLEM" in lab.client.get_event_source_mapping(UUID=uuid)["LastProcessingResult"])
     lab.client.delete_event_source_mapping(UUID=uuid)
-
-
-def test_mappings_survive_kill_9(tmp_path, lab):
-    """Messages sent to one server are handled by the next on the same data, and nobody has to ask."""
-    code = {
-        "ZipFile": lab.zipped({"index.py": "def handler(event, context):\n    print('got', [r['body'] for r in event['Records']])"})
-    }
-    first = Up(tmp_path)
-    try:
-        allowed = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": ["logs:*", "sqs:*"], "Resource": "*"}]}
-        role = first.root.role("function", "lambda.amazonaws.com", allowed)
-        sqs, client = first.root.client("sqs"), first.root.client("lambda")
-        url = sqs.create_queue(QueueName="work")["QueueUrl"]
-        arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
-        client.create_function(FunctionName="later", Runtime="python3.11", Handler="index.handler", Role=role, Code=code)
-        client.put_function_concurrency(FunctionName="later", ReservedConcurrentExecutions=0)
-        client.create_event_source_mapping(FunctionName="later", EventSourceArn=arn)
-        sqs.send_message(QueueUrl=url, MessageBody="survivor", DelaySeconds=1)
-        client.delete_function_concurrency(FunctionName="later")
-    finally:
-        first.kill()
-    second = Up(tmp_path)
-    try:
-        logs = second.root.client("logs")
-
-        def got() -> bool:
-            try:
-                return bool(logs.filter_log_events(logGroupName="/aws/lambda/later", filterPattern='"survivor"')["events"])
-            except logs.exceptions.ResourceNotFoundException:
-                return False
-
-        assert eventually(got)
-    finally:
-        second.kill()
