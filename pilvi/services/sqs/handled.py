@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from pilvi.core.errors import NotFound, ServiceError
@@ -15,6 +15,7 @@ from pilvi.services.sqs.live import Live
 from pilvi.services.sqs.queues import Queue, find
 from pilvi.services.sqs.receipt import Receipt, read_handle
 from pilvi.services.sqs.usage import count
+from pilvi.storage.records import Change
 
 ops = Operations(on_loop=True)
 
@@ -29,7 +30,10 @@ async def delete_message(ctx: Context, req: Mapping[str, Any]) -> None:
     Errors: QueueDoesNotExist. ReceiptHandleIsInvalid. InvalidParameterValue - of a FIFO queue, when its visibility timeout is over.
     """
     queue = find(ctx, req["QueueUrl"])
-    await _begin(ctx, queue, req["ReceiptHandle"])
+    live = engine_of(ctx.cloud).live(queue)
+    entry = _judged(ctx, queue, live, req["ReceiptHandle"])
+    if entry is not None:
+        await _delete(ctx, queue, live, [entry])
     count(ctx, queue)
 
 
@@ -41,17 +45,20 @@ async def delete_message_batch(ctx: Context, req: Mapping[str, Any]) -> Mapping[
     """
     queue = find(ctx, req["QueueUrl"])
     check_batch(req["Entries"])
-    begun: list[tuple[str, Awaitable[None]]] = []
+    entries: list[Entry] = []
     refused: list[dict[str, Any]] = []
     done: list[dict[str, Any]] = []
-    for entry in req["Entries"]:
+    live = engine_of(ctx.cloud).live(queue)
+    for asked in req["Entries"]:
         try:
-            begun.append((entry["Id"], _begin(ctx, queue, entry["ReceiptHandle"])))
+            entry = _judged(ctx, queue, live, asked["ReceiptHandle"])
         except ServiceError as error:
-            refused.append(failed(entry["Id"], error))
-    for name, work in begun:
-        await work
-        done.append({"Id": name})
+            refused.append(failed(asked["Id"], error))
+            continue
+        done.append({"Id": asked["Id"]})
+        if entry is not None and all(entry.seq != other.seq for other in entries):
+            entries.append(entry)
+    await _delete(ctx, queue, live, entries)
     count(ctx, queue)
     return {"Successful": done, "Failed": refused}
 
@@ -93,40 +100,43 @@ async def change_message_visibility_batch(ctx: Context, req: Mapping[str, Any]) 
 # -- deleting -----------------------------------------------------------------------------------------------------------------
 
 
-def _begin(ctx: Context, queue: Queue, handle: str) -> Awaitable[None]:
-    """Judge a handle, and hand the deletion to the store; what is returned ends when it is done."""
+def _judged(ctx: Context, queue: Queue, live: Live, handle: str) -> Entry | None:
+    """The message that a handle may delete; None when it is gone, or was received again since."""
     receipt = read_handle(ctx.keyring, queue, handle)
-    engine = engine_of(ctx.cloud)
-    live = engine.live(queue)
-    live.tick(engine.now())
+    live.tick(engine_of(ctx.cloud).now())
     entry = live.entries.get(receipt.seq)
     if entry is None:
-        entry = _stored(ctx, queue, receipt)
-        if entry is None:
-            return _nothing()
-    elif receipt.received < entry.last:
+        return _stored(ctx, queue, receipt)
+    if receipt.received < entry.last:
         if queue.is_fifo:
             raise bad_handle(handle, _EXPIRED)
-        return _nothing()
-    elif queue.is_fifo and receipt.received == entry.last and entry.seq not in live.flying:
+        return None
+    if queue.is_fifo and receipt.received == entry.last and entry.seq not in live.flying:
         raise bad_handle(handle, _EXPIRED)
-    live.dirty.discard(entry.seq)
-    return _finish(live, entry, ctx.store.commit(deletion(queue, entry)))
+    return entry
 
 
-async def _finish(live: Live, entry: Entry, commit: Awaitable[None]) -> None:
+async def _delete(ctx: Context, queue: Queue, live: Live, entries: Sequence[Entry]) -> None:
+    """In one transaction; where somebody else has deleted one of them meanwhile, each by itself."""
+    changes: list[Change] = []
+    for entry in entries:
+        live.dirty.discard(entry.seq)
+        changes += deletion(queue, entry)
     is_gone = False
     try:
-        await commit
+        if changes:
+            await ctx.store.commit(changes)
     except NotFound:
         is_gone = True
-    live.removed(entry.seq)
-    if not is_gone:
-        live.figures.deletes += 1
-
-
-async def _nothing() -> None:
-    return
+    if is_gone and len(entries) > 1:
+        for entry in entries:
+            await _delete(ctx, queue, live, [entry])
+        return
+    for entry in entries:
+        if not is_gone or entry.seq in live.entries:
+            live.removed(entry.seq)
+        if not is_gone:
+            live.figures.deletes += 1
 
 
 def _stored(ctx: Context, queue: Queue, receipt: Receipt) -> Entry | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from pilvi.testing.server import Account
 from tests.services.sqs.test_message import bodies, new_queue
@@ -93,3 +94,22 @@ def test_change_message_visibility_batch_one_by_one(aws: Account) -> None:
     assert {one["Id"] for one in answer["Successful"]} == {"a", "b"}
     assert [(one["Id"], one["Code"]) for one in answer["Failed"]] == [("x", "ReceiptHandleIsInvalid")]
     assert sorted(bodies(aws, url)) == ["a", "b"]
+
+
+def test_delete_message_twice_counts_once(aws: Account) -> None:
+    sqs, url = aws.client("sqs"), new_queue(aws)
+    for text in ("one", "two", "three"):
+        sqs.send_message(QueueUrl=url, MessageBody=text)
+    messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    assert len(messages) == 3
+    handle = messages[0]["ReceiptHandle"]
+    entries = [{"Id": str(number), "ReceiptHandle": handle} for number in range(3)]
+    assert len(sqs.delete_message_batch(QueueUrl=url, Entries=entries)["Successful"]) == 3
+    sqs.delete_message(QueueUrl=url, ReceiptHandle=handle)
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: sqs.delete_message(QueueUrl=url, ReceiptHandle=messages[1]["ReceiptHandle"]), range(4)))
+    counts = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]
+    assert counts["ApproximateNumberOfMessagesNotVisible"] == "1"
+    assert counts["ApproximateNumberOfMessages"] == "0"
+    sqs.change_message_visibility(QueueUrl=url, ReceiptHandle=messages[2]["ReceiptHandle"], VisibilityTimeout=0)
+    assert sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["All"])["Attributes"]["ApproximateNumberOfMessages"] == "1"
