@@ -1,7 +1,7 @@
-"""Notifications: which events of a bucket go to which queues and functions. What happens with them: notify.py.
+"""Notifications: which events of a bucket go to which topics, queues and functions. What happens with them: notify.py.
 
 Source: S3 API Reference, PutBucketNotificationConfiguration; S3 User Guide, "Configuring event notifications using object key name
-filtering". SNS topics and EventBridge are not there yet, and refused.
+filtering". EventBridge is not there yet, and refused.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pilvi.events.targets import call_for
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import invalid_argument, malformed_xml
-from pilvi.services.s3.notify import SETTING, as_s3, covers, destination_of, filter_of
+from pilvi.services.s3.notify import SETTING, SUBJECT, as_s3, covers, destination_of, filter_of
 
 ops = Operations()
 
@@ -47,17 +47,18 @@ EVENTS: Final = frozenset(
 
 @ops
 def put_bucket_notification_configuration(ctx: Context, req: Mapping[str, Any]) -> None:
-    """Say where events go; an empty configuration ends it. Each queue gets a test event, each function's permission is tried.
+    """Say where events go; an empty configuration ends it. Each topic and queue gets a test event, each function's permission
+    is tried.
 
     Errors: InvalidArgument - no such event, filters that overlap, a destination that is not there, elsewhere, or does not let S3 in.
-    MalformedXML. NotImplemented - topics, EventBridge.
+    MalformedXML. NotImplemented - EventBridge.
     """
     bucket = get_bucket(ctx, req["Bucket"])
     given = req[SETTING]
-    for member, what in (("TopicConfigurations", "SNS topics"), ("EventBridgeConfiguration", "EventBridge")):
-        if given.get(member) is not None and (given[member] or member == "EventBridgeConfiguration"):
-            raise ServiceError("NotImplemented", f"Notifications to {what} are not built into this cloud yet.", 501)
+    if given.get("EventBridgeConfiguration") is not None:
+        raise ServiceError("NotImplemented", "Notifications to EventBridge are not built into this cloud yet.", 501)
     found = {
+        "TopicConfigurations": [checked(ctx, one, "TopicArn") for one in given.get("TopicConfigurations") or ()],
         "QueueConfigurations": [checked(ctx, one, "QueueArn") for one in given.get("QueueConfigurations") or ()],
         "LambdaFunctionConfigurations": [
             checked(ctx, one, "LambdaFunctionArn") for one in given.get("LambdaFunctionConfigurations") or ()
@@ -130,17 +131,17 @@ def _share_a_key(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 def try_out(ctx: Context, bucket: Bucket, one: Mapping[str, Any]) -> None:
     """The destination is there, in the bucket's Region, and lets S3 in for this bucket."""
     arn = destination_of(one)
-    wanted = "sqs" if "QueueArn" in one else "lambda"
+    wanted = "sns" if "TopicArn" in one else "sqs" if "QueueArn" in one else "lambda"
     parsed = Arn.parse(arn)
     if parsed is None or parsed.service != wanted or not parsed.account or not parsed.resource:
         raise invalid_argument("The ARN is not well formed", one["Id"], arn)
     problem = "Unable to validate the following destination configurations"
-    if parsed.region != bucket.region or (wanted == "sqs" and arn.endswith(".fifo")):
-        raise invalid_argument(problem, arn, "The destination is in another Region, or a FIFO queue.")
+    if parsed.region != bucket.region or (wanted != "lambda" and arn.endswith(".fifo")):
+        raise invalid_argument(problem, arn, "The destination is in another Region, or FIFO.")
     inside = as_s3(ctx.cloud, bucket)
     try:
         text = json.dumps(test_event(ctx, bucket))
-        call = call_for(inside, arn, text, {"InvocationType": "DryRun"})
+        call = call_for(inside, arn, text, {"InvocationType": "DryRun", "Subject": SUBJECT})
         inside.call(call.service, call.operation, **call.params)
     except PilviError as error:
         raise invalid_argument(problem, arn, error.message) from error

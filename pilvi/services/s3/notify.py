@@ -28,6 +28,8 @@ log = logging.getLogger("pilvi.s3")
 
 SERVICE: Final = "s3.amazonaws.com"
 SETTING: Final = "NotificationConfiguration"
+SUBJECT: Final = "Amazon S3 Notification"
+"""Of what topics are told."""
 
 
 async def notify(cloud: Cloud, fact: Fact) -> None:
@@ -42,7 +44,7 @@ async def notify(cloud: Cloud, fact: Fact) -> None:
         text = json.dumps({"Records": [record_of(bucket, fact, one["Id"])]}, separators=(",", ":"))
         arn = destination_of(one)
         try:
-            await send(inside, arn, text)
+            await send(inside, arn, text, options={"Subject": SUBJECT})
         except PilviError as error:
             if not is_lasting(error):
                 raise
@@ -57,7 +59,7 @@ def as_s3(cloud: Cloud, bucket: Bucket) -> Context:
 
 def destination_of(one: Mapping[str, Any]) -> str:
     """The ARN that a configuration sends to."""
-    return str(one.get("QueueArn") or one["LambdaFunctionArn"])
+    return str(one.get("TopicArn") or one.get("QueueArn") or one["LambdaFunctionArn"])
 
 
 def wanting(configuration: Mapping[str, Any], event: str, key: str) -> Iterator[Mapping[str, Any]]:

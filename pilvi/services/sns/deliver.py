@@ -53,7 +53,7 @@ class Delivery(NamedTuple):
 
     @property
     def ctx(self) -> Context:
-        return as_sns(self.cloud, self.topic.account, self.topic.region, self.topic.arn)
+        return as_sns(self.cloud, self.topic.account, self.topic.region, self.topic.arn).traced(self.message.trace)
 
     @property
     def is_raw(self) -> bool:
@@ -152,6 +152,8 @@ async def _to_web(found: Delivery) -> Answer:
         headers["x-amz-sns-subscription-arn"] = found.arn
     if found.is_raw:
         headers["x-amz-sns-rawdelivery"] = "true"
+    if message.trace:
+        headers["X-Amzn-Trace-Id"] = message.trace
     text = message.body_for(found.protocol) if found.is_raw else envelope.text_of(await members_of(found))
     if policy is not None and policy.most_a_second:
         await _throttle(found, policy.most_a_second)

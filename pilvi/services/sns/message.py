@@ -32,6 +32,8 @@ class Message(NamedTuple):
     sequence: str = ""
     token: str = ""
     """Of confirmations."""
+    trace: str = ""
+    """The tracing header it was published with: it goes on with the message."""
 
     def body_for(self, protocol: str) -> str:
         return self.bodies.get(protocol, self.bodies.get("default", "")) if self.bodies else self.body

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 ops = Operations(on_loop=True)
 
 FIRST_SEQUENCE: Final = 10**19
+MOST_TRACE: Final = 512
+"""Longer headers are nobody's trace."""
 _MEMORY: Final = "sns:sequence"
 
 
@@ -104,7 +106,7 @@ async def post(ctx: Context, topic: Topic, drafts: Sequence[Draft]) -> list[Post
     lanes: list[Lane] = []
     posted: list[Posted] = []
     for draft in drafts:
-        message = _message(ctx.ids.uuid(), now, draft)
+        message = _message(ctx, now, draft)
         more, to = entries(ctx, topic, message)
         changes += more
         lanes += to
@@ -132,7 +134,7 @@ async def _post_once(ctx: Context, topic: Topic, drafts: Sequence[Draft], now: f
             if earlier.commit is not None and key not in new:
                 others.append(asyncio.shield(earlier.commit))
             continue
-        message = _message(ctx.ids.uuid(), now, draft, _next_sequence(ctx.cloud, now))
+        message = _message(ctx, now, draft, _next_sequence(ctx.cloud, now))
         published = Published(message.id, message.sequence, now)
         changes.append(known.mark(key, published))
         if topic.archive_days:
@@ -166,9 +168,9 @@ async def _commit(ctx: Context, changes: Sequence[Change], lanes: Sequence[Lane]
     wake(ctx.cloud, lanes)
 
 
-def _message(message_id: str, now: float, draft: Draft, sequence: str = "") -> Message:
+def _message(ctx: Context, now: float, draft: Draft, sequence: str = "") -> Message:
     return Message(
-        message_id,
+        ctx.ids.uuid(),
         NOTIFICATION,
         now,
         draft.body,
@@ -178,6 +180,7 @@ def _message(message_id: str, now: float, draft: Draft, sequence: str = "") -> M
         draft.group,
         draft.duplicate_id,
         sequence,
+        trace=ctx.trace if len(ctx.trace) <= MOST_TRACE else "",
     )
 
 

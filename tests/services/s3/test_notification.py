@@ -109,7 +109,7 @@ def test_put_bucket_notification_configuration_only_after_the_policy(aws: Accoun
         ),
         (
             lambda _: {"TopicConfigurations": [{"TopicArn": "arn:aws:sns:us-east-1:1:t", "Events": ["s3:ObjectCreated:*"]}]},
-            "NotImplemented",
+            "InvalidArgument",
         ),
         (lambda _: {"EventBridgeConfiguration": {}}, "NotImplemented"),
     ],
@@ -122,6 +122,55 @@ def test_put_bucket_notification_configuration_refuses(
     with pytest.raises(ClientError) as caught:
         s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=change(queue[1]))
     assert caught.value.response["Error"]["Code"] == code
+
+
+def test_put_bucket_notification_configuration_tells_a_topic(aws: Account, queue: tuple[str, str]) -> None:
+    s3, sns, sqs, (url, arn), bucket = aws.client("s3"), aws.client("sns"), aws.client("sqs"), queue, f"topic-{aws.account}"
+    s3.create_bucket(Bucket=bucket)
+    topic = sns.create_topic(Name="uploads")["TopicArn"]
+    one = {
+        "TopicArn": topic,
+        "Events": ["s3:ObjectCreated:*"],
+        "Filter": {"Key": {"FilterRules": [{"Name": "suffix", "Value": ".csv"}]}},
+    }
+    configuration = {"TopicConfigurations": [one]}
+    with pytest.raises(ClientError) as caught:
+        s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
+    assert caught.value.response["Error"]["Code"] == "InvalidArgument"
+    statements = [
+        {
+            "Effect": "Allow",
+            "Principal": {"Service": f"{who}.amazonaws.com"},
+            "Action": action,
+            "Resource": resource,
+            "Condition": condition,
+        }
+        for who, action, resource, condition in (
+            ("s3", "sns:Publish", topic, {"ArnLike": {"aws:SourceArn": f"arn:aws:s3:::{bucket}"}}),
+            ("sns", "sqs:SendMessage", arn, {"ArnEquals": {"aws:SourceArn": topic}}),
+        )
+    ]
+    policies = [json.dumps({"Version": "2012-10-17", "Statement": [statement]}) for statement in statements]
+    sns.set_topic_attributes(TopicArn=topic, AttributeName="Policy", AttributeValue=policies[0])
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policies[1]})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    s3.put_bucket_notification_configuration(Bucket=bucket, NotificationConfiguration=configuration)
+    assert s3.get_bucket_notification_configuration(Bucket=bucket)["TopicConfigurations"][0]["TopicArn"] == topic
+    s3.put_object(Bucket=bucket, Key="a.txt", Body=b"1")
+    s3.put_object(Bucket=bucket, Key="a.csv", Body=b"1")
+    heard: list[dict[str, Any]] = []
+
+    def enough() -> bool:
+        heard.extend(told(aws, url))
+        return len(heard) >= 2
+
+    eventually(enough)
+    assert {message["Subject"] for message in heard} == {"Amazon S3 Notification"}
+    contents = [json.loads(message["Message"]) for message in heard]
+    (test,) = [content for content in contents if "Event" in content]
+    assert (test["Event"], test["Bucket"]) == ("s3:TestEvent", bucket)
+    (record,) = [content["Records"][0] for content in contents if "Records" in content]
+    assert (record["eventName"], record["s3"]["object"]["key"]) == ("ObjectCreated:Put", "a.csv")
 
 
 def test_put_bucket_notification_configuration_starts_a_function(aws: Account) -> None:
