@@ -82,29 +82,57 @@ def test_iam_policies_count_on_queues_and_their_tags(aws: Account, refusal: Refu
     assert refusal(user.send_message, QueueUrl=url, MessageBody="x")[0].startswith("AccessDenied")
 
 
-def test_a_service_may_send_only_after_the_policy(server: Any, aws: Account) -> None:
-    url = new_queue(aws)
-    bucket = "arn:aws:s3:::a-bucket"
+SENDERS = {
+    "s3": ("arn:aws:s3:::a-bucket", "arn:aws:s3:::another"),
+    "sns": ("arn:aws:sns:us-east-1:{account}:told", "arn:aws:sns:us-east-1:{account}:other"),
+    "events": ("arn:aws:events:us-east-1:{account}:rule/told", "arn:aws:events:us-east-1:{account}:rule/other"),
+}
+
+
+@pytest.mark.parametrize("service", SENDERS)
+@pytest.mark.parametrize("is_sealed", [False, True], ids=["plain", "kms"])
+def test_a_service_may_send_only_after_the_policy(server: Any, aws: Account, service: str, is_sealed: bool) -> None:
+    """Of the queue, and of its key."""
+    kms = aws.client("kms")
+    key = kms.create_key()["KeyMetadata"]["KeyId"] if is_sealed else ""
+    url = new_queue(aws, **({"KmsMasterKeyId": key} if key else {}))
+    source, another = (arn.format(account=aws.account) for arn in SENDERS[service])
+    principal = f"{service}.amazonaws.com"
 
     def send(source_arn: str) -> None:
-        principal = Principal("service", aws.account, "", "s3.amazonaws.com", "s3.amazonaws.com", source_arn=source_arn)
-        ctx = Context(server.cloud, principal=principal, account=aws.account, region=aws.region, service="s3")
-        ctx.call("sqs", "SendMessage", QueueUrl=url, MessageBody="from s3")
+        sender = Principal("service", aws.account, "", principal, principal, source_arn=source_arn)
+        ctx = Context(server.cloud, principal=sender, account=aws.account, region=aws.region, service=service)
+        ctx.call("sqs", "SendMessage", QueueUrl=url, MessageBody=f"from {service}")
 
-    with pytest.raises(ServiceError):
-        send(bucket)
+    def refused(source_arn: str) -> str:
+        with pytest.raises(ServiceError) as error:
+            send(source_arn)
+        return error.value.code
+
+    assert "AccessDenied" in refused(source)
     set_policy(
         aws,
         url,
         {
             "Effect": "Allow",
-            "Principal": {"Service": "s3.amazonaws.com"},
+            "Principal": {"Service": principal},
             "Action": "sqs:SendMessage",
             "Resource": f"arn:aws:sqs:us-east-1:{aws.account}:one",
-            "Condition": {"ArnLike": {"aws:SourceArn": bucket}, "StringEquals": {"aws:SourceAccount": aws.account}},
+            "Condition": {"ArnLike": {"aws:SourceArn": source}, "StringEquals": {"aws:SourceAccount": aws.account}},
         },
     )
-    send(bucket)
-    with pytest.raises(ServiceError):
-        send("arn:aws:s3:::another")
-    assert bodies(aws, url) == ["from s3"]
+    if is_sealed:
+        assert refused(source) == "KmsAccessDenied"
+        allow = [
+            {"Effect": "Allow", "Principal": {"AWS": f"arn:aws:iam::{aws.account}:root"}, "Action": "kms:*", "Resource": "*"},
+            {
+                "Effect": "Allow",
+                "Principal": {"Service": principal},
+                "Action": ["kms:GenerateDataKey", "kms:Decrypt"],
+                "Resource": "*",
+            },
+        ]
+        kms.put_key_policy(KeyId=key, PolicyName="default", Policy=json.dumps({"Version": "2012-10-17", "Statement": allow}))
+    send(source)
+    assert "AccessDenied" in refused(another)
+    assert bodies(aws, url) == [f"from {service}"]
