@@ -25,9 +25,9 @@ class Request:
     """Address of the peer (aws:SourceIp)."""
     tls: str
     """The version of TLS it came with: "1.3"; '' for none."""
-    is_gone: bool
+    is_gone: bool = field(init=False)
     """Nobody waits for the answer any more."""
-    on_gone: Callable[[], None] | None
+    on_gone: Callable[[], None] | None = field(init=False)
     """Called when that happens, on the loop: for who waits long."""
 
     def __init__(
