@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.setup
 
-.PHONY: sdk-venvs heavy-runtimes test-sagemaker setup runtimes demo test check format unit bench soak wheel test-compiled serve docs requirements clean new-service new-noun
+.PHONY: sdk-venvs heavy-runtimes test-sagemaker setup runtimes demo test check format unit bench soak chain wheel test-compiled serve docs requirements clean new-service new-noun
 
 setup: $(STAMP)
 
@@ -53,6 +53,9 @@ test-sagemaker: runtimes heavy-runtimes sdk-venvs  ## what is too slow or too he
 
 soak: setup          ## ten minutes (SOAK_MINUTES) of mixed load with kill -9 every minute: nothing acknowledged is lost
 	PYTHONPATH=. $(BIN)/python tests/heavy/soak.py
+
+chain: setup         ## 10,000 uploads in three minutes over a topic, two queues and two functions, with kill -9 every 10 seconds: all arrive
+	PYTHONPATH=. $(BIN)/python tests/heavy/chain.py
 
 bench: setup         ## speed and memory, beside peers, with ratios
 	sh benchmarks/run.sh
