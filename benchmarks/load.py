@@ -120,7 +120,10 @@ def replay(endpoint: str, requests: Iterable[bytes], connections: int, seconds: 
     else:
         wanted = [str(parts.hostname), str(parts.port), str(connections), str(seconds), str(path)]
         command = [sys.executable, str(HERE / "replay.py"), *wanted]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 60, check=False)
+    except subprocess.TimeoutExpired:
+        raise RuntimeError(f"{command[0]} did not come to an end") from None
     line = next((line for line in done.stdout.splitlines() if line.startswith("{")), None)
     if line is None:
         raise RuntimeError(f"{command[0]} says: {done.stdout} {done.stderr}")

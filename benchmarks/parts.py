@@ -200,8 +200,10 @@ class Bench:
 
     def _send_all(self, requests: Iterator[bytes]) -> None:
         result = send_small(self.server.endpoint, requests, FILL_LINES)
-        if result.refused:
-            raise RuntimeError(f"{self.server.name} refused {result.refused} of {result.requests} objects")
+        if result.refused or result.broken:
+            raise RuntimeError(
+                f"{self.server.name} refused {result.refused} of {result.requests} objects, and {result.broken} connections broke"
+            )
 
     def _sts(self) -> list[bytes]:
         sts = self._client("sts")

@@ -34,7 +34,11 @@ export PILVI_PROGRAM
 if [ $# -gt 0 ]; then
     exit 0
 fi
+patience=""
+if command -v timeout >/dev/null 2>&1; then
+    patience="timeout 900"
+fi
 for part in training tuning builtin_xgboost; do
     echo
-    .venv/bin/python "benchmarks/$part.py" || echo "benchmarks/$part.py did not finish"
+    $patience .venv/bin/python "benchmarks/$part.py" || echo "benchmarks/$part.py did not finish"
 done

@@ -7,13 +7,18 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from load import Result
 
 LENGTH = re.compile(rb"\r\ncontent-length:\s*(\d+)", re.IGNORECASE)
-PATIENCE_S = 120.0
+PATIENCE_S = 30.0
+"""For one connection to say something."""
+LOAD_S = 240.0
+"""For a whole load; what is not sent by then is not sent."""
+FAILURES = 64
+"""Broken connections in a row after which a server is given up."""
 PIECE_BYTES = 256 << 10
 
 
@@ -65,66 +70,122 @@ class Line:
         self.socket.close()
 
 
+class Tally:
+    """What came of a load. It ends when all is sent, when a server fails too often in a row, or when its time is over."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+        self.refused = 0
+        self.broken = 0
+        self.in_a_row = 0
+        self.begun = time.perf_counter()
+
+    @property
+    def is_over(self) -> bool:
+        return self.in_a_row >= FAILURES or time.perf_counter() - self.begun > LOAD_S
+
+    def answered(self, seconds: float, status: int) -> None:
+        self.times.append(seconds)
+        self.in_a_row = 0
+        if status // 100 != 2:
+            self.refused += 1
+
+    def failed(self) -> None:
+        self.broken += 1
+        self.in_a_row += 1
+
+    def result(self) -> Result:
+        return result_of(self.times, time.perf_counter() - self.begun, self.refused, self.refused + self.broken)
+
+
 def send_large(endpoint: str, requests: Iterable[bytes], connections: int) -> Result:
     """A thread for each connection: the interpreter is let go while a body is on its way."""
-    waiting, lock = iter(requests), threading.Lock()
-    times: list[float] = []
-    failures: list[str] = []
+    waiting, lock, tally = iter(requests), threading.Lock(), Tally()
 
     def work() -> None:
-        line = Line(endpoint)
+        line: Line | None = None
         while True:
             with lock:
-                request = next(waiting, None)
+                request = None if tally.is_over else next(waiting, None)
             if request is None:
                 break
             try:
-                times.append(line.ask(request))
-            except OSError as error:
-                failures.append(repr(error))
-                line.close()
-                line = Line(endpoint)
-                continue
-            if line.status // 100 != 2:
-                failures.append(str(line.status))
-        line.close()
+                line = line or Line(endpoint)
+                seconds = line.ask(request)
+            except (OSError, ValueError):
+                if line is not None:
+                    line.close()
+                line = None
+                with lock:
+                    tally.failed()
+            else:
+                with lock:
+                    tally.answered(seconds, line.status)
+        if line is not None:
+            line.close()
 
     threads = [threading.Thread(target=work) for _ in range(connections)]
-    begun = time.perf_counter()
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return result_of(times, time.perf_counter() - begun, sum(failure.isdigit() for failure in failures), len(failures))
+    return tally.result()
 
 
 def send_small(endpoint: str, requests: Iterable[bytes], connections: int) -> Result:
-    """Many small requests by one thread."""
-    waiting: Iterator[bytes] = iter(requests)
-    selector = selectors.DefaultSelector()
-    times: list[float] = []
-    refused = open_lines = 0
-    begun = time.perf_counter()
-    for request, _ in zip(waiting, range(connections), strict=False):
-        line = Line(endpoint)
-        selector.register(line.socket, selectors.EVENT_READ, line)
-        line.send(request)
-        open_lines += 1
-    while open_lines:
-        for key, _ in selector.select(PATIENCE_S):
-            line = key.data
-            if not line.receive():
-                continue
-            times.append(time.perf_counter() - line.began)
-            refused += line.status // 100 != 2
-            request = next(waiting, b"")
-            if request:
+    """Many small requests by one thread. A connection that breaks, or says nothing for long, counts and is replaced."""
+    waiting, selector, tally = iter(requests), selectors.DefaultSelector(), Tally()
+
+    def begin() -> bool:
+        """Send the next request over a new connection, if there is one and the server takes it."""
+        while not tally.is_over and (request := next(waiting, None)) is not None:
+            line: Line | None = None
+            try:
+                line = Line(endpoint)
                 line.send(request)
+            except OSError:
+                tally.failed()
+                if line is not None:
+                    line.close()
             else:
-                selector.unregister(line.socket)
-                line.close()
-                open_lines -= 1
-    return result_of(times, time.perf_counter() - begun, refused, refused)
+                selector.register(line.socket, selectors.EVENT_READ, line)
+                return True
+        return False
+
+    def end(line: Line) -> None:
+        selector.unregister(line.socket)
+        line.close()
+
+    for _ in range(connections):
+        if not begin():
+            break
+    while selector.get_map():
+        ready = [key.data for key, _ in selector.select(PATIENCE_S)]
+        silent = [] if ready else [key.data for key in selector.get_map().values()]
+        for line in silent:
+            end(line)
+            tally.failed()
+            begin()
+        for line in ready:
+            try:
+                if not line.receive():
+                    continue
+                tally.answered(time.perf_counter() - line.began, line.status)
+                request = None if tally.is_over else next(waiting, None)
+                if request is None:
+                    end(line)
+                else:
+                    line.send(request)
+            except (OSError, ValueError):
+                end(line)
+                tally.failed()
+                begin()
+        if tally.is_over:
+            for line in [key.data for key in selector.get_map().values()]:
+                end(line)
+                tally.failed()
+    selector.close()
+    return tally.result()
 
 
 def result_of(times: list[float], seconds: float, refused: int, failed: int) -> Result:

@@ -45,7 +45,7 @@ class Server:
             region_name="us-east-1",
             aws_access_key_id=self.credentials.access_key,
             aws_secret_access_key=self.credentials.secret_key,
-            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 5}, read_timeout=60),
+            config=Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3}, read_timeout=30),
         )
 
     def stop(self) -> None:
