@@ -9,6 +9,7 @@ from pilvi.metering import Charge
 
 _SERVICES = {
     "AmazonS3": "Amazon Simple Storage Service",
+    "AWSEvents": "CloudWatch Events",
     "AmazonSageMaker": "Amazon SageMaker",
     "awskms": "AWS Key Management Service",
     "AWSLambda": "AWS Lambda",
