@@ -12,7 +12,9 @@ from pilvi.services.lambda_ import (
     invoke,
     layer,
     permission,
+    provisioned_concurrency_config,
     recursion_config,
+    runtime_management_config,
     tag,
     version,
 )
@@ -32,6 +34,8 @@ service = Service(
     event_source_mapping.ops,
     function_url.ops,
     recursion_config.ops,
+    runtime_management_config.ops,
+    provisioned_concurrency_config.ops,
     tag.ops,
     invoke.ops,
     errors={

@@ -110,7 +110,7 @@ def delete_alias(ctx: Context, req: t.DeleteAliasRequestTypeDef) -> None:
     ref = _named(ctx, req)
     row_id = f"{ref.name}/{req['Name']}"
     changes = []
-    for noun in ("Alias", "Policy", "EventInvokeConfig", "FunctionUrl"):
+    for noun in ("Alias", "Policy", "EventInvokeConfig", "FunctionUrl", "ProvisionedConcurrency"):
         rows = ctx.records(noun, account=ref.account)
         if (found := rows.find(row_id)) is not None:
             changes.append(rows.deletion(row_id))

@@ -18,6 +18,7 @@ from pilvi.services.lambda_.lineage import following, is_loop
 from pilvi.services.lambda_.mappings import Mappings
 from pilvi.services.lambda_.names import FunctionRef
 from pilvi.services.lambda_.pool import Pool
+from pilvi.services.lambda_.provisioned import Provisioned
 from pilvi.services.lambda_.usage import COUNTED, count
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ class Engine:
         self.pool = Pool(cloud, loop, self.logs)
         self.events = EventQueue(self)
         self.mappings = Mappings(self)
+        self.provisioned = Provisioned(self)
         self.is_closed = False
         self._running: dict[str, int] = {}
         self._unreserved: dict[tuple[str, str], int] = {}
@@ -131,6 +133,7 @@ class Engine:
         """End what runs. From any thread."""
         self.is_closed = True
         self.mappings.close()
+        self.provisioned.close()
         self.events.close()
         self.pool.close()
         self.logs.close()
@@ -182,6 +185,7 @@ def engine_of(cloud: Cloud) -> Engine:
     cloud.memory[_KEY] = engine
     engine.events.resume()
     engine.mappings.resume()
+    engine.provisioned.resume()
     return engine
 
 

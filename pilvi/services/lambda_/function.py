@@ -262,9 +262,10 @@ def _delete_version(ctx: Context, ref: FunctionRef) -> None:
         if latest is None or row is None:
             return
         changes = _forget([row.value["_code"]], ctx, ref, keep=latest.value["_code"], but=ref.qualifier)
-        policies = at.records("Policy")
-        if policies.find(f"{ref.name}/{ref.qualifier}") is not None:
-            changes.append(policies.deletion(f"{ref.name}/{ref.qualifier}"))
+        for noun in ("Policy", "EventInvokeConfig", "ProvisionedConcurrency"):
+            rows = at.records(noun)
+            if rows.find(f"{ref.name}/{ref.qualifier}") is not None:
+                changes.append(rows.deletion(f"{ref.name}/{ref.qualifier}"))
         try:
             # The function's row is written too, so that a version being published from the same package makes this try again.
             same = at.records("Function").revision(ref.name, latest.value, latest.version)
@@ -285,7 +286,7 @@ def _delete_all(ctx: Context, ref: FunctionRef) -> None:
         versions = versions_of(at, ref.name)
         blobs = dict.fromkeys(record["_code"] for record in (latest.value, *versions))
         changes: list[Change] = [DeleteBody(blob) for blob in blobs]
-        for noun in ("Version", "Alias", "Policy", "EventInvokeConfig", "FunctionUrl"):
+        for noun in ("Version", "Alias", "Policy", "EventInvokeConfig", "FunctionUrl", "ProvisionedConcurrency"):
             rows = at.records(noun)
             found = rows.scan(prefix=f"{ref.name}/", limit=100_000)
             changes += [rows.deletion(row.id) for row in found]

@@ -8,6 +8,7 @@ from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pilvi.core.errors import LimitExceeded
 from pilvi.core.principal import Principal
 from pilvi.core.service import Context
 from pilvi.services.lambda_.catalog import Target
@@ -40,6 +41,8 @@ class Pool:
         shutil.rmtree(self._root / "tmp", ignore_errors=True)
         self._idle: dict[str, list[Worker]] = {}
         self._idle_count = 0
+        self.kept: dict[str, int] = {}
+        """Idle workers that stay, by target: provisioned concurrency."""
         self._waiting: deque[tuple[str, asyncio.Future[Worker | None]]] = deque()
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -63,8 +66,29 @@ class Pool:
             raise
         return worker
 
+    async def start_warm(self, target: Target) -> None:
+        """Start a worker for whoever comes. Errors: as Worker.launch; LimitExceeded - all are busy."""
+        if len(self.workers) >= WORKERS and not self._end_oldest():
+            raise LimitExceeded("every worker of this server is busy")
+        worker = Worker(self, target, self.cloud.ids.hex(48), is_provisioned=True)
+        self.workers[worker.token] = worker
+        try:
+            await worker.launch()
+        except BaseException:
+            self.forget(worker)
+            raise
+
+    def living(self, key: str) -> int:
+        """Workers of a target that take work, or soon will."""
+        now = self.cloud.clock.now()
+        return sum(worker.target.key == key and worker.is_fresh(now) for worker in self.workers.values())
+
+    def ready(self, key: str) -> int:
+        """Those that have started."""
+        return sum(worker.target.key == key and worker.is_ready and not worker.has_ended for worker in self.workers.values())
+
     def release(self, worker: Worker) -> None:
-        """It has answered: it waits for the next, takes one that waits, or goes."""
+        """It has answered, or started without work: it waits for the next, takes one that waits, or goes."""
         if not worker.is_fresh(self.cloud.clock.now()):
             worker.end()
             return
@@ -150,7 +174,7 @@ class Pool:
 
     def _end_oldest(self) -> bool:
         """End the worker that has been idle longest; False when all are busy."""
-        idle = [worker for stack in self._idle.values() for worker in stack]
+        idle = [worker for key, stack in self._idle.items() for worker in stack[self.kept.get(key, 0) :]]
         if not idle:
             return False
         min(idle, key=lambda worker: worker.idle_since_s).end()
@@ -159,7 +183,8 @@ class Pool:
     def _sweep(self) -> None:
         limit = self.loop.time() - IDLE_S
         for stack in list(self._idle.values()):
-            for worker in list(stack):
+            kept = self.kept.get(stack[0].target.key, 0) if stack else 0
+            for worker in list(stack[kept:]):
                 if worker.idle_since_s < limit:
                     worker.end()
         self.loop.run_in_executor(None, self.unpacked.sweep)

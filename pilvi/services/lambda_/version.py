@@ -80,7 +80,11 @@ def publish(
         return None
     number = str(latest["_next"])
     version = {
-        **{key: value for key, value in latest.items() if key not in ("_tags", "_reserved", "_next", "_changed", "_recursion")},
+        **{
+            key: value
+            for key, value in latest.items()
+            if key not in ("_tags", "_reserved", "_next", "_changed", "_recursion", "_runtime_management")
+        },
         "Version": number,
         "FunctionArn": f"{latest['FunctionArn']}:{number}",
         "RevisionId": ctx.ids.uuid(),

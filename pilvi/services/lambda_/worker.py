@@ -45,11 +45,13 @@ _RUNTIME_DIR = "/var/runtime"
 
 
 class Worker:
-    def __init__(self, pool: Pool, target: Target, token: str) -> None:
+    def __init__(self, pool: Pool, target: Target, token: str, *, is_provisioned: bool = False) -> None:
         self.pool = pool
         self.target = target
         self.language = language_of(str(target.record["Runtime"]))
         self.token = token
+        self.is_provisioned = is_provisioned
+        """Started before anybody called."""
         self.current: Invocation | None = None
         self.has_ended = False
         self.is_retired = False
@@ -117,6 +119,8 @@ class Worker:
         if not self.is_ready:
             self.is_ready = True
             self._disarm()
+            if self.current is None and self.is_provisioned:
+                self.pool.release(self)
             if self.current is not None:
                 self.current.init_ms = (self.pool.loop.time() - self._started_s) * 1000
         while not self.has_ended:
@@ -254,6 +258,8 @@ class Worker:
         client = cloud.client_side(target.account, target.region)
         env = {**client.env, **variables_of(role, target.record)}
         env |= environment_of(target, environment, group, stream) | credentials
+        if self.is_provisioned:
+            env["AWS_LAMBDA_INITIALIZATION_TYPE"] = "provisioned-concurrency"
         env |= {
             "AWS_ENDPOINT_URL": cloud.endpoint,
             "AWS_LAMBDA_RUNTIME_API": f"{cloud.endpoint.partition('://')[2]}/_pilvi/lambda/{self.token}",

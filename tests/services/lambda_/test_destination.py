@@ -97,6 +97,32 @@ def test_a_function_may_be_the_destination(lab, post):
     assert json.loads(post.next(url)["Body"])["responsePayload"] == {"doubled": 8}
 
 
+def test_a_topic_may_be_the_destination_and_take_dead_letters(lab, post):
+    lab.grant("publish", "sns:Publish")
+    sns = lab.account.client("sns")
+    topic = sns.create_topic(Name="results")["TopicArn"]
+    url, arn = post.queue("from-topic")
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "sns.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+        ],
+    }
+    post.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
+    lab.create("published", CODE, DeadLetterConfig={"TargetArn": topic})
+    lab.client.put_function_event_invoke_config(
+        FunctionName="published", MaximumRetryAttempts=0, DestinationConfig={"OnSuccess": {"Destination": topic}}
+    )
+    lab.raw(FunctionName="published", InvocationType="Event", Payload=b'{"number": 3}')
+    told = json.loads(json.loads(post.next(url)["Body"])["Message"])
+    assert (told["requestContext"]["condition"], told["responsePayload"]) == ("Success", {"doubled": 6})
+    lab.raw(FunctionName="published", InvocationType="Event", Payload=b'{"fail": true}')
+    letter = json.loads(post.next(url)["Body"])
+    assert json.loads(letter["Message"]) == {"fail": True}
+    assert letter["MessageAttributes"]["ErrorMessage"] == {"Type": "String", "Value": "told to fail"}
+
+
 def test_a_bucket_may_take_failures(lab, post):
     bucket = f"failures-{lab.account.account}"
     s3 = lab.account.client("s3")

@@ -15,7 +15,7 @@ from pilvi.testing.server import eventually
 
 ROUND = """
 import boto3, os
-made = {name: boto3.client(name) for name in ("s3", "sqs", "lambda")}
+made = {name: boto3.client(name) for name in ("s3", "sqs", "lambda", "sns")}
 def handler(event, context):
     print("round")
     made["sqs"].send_message(QueueUrl=os.environ["COUNTS"], MessageBody="x", MessageSystemAttributes={
@@ -23,6 +23,8 @@ def handler(event, context):
     how = os.environ["HOW"]
     if how == "sqs":
         made["sqs"].send_message(QueueUrl=os.environ["QUEUE"], MessageBody="again")
+    elif how == "sns":
+        made["sns"].publish(TopicArn=os.environ["TOPIC"], Message="again")
     elif how == "s3":
         made["s3"].put_object(Bucket=os.environ["BUCKET"], Key=context.aws_request_id, Body=b"again")
     else:
@@ -34,7 +36,7 @@ class Rounds:
     def __init__(self, lab: Any) -> None:
         self.lab = lab
         self.sqs = lab.account.client("sqs")
-        lab.grant("all", "sqs:*", "s3:*", "lambda:*")
+        lab.grant("all", "sqs:*", "s3:*", "lambda:*", "sns:*")
 
     def queue(self, name: str, **attributes: str) -> tuple[str, str]:
         url = self.sqs.create_queue(QueueName=name, Attributes={"VisibilityTimeout": "30", **attributes})["QueueUrl"]
@@ -113,6 +115,19 @@ def test_a_loop_over_a_bucket_is_stopped_and_told(server, lab, rounds):
     s3.put_object(Bucket=bucket, Key="first", Body=b"")
     found = eventually(lambda: rounds.sqs.receive_message(QueueUrl=told, WaitTimeSeconds=5).get("Messages"))
     assert json.loads(found[0]["Body"])["requestContext"]["condition"] == "RecursiveInvocation"
+    assert rounds.count(counts) == MOST_RUNS
+
+
+def test_a_loop_over_a_topic_is_stopped(server, lab, rounds):
+    sns = lab.account.client("sns")
+    topic = sns.create_topic(Name="circle")["TopicArn"]
+    counts, arn = rounds.function("publishing", "sns", TOPIC=topic)
+    lab.client.add_permission(
+        FunctionName="publishing", StatementId="sns", Action="lambda:InvokeFunction", Principal="sns.amazonaws.com", SourceArn=topic
+    )
+    sns.subscribe(TopicArn=topic, Protocol="lambda", Endpoint=arn)
+    sns.publish(TopicArn=topic, Message="first")
+    eventually(lambda: dropped(server, lab.account.account, "publishing"))
     assert rounds.count(counts) == MOST_RUNS
 
 
