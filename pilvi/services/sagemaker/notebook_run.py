@@ -57,6 +57,8 @@ _JUPYTER = "/opt/jupyter"
 """The kernels of this run."""
 _BEHIND = "PILVI_PACKAGES_BEHIND"
 """A folder of packages that Python looks into last (pilvi/runtimes/notebook/sitecustomize.py)."""
+_LAB_DEFAULTS = {"@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}}
+"""What JupyterLab does unless its user says otherwise: it looks for no news elsewhere."""
 
 
 class Run:
@@ -222,15 +224,14 @@ class Run:
     def _lay_out(self, python: Environment | None) -> None:
         """The folders of this run. Nothing is written into the volume: its owner may have put links there that lead elsewhere."""
         run, seat = self._volume.run, self.seat
-        for folder in ("packages", "tmp", "metadata", "lifecycle", "jupyter/kernels"):
+        for folder in ("packages", "tmp", "metadata", "lifecycle", "lab", "jupyter/kernels"):
             (run / folder).mkdir(parents=True)
         if python is not None:
             self._write_kernels(python)
+            _lab_settings(python).mkdir(exist_ok=True)
+            (run / "lab/default_setting_overrides.json").write_text(json.dumps(_LAB_DEFAULTS))
         if seat.files != seat.home:
             (run / "home" / Path(seat.files).relative_to(seat.home)).mkdir(parents=True)
-            settings = run / "home/.jupyter/lab/user-settings/@jupyterlab/apputils-extension"
-            settings.mkdir(parents=True)
-            (settings / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
         (run / "metadata/resource-metadata.json").write_text(json.dumps(seat.metadata))
 
     def _write_kernels(self, python: Environment) -> None:
@@ -269,6 +270,7 @@ class Run:
             env={**self._variables(environment), **({"PILVI_MEMORY_MIB": str(memory_mib)} if memory_mib else {})},
             binds=(
                 *dict.fromkeys(bind for one in shown for bind in one.binds),
+                *((Bind(run / "lab", str(_lab_settings(self._python)), writable=True),) if self._python else ()),
                 Bind(JUPYTER.support_folder(), _SUPPORT),
                 *((Bind(seat.program.support_folder(), SUPPORT),) if seat.program is not JUPYTER else ()),
                 Bind(run / "metadata", _METADATA),
@@ -327,6 +329,11 @@ class Run:
 def identity_of(ctx: Context, seat: Seat) -> Identity:
     """The role as the instance has it, for an hour."""
     return ctx.cloud.identities.assume_role(ctx.principal, seat.role_arn, seat.session)
+
+
+def _lab_settings(environment: Environment) -> Path:
+    """Where JupyterLab's settings for a whole environment are; `jupyter labextension disable` writes there. Every run has its own."""
+    return environment.path / "etc" / "jupyter" / "labconfig"
 
 
 def _packages(environment: Environment) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -44,15 +45,19 @@ class Studio:
     def told(self) -> dict[str, Any]:
         return dict(self.sagemaker.describe_app(DomainId=self.domain, **WHERE))
 
-    def start(self) -> dict[str, Any]:
+    def start(self, **spec: Any) -> dict[str, Any]:
         """Start the app, and what it has come to."""
-        self.sagemaker.create_app(DomainId=self.domain, **WHERE)
+        self.sagemaker.create_app(DomainId=self.domain, **WHERE, **spec)
         eventually(lambda: self.told()["Status"] != "Pending", within_s=120, every_s=0.2)
         return self.told()
 
     def url(self, **more: Any) -> str:
         made = self.sagemaker.create_presigned_domain_url(DomainId=self.domain, UserProfileName="ada", SpaceName="code", **more)
         return str(made["AuthorizedUrl"])
+
+    def stop(self) -> None:
+        self.sagemaker.delete_app(DomainId=self.domain, **WHERE)
+        eventually(lambda: self.told()["Status"] == "Deleted", within_s=60, every_s=0.2)
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +67,7 @@ def studio(server: TestServer) -> Iterator[Studio]:
     assert found["Status"] == "InService", found.get("FailureReason")
     yield studio
     if studio.told()["Status"] == "InService":
-        studio.sagemaker.delete_app(DomainId=studio.domain, **WHERE)
-        eventually(lambda: studio.told()["Status"] == "Deleted", within_s=60, every_s=0.2)
+        studio.stop()
 
 
 @needs_editor
@@ -81,7 +85,7 @@ def test_the_editor_lets_in_who_comes_by_a_presigned_url(studio: Studio) -> None
     base = f"http://{place.netloc}"
     assert requests.get(base, timeout=20).status_code == 403
     assert requests.get(f"{base}/?token={parse_qs(place.query)['token'][0]}x", timeout=20).status_code == 403
-    assert requests.get(base, cookies={cookie.name: cookie.value.replace("ada", "bob")}, timeout=20).status_code == 403
+    assert requests.get(base, cookies={cookie.name: str(cookie.value).replace("ada", "bob")}, timeout=20).status_code == 403
     socket = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Key": "eA==", "Sec-WebSocket-Version": "13"}
     assert requests.get(base, headers=socket, timeout=20).status_code == 403
 
@@ -118,6 +122,21 @@ def test_a_space_has_one_kind_of_app(studio: Studio) -> None:
         studio.url(LandingUri="app:JupyterLab:file")
     answer = requests.get(studio.url(LandingUri="app:CodeEditor:some/where"), allow_redirects=False, timeout=20)
     assert parse_qs(urlsplit(answer.headers["Location"]).query)["folder"] == ["/home/sagemaker-user/some/where"]
+
+
+@needs_editor
+def test_a_script_takes_downloads_out_of_the_editor(studio: Studio) -> None:
+    assert "isEnabledFileDownloads&quot;:true" in requests.Session().get(studio.url(), timeout=20).text
+    studio.stop()
+    script = "mkdir -p ~/.config/code-server && echo 'disable-file-downloads: true' > ~/.config/code-server/config.yaml"
+    arn = studio.sagemaker.create_studio_lifecycle_config(
+        StudioLifecycleConfigName="no-downloads",
+        StudioLifecycleConfigContent=base64.b64encode(script.encode()).decode(),
+        StudioLifecycleConfigAppType="CodeEditor",
+    )["StudioLifecycleConfigArn"]
+    found = studio.start(ResourceSpec={"InstanceType": "ml.t3.medium", "LifecycleConfigArn": arn})
+    assert found["Status"] == "InService", found.get("FailureReason")
+    assert "isEnabledFileDownloads&quot;:false" in requests.Session().get(studio.url(), timeout=20).text
 
 
 def test_an_editor_that_is_not_installed_says_how(tmp_path: Path) -> None:
