@@ -70,8 +70,6 @@ def entry(ctx: Context, one: Subscription, message: Message, data: bytes = b"") 
     fact: dict[str, Any] = {"t": one.topic.arn, "s": one.uid, "m": message.id, "p": data or sealed(ctx.keyring, message)}
     if message.kind != NOTIFICATION:
         fact |= {"to": one.endpoint, "by": one.protocol, "k": message.kind}
-    if ctx.trace:
-        fact["trace"] = ctx.trace
     consumer = CONSUMERS[one.protocol]
     return ctx.cloud.events.recording(consumer, one.uid, message.group or message.id, fact), (consumer, one.uid)
 

@@ -84,6 +84,7 @@ class Topic:
         archive = self.attributes.get("ArchivePolicy", "")
         self.archive_days = int(json.loads(archive).get("MessageRetentionPeriod", 0)) if archive else 0
         self._subscriptions: Sequence[Subscription] | None = None
+        self._by_uid: dict[str, Subscription] | None = None
 
     @property
     def subscriptions(self) -> Sequence[Subscription]:
@@ -98,7 +99,9 @@ class Topic:
         return self._subscriptions
 
     def subscription(self, uid: str) -> Subscription | None:
-        return next((one for one in self.subscriptions if one.uid == uid), None)
+        if self._by_uid is None:
+            self._by_uid = {one.uid: one for one in self.subscriptions}
+        return self._by_uid.get(uid)
 
 
 def topic_table(account: str, region: str) -> Table:
