@@ -70,12 +70,18 @@ async def receive_message(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         repeated = live.attempts.again(live, attempt, engine.now(), hidden_s * 1000) if attempt else None
         taken = repeated if repeated is not None else await collect(ctx, queue, live, many, hidden_s * 1000, waits=wait_s > 0)
         if taken:
-            messages = await _told(ctx, queue, live, taken, req)
+            try:
+                messages = await _told(ctx, queue, live, taken, req)
+            except asyncio.CancelledError:
+                give_back(live, taken, engine.now())
+                raise
             if is_gone(ctx):
                 give_back(live, taken, engine.now())
                 messages = []
             break
         left = until - loop.time()
+        if engine.is_closing and ctx.request is None:
+            await asyncio.sleep(LOOK_S)  # a poller of this server, which asks until it is ended
         if left <= 0 or engine.is_closing:
             break
         if len(live.flying) >= IN_FLIGHT:
@@ -125,7 +131,11 @@ async def collect(ctx: Context, queue: Queue, live: Live, many: int, hidden_ms: 
         if old:
             drop(engine, live, old)
         if dead and target is not None:
-            await move(ctx, queue, live, dead, target, source_arn=queue.arn)
+            try:
+                await move(ctx, queue, live, dead, target, source_arn=queue.arn)
+            except BaseException:
+                give_back(live, taken, now)
+                raise
         if taken or not (dead or old):
             return taken
 

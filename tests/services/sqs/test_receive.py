@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable
@@ -263,3 +264,24 @@ def test_receive_message_of_a_client_that_vanishes_as_it_is_answered(server: Any
     messages = aws.client("sqs").receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"])["Messages"]
     assert sorted(message["Body"] for message in messages) == ["one", "two"]
     assert {message["Attributes"]["ApproximateReceiveCount"] for message in messages} == {"1"}
+
+
+def test_receive_message_that_is_cut_short_hides_nothing(server: Any, aws: Account, monkeypatch: Any) -> None:
+    """A poller of the server's own may be ended while a message of its is being opened."""
+    url = new_queue(aws)
+    send(aws, url, "one")
+    ctx = server.cloud.context(server.cloud.identities.find(aws.access_key_id, None).principal, "lambda")
+
+    async def told(*_: Any) -> Any:
+        await asyncio.Event().wait()
+
+    async def poll() -> None:
+        async with asyncio.timeout(0.05):
+            await ctx.acall("sqs", "ReceiveMessage", QueueUrl=url)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(receiving, "_told", told)
+        with pytest.raises(TimeoutError):
+            asyncio.run_coroutine_threadsafe(poll(), server.cloud.dispatcher.loop).result(10)
+    (message,) = aws.client("sqs").receive_message(QueueUrl=url, AttributeNames=["All"])["Messages"]
+    assert message["Attributes"]["ApproximateReceiveCount"] == "1"
