@@ -140,7 +140,7 @@ def create_presigned_domain_url(ctx: Context, req: Mapping[str, Any]) -> Mapping
         given); LandingUri (`app:JupyterLab:path` leads to a file or folder, `app:CodeEditor:path` to a folder).
     Errors: ResourceNotFound - no such domain, user profile, space, or running app in it. AccessDeniedException - the space is another's.
         ValidationException - StudioWebPortal is DISABLED for the user or the domain, or the LandingUri is not built.
-    Differs: without SpaceName the URL opens a page that lists the user's spaces, apps and the jobs that their role may list. An app is not started by
+    Differs: without SpaceName the URL opens a page that lists the user's spaces and apps, and what their role may list (jobs, models, endpoints, ...). An app is not started by
         opening: CreateApp starts it. The URL is this server's and leads to where Jupyter listens on this machine.
     """
     domain = find_domain(ctx, req["DomainId"])["DomainId"]

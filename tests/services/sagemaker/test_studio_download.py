@@ -61,7 +61,8 @@ def actions(url: str) -> list[str]:
         item = "[...document.querySelectorAll('.jp-DirListing-item')].find(it => it.textContent.includes('model.txt'))"
         browser.until(f"{item}?.getBoundingClientRect().y > 0 && !document.querySelector('#jupyterlab-splash')", within_s=90)
         place = browser.value(f"(() => {{const r = {item}.getBoundingClientRect(); return [r.x + 40, r.y + r.height / 2]}})()")
-        browser.click(*place, button="right")
+        x, y = place
+        browser.click(x, y, button="right")
         labels = "[...document.querySelectorAll('.lm-Menu-itemLabel')].map(it => it.textContent).filter(it => it)"
         browser.until(f"{labels}.includes('Rename')")
         return list(browser.value(labels))
