@@ -105,6 +105,8 @@ class JobSpec:
     runtime: str
     """The environment it runs in; '' for the bare interpreter."""
     command: tuple[str, ...]
+    also_runtimes: tuple[str, ...] = ()
+    """Further environments that it sees; PILVI_PYTHON_<name> tells their interpreters."""
     image: str = ""
     """The user's own image, instead of a runtime: its reference in ECR, read under the role."""
     replaces_entry: bool = False
@@ -179,7 +181,7 @@ def spec_from_record(record: Mapping[str, Any]) -> JobSpec:
     """The spec again; members a newer server added take their defaults, those of a newer server are left out."""
     values = _known(JobSpec, record)
     values["command"] = tuple(values["command"])
-    for name in ("folders", "notes"):
+    for name in ("folders", "notes", "also_runtimes"):
         values[name] = tuple(values.get(name, ()))
     values["metrics"] = tuple((name, regex) for name, regex in values.get("metrics", ()))
     values["inputs"] = tuple(_input(entry) for entry in values["inputs"])

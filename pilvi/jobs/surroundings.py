@@ -41,7 +41,9 @@ class Surroundings:
     def prepare(self) -> None:
         """Find the environment, or unpack the image. Unavailable, with what helps, when it is not there."""
         if not self._spec.image:
-            self._environment = self._find_environment()
+            self._environment = self._find_environment(self._spec.runtime)
+            for name in self._spec.also_runtimes:
+                self._find_environment(name)
             return
         if self._cloud.job_compute.isolation == "none":
             raise Unavailable("This machine has no namespaces, so a container image cannot be run here.")
@@ -60,7 +62,9 @@ class Surroundings:
             return self._image_spec(self._image, host, hosts, memory_mib)
         environment, spec = self._environment, self._spec
         assert environment is not None
-        binds, paths = [*environment.binds, *self._client_side().binds, *host.binds()], [_PACKAGES]
+        others = {name: self._find_environment(name) for name in spec.also_runtimes}
+        ours = (*environment.binds, *(bind for other in others.values() for bind in other.binds))
+        binds, paths = [*dict.fromkeys(ours), *self._client_side().binds, *host.binds()], [_PACKAGES]
         if spec.support:
             binds.append(Bind(Path(str(importlib.resources.files(spec.support))), _SUPPORT))
             paths.insert(0, _SUPPORT)
@@ -73,6 +77,7 @@ class Surroundings:
             # The environment is shared and read-only; what a job installs is its own.
             "PYTHONPATH": ":".join(paths),
             "PIP_TARGET": _PACKAGES,
+            **{f"PILVI_PYTHON_{name}": str(other.python) for name, other in others.items()},
             **self._client_environment(),
             **spec.env,
             **host.member.env,
@@ -112,14 +117,12 @@ class Surroundings:
             root=image.root(host.folder / "changes"),
         )
 
-    def _find_environment(self) -> Environment:
-        if not self._spec.runtime:
+    def _find_environment(self, name: str) -> Environment:
+        if not name:
             return interpreter()
-        found = Environments(self._cloud.config.runtimes_dir).find_for(self._spec.runtime, self._gpus)
+        found = Environments(self._cloud.config.runtimes_dir).find_for(name, self._gpus)
         if found is None:
-            raise Unavailable(
-                f"The runtime {self._spec.runtime} is not installed. Install it with: pilvi runtimes install {self._spec.runtime}"
-            )
+            raise Unavailable(f"The runtime {name} is not installed. Install it with: pilvi runtimes install {name}")
         return found
 
     def _client_environment(self) -> dict[str, str]:

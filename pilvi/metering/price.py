@@ -12,7 +12,7 @@ from functools import cache
 
 from pilvi.metering.region import FACTOR_SOURCE, HOME, factor_of
 
-_INSTANCE = re.compile(r"(?:Train|Processing|Notebk|Studio:JupyterLab|Studio:CodeEditor)[:-](?P<type>ml\..+)")
+_INSTANCE = re.compile(r"(?:Train|Processing|Host|Tsform|Notebk|Studio:JupyterLab|Studio:CodeEditor)[:-](?P<type>ml\..+)")
 """Uses of an instance that AWS prices alike."""
 
 

@@ -22,6 +22,7 @@ from pilvi.services.sagemaker import (
     studio_lifecycle_config,
     tag,
     training_job,
+    transform_job,
     user_profile,
 )
 from pilvi.services.sagemaker.access import needed
@@ -43,6 +44,7 @@ service = Service(
     "sagemaker",
     training_job.ops,
     processing_job.ops,
+    transform_job.ops,
     hyper_parameter_tuning_job.ops,
     algorithm.ops,
     model.ops,

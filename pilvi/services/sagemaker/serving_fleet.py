@@ -21,9 +21,11 @@ from pilvi.core.service import Context
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.notebook_ticket import Place
 from pilvi.services.sagemaker.serving_capture import Capture
+from pilvi.services.sagemaker.serving_instance import Surroundings
 from pilvi.services.sagemaker.serving_live import Endpoint
 from pilvi.services.sagemaker.serving_plan import capture_summary, summary_of
 from pilvi.services.sagemaker.serving_update import Updating
+from pilvi.services.sagemaker.serving_usage import Uses
 from pilvi.services.sagemaker.serving_variant import Deployment
 from pilvi.services.sagemaker.tag import untagging
 from pilvi.serving import desk_of
@@ -50,6 +52,7 @@ class Fleet:
         self.cloud = cloud
         self.loop = loop
         self.scribe = Scribe()
+        self.uses = Uses()
         self.is_closed = False
         self.live: dict[Place, Endpoint] = {}
         """Whatever has programs, or is about to have them."""
@@ -171,7 +174,7 @@ class Fleet:
 
     async def brought_up(self, endpoint: Endpoint, plan: Mapping[str, Any]) -> Deployment:
         """A deployment with all its instances up. StartFailed."""
-        deployment = Deployment(endpoint.ctx, plan, self.folder / endpoint.id, self.scribe, endpoint.group)
+        deployment = Deployment(endpoint.ctx, plan, self.folder / endpoint.id, Surroundings(self.scribe, endpoint.group, self.uses))
         endpoint.coming.append(deployment)
         try:
             await deployment.start()

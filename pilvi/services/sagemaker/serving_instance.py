@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from pilvi.services.sagemaker.job_check import SESSION
 from pilvi.services.sagemaker.model import containers_of
 from pilvi.services.sagemaker.serving_files import Files
 from pilvi.services.sagemaker.serving_spec import Room, names_of, server_spec
+from pilvi.services.sagemaker.serving_usage import Uses
 from pilvi.serving import Call
 from pilvi.serving.answer import Answer, StartFailed
 from pilvi.serving.logs import Scribe
@@ -26,11 +28,21 @@ if TYPE_CHECKING:
 log = logging.getLogger("pilvi.sagemaker")
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the instances of an endpoint have in common."""
+
+    scribe: Scribe
+    group: str
+    """Of its logs."""
+    uses: Uses
+
+
 class Instance:
     """Made and used on the event loop."""
 
     def __init__(
-        self, ctx: Context, variant: Mapping[str, Any], room: Room, files: list[Files], folder: Path, scribe: Scribe, group: str
+        self, ctx: Context, variant: Mapping[str, Any], room: Room, files: list[Files], folder: Path, around: Surroundings
     ) -> None:
         """ctx: SageMaker's own, for the endpoint. variant: with its model. folder: where instances of the endpoint have theirs."""
         self.id = f"i-{ctx.ids.hex(17)}"
@@ -41,13 +53,13 @@ class Instance:
         self.load = 0
         """Requests that are with it."""
         self.is_up = False
-        self.started_s = 0.0
         self.on_end: Callable[[Instance], None] = lambda _: None
-        self.group = group
+        self.group = around.group
+        self._uses = around.uses
         self._ctx = ctx
         self._files = files
         self._folder = folder / self.id
-        self._scribe = scribe
+        self._scribe = around.scribe
         self._logs: list[JobLog] = []
 
     @property
@@ -93,10 +105,12 @@ class Instance:
                     raise result
                 raise StartFailed(self._not_healthy(server, result)) from result
         self.is_up = True
-        self.started_s = ctx.clock.time_s()
+        if self.variant.get("InstanceType"):
+            self._uses.begins(ctx, ctx.principal.source_arn, self.id, self.variant["InstanceType"])
 
     async def end(self, grace_s: float = 0.0) -> None:
         self.is_up = False
+        self._uses.ends(self.id, self._ctx.clock.now())
         await asyncio.gather(*(server.end(grace_s) for server in self.servers))
         logs, self._logs = self._logs, []
         for kept in logs:
@@ -139,6 +153,7 @@ class Instance:
         """A container ended by itself: the instance is of no use any more."""
         if self.is_up:
             self.is_up = False
+            self._uses.ends(self.id, self._ctx.clock.now())
             self.on_end(self)
 
     def _not_healthy(self, server: Server, why: StartFailed) -> str:

@@ -16,10 +16,9 @@ from pilvi.jobs.host import remove_folder
 from pilvi.services.sagemaker.job_check import SESSION
 from pilvi.services.sagemaker.model import containers_of
 from pilvi.services.sagemaker.serving_files import Files
-from pilvi.services.sagemaker.serving_instance import Instance
+from pilvi.services.sagemaker.serving_instance import Instance, Surroundings
 from pilvi.services.sagemaker.serving_spec import Room, room_of, serving_of
 from pilvi.serving.answer import StartFailed
-from pilvi.serving.logs import Scribe
 
 log = logging.getLogger("pilvi.sagemaker")
 
@@ -31,7 +30,7 @@ DRAIN_S = 60.0
 class Variant:
     """On the event loop."""
 
-    def __init__(self, ctx: Context, record: Mapping[str, Any], folder: Path, scribe: Scribe, group: str) -> None:
+    def __init__(self, ctx: Context, record: Mapping[str, Any], folder: Path, around: Surroundings) -> None:
         """record: the configuration's variant with `_model`."""
         self.ctx = ctx
         self.record = record
@@ -43,8 +42,7 @@ class Variant:
         self.instances: list[Instance] = []
         self.is_closed = False
         self.room: Room = room_of(record, next(iter(ctx.compute.nodes()), None))
-        self._scribe = scribe
-        self._group = group
+        self._around = around
         self._folder = folder / self.name
         self._files = [
             Files(self._folder / "files" / str(number), container)
@@ -134,7 +132,7 @@ class Variant:
             files.fetch(role, wants_code=serving_of(self.ctx.account, container).is_script)
 
     async def _add(self) -> None:
-        instance = Instance(self.ctx, self.record, self.room, self._files, self._folder / "instances", self._scribe, self._group)
+        instance = Instance(self.ctx, self.record, self.room, self._files, self._folder / "instances", self._around)
         self.instances.append(instance)
         try:
             await instance.start()
@@ -191,12 +189,12 @@ async def _ended(instance: Instance, drain_s: float) -> None:
 class Deployment:
     """The variants of one plan, together."""
 
-    def __init__(self, ctx: Context, plan: Mapping[str, Any], folder: Path, scribe: Scribe, group: str) -> None:
+    def __init__(self, ctx: Context, plan: Mapping[str, Any], folder: Path, around: Surroundings) -> None:
         self.plan = plan
         self.id = ctx.ids.lower(12)
         self.folder = folder / self.id
-        self.variants = {record["VariantName"]: Variant(ctx, record, self.folder, scribe, group) for record in plan["variants"]}
-        self.shadows = [Variant(ctx, record, self.folder, scribe, group) for record in plan.get("shadows") or ()]
+        self.variants = {record["VariantName"]: Variant(ctx, record, self.folder, around) for record in plan["variants"]}
+        self.shadows = [Variant(ctx, record, self.folder, around) for record in plan.get("shadows") or ()]
         self.share = 1.0
         """Its part of the traffic."""
         self.credit = 0.0
