@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections import deque
 from pathlib import Path
@@ -24,6 +25,9 @@ WORKERS = 128
 IDLE_WORKERS = 32
 """Warm ones kept beyond use; the longest idle go first."""
 IDLE_S = 300.0
+STARTING = 2 * (os.cpu_count() or 1)
+"""Workers of one target that start at the same time. More would only start more slowly, and those who come meanwhile may well be served by
+the first that is done."""
 _SWEEP_S = 20.0
 
 
@@ -44,6 +48,10 @@ class Pool:
         self.kept: dict[str, int] = {}
         """Idle workers that stay, by target: provisioned concurrency."""
         self._waiting: deque[tuple[str, asyncio.Future[Worker | None]]] = deque()
+        self._starting: dict[str, int] = {}
+        """How many start, by target."""
+        self._lined_up: dict[str, deque[asyncio.Future[Worker | None]]] = {}
+        """Who waits for one of a target to have started."""
         self._sweeper: asyncio.TimerHandle | None = None
 
     async def obtain(self, target: Target) -> Worker:
@@ -51,6 +59,12 @@ class Pool:
         while True:
             if (worker := self._take_idle(target.key)) is not None:
                 return worker
+            if self._starting.get(target.key, 0) >= STARTING:
+                free: asyncio.Future[Worker | None] = self.loop.create_future()
+                self._lined_up.setdefault(target.key, deque()).append(free)
+                if (given := await free) is not None:
+                    return given
+                continue
             if len(self.workers) < WORKERS or self._end_oldest():
                 break
             turn: asyncio.Future[Worker | None] = self.loop.create_future()
@@ -59,6 +73,7 @@ class Pool:
                 return given
         worker = Worker(self, target, self.cloud.ids.hex(48))
         self.workers[worker.token] = worker
+        self._starting[target.key] = self._starting.get(target.key, 0) + 1
         try:
             await worker.launch()
         except BaseException:
@@ -87,10 +102,37 @@ class Pool:
         """Those that have started."""
         return sum(worker.target.key == key and worker.is_ready and not worker.has_ended for worker in self.workers.values())
 
+    def started(self, worker: Worker) -> None:
+        """It asks for work, or has ended before it did: another may start."""
+        key = worker.target.key
+        if worker.is_counted or worker.is_provisioned:
+            return
+        worker.is_counted = True
+        left = self._starting.get(key, 0) - 1
+        if left > 0:
+            self._starting[key] = left
+        else:
+            self._starting.pop(key, None)
+        self._call_next(key, None)
+
+    def _call_next(self, key: str, worker: Worker | None) -> bool:
+        """The next of those who line up gets a worker, or may start one; False when nobody does."""
+        line = self._lined_up.get(key)
+        while line:
+            turn = line.popleft()
+            if not line:
+                del self._lined_up[key]
+            if not turn.done():
+                turn.set_result(worker)
+                return True
+        return False
+
     def release(self, worker: Worker) -> None:
         """It has answered, or started without work: it waits for the next, takes one that waits, or goes."""
         if not worker.is_fresh(self.cloud.clock.now()):
             worker.end()
+            return
+        if self._call_next(worker.target.key, worker):
             return
         for position, (key, turn) in enumerate(self._waiting):
             if key == worker.target.key and not turn.done():
@@ -112,6 +154,7 @@ class Pool:
         """It has ended, or is about to: there is room for another."""
         if self.workers.pop(worker.token, None) is None:
             return
+        self.started(worker)
         self._drop_idle(worker)
         while self._waiting:
             _, turn = self._waiting.popleft()

@@ -52,6 +52,8 @@ class Worker:
         self.token = token
         self.is_provisioned = is_provisioned
         """Started before anybody called."""
+        self.is_counted = False
+        """The pool knows that it has started."""
         self.current: Invocation | None = None
         self.has_ended = False
         self.is_retired = False
@@ -119,6 +121,7 @@ class Worker:
         if not self.is_ready:
             self.is_ready = True
             self._disarm()
+            self.pool.started(self)
             if self.current is None and self.is_provisioned:
                 self.pool.release(self)
             if self.current is not None:

@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from botocore.exceptions import ClientError
 
+from pilvi.services.lambda_.pool import STARTING
+
 MANY = """
 import json, os, sys, time
 print("module loaded")
@@ -365,3 +367,24 @@ def test_get_account_settings_counts(new_lab):
     with pytest.raises(ClientError) as error:
         lab.client.put_function_concurrency(FunctionName="one", ReservedConcurrentExecutions=901)
     assert "below its minimum value of [100]" in error.value.response["Error"]["Message"]
+
+
+def test_calls_at_once_do_not_start_more_than_the_machine_can(lab, server):
+    """Who comes while the first workers start is served by them."""
+    lab.create("burst", "import os\ndef handler(event, context):\n    return os.getpid()\n")
+    with ThreadPoolExecutor(40) as threads:
+        clients = [lab.account.client("lambda") for _ in range(4)]
+        calls = [
+            threads.submit(lambda client=clients[n % 4]: client.invoke(FunctionName="burst")["Payload"].read()) for n in range(40)
+        ]
+        pids = {call.result() for call in calls}
+    assert len(pids) <= 3 * STARTING
+
+
+def test_slow_calls_at_once_run_side_by_side(lab):
+    lab.create("patient", "import time\ndef handler(event, context):\n    time.sleep(1)\n", Timeout=30)
+    many = 2 * STARTING
+    client = lab.account.client("lambda")
+    with ThreadPoolExecutor(many) as threads:
+        answers = list(threads.map(lambda _: client.invoke(FunctionName="patient")["Payload"].read(), range(many)))
+    assert answers == [b"null"] * many
