@@ -32,11 +32,14 @@ def told(
     resources: Sequence[str],
     detail: Mapping[str, Any],
     at: datetime | None = None,
+    key: str = "",
 ) -> Change:
-    """The change that tells it. at: when it happened, if not now. Instants inside the detail become milliseconds since 1970."""
+    """The change that tells it. at: when it happened, if not now. key: what keeps its order, else the first resource.
+
+    Instants inside the detail become milliseconds since 1970."""
     cloud = ctx.cloud if isinstance(ctx, Context) else ctx
     event = event_of(cloud, account, region, source, detail_type, resources, detail, at)
-    return cloud.events.recording(CONSUMER, lane_of(account, region), resources[0] if resources else source, event)
+    return cloud.events.recording(CONSUMER, lane_of(account, region), key or (resources[0] if resources else source), event)
 
 
 def wake(ctx: Context | Cloud, account: str, region: str) -> None:

@@ -42,7 +42,7 @@ LENSES = Table("", "", BUCKET_SERVICE, "ObjectLambda")
 VPC_ENDPOINTS = Table("", "", BUCKET_SERVICE, "VpcEndpoint")
 """Gateways and interfaces to S3 by their id; EC2 writes them."""
 
-LISTENERS = {"Replication": "s3/replication", "NotificationConfiguration": "s3/notifications"}
+LISTENERS = {"Replication": "s3/replication", "NotificationConfiguration": "s3/notifications", "EventBridge": "events/told"}
 """Settings of a bucket, and the consumers of facts that listen because of them."""
 
 WATCHING = ("Logging", "MetricsConfigurations", "AnalyticsConfigurations")

@@ -13,6 +13,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from pilvi.core.service import Context
+from pilvi.events.told import CONSUMER as TOLD
+from pilvi.services.s3 import bridge
 from pilvi.services.s3.catalog import Bucket
 from pilvi.services.s3.classes import event_data
 from pilvi.services.s3.replication_rules import COMPLETED, FAILED, PENDING, mark_pending
@@ -56,13 +58,15 @@ def happened(bucket: Bucket, facts: list[Happened], kind: str, key: str, value: 
 def recordings(ctx: Context, bucket: Bucket, facts: Sequence[Happened]) -> list[Change]:
     """What the transaction must contain so that every listener hears of it."""
     events = ctx.cloud.events
-    return [
-        events.recording(listener, bucket.name, turn_of(listener, happening), told)
-        for happening in facts
-        for told in (fact_of(ctx, bucket, happening),)
-        for listener in bucket.listeners
-        if listener != REPLICATION or ctx.operation != REPLICATING
-    ]
+    changes: list[Change] = []
+    for happening in facts:
+        told = fact_of(ctx, bucket, happening)
+        for listener in bucket.listeners:
+            if listener == TOLD:
+                changes += filter(None, (bridge.telling(ctx, bucket, told, happening.value),))
+            elif listener != REPLICATION or ctx.operation != REPLICATING:
+                changes.append(events.recording(listener, bucket.name, turn_of(listener, happening), told))
+    return changes
 
 
 def turn_of(listener: str, happening: Happened) -> str:
@@ -75,7 +79,10 @@ def turn_of(listener: str, happening: Happened) -> str:
 def wake(ctx: Context, bucket: Bucket) -> None:
     """The transaction is committed: the listeners need not wait for a look round."""
     for listener in bucket.listeners:
-        ctx.cloud.events.wake(listener, bucket.name)
+        if listener == TOLD:
+            bridge.wake_bus(ctx, bucket)
+        else:
+            ctx.cloud.events.wake(listener, bucket.name)
 
 
 def fact_of(ctx: Context, bucket: Bucket, happening: Happened) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Notifications: which events of a bucket go to which topics, queues and functions. What happens with them: notify.py.
 
 Source: S3 API Reference, PutBucketNotificationConfiguration; S3 User Guide, "Configuring event notifications using object key name
-filtering". EventBridge is not there yet, and refused.
+filtering". What EventBridge hears: bridge.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from itertools import combinations
 from typing import Any, Final
 
 from pilvi.core.arn import Arn
-from pilvi.core.errors import PilviError, ServiceError
+from pilvi.core.errors import PilviError
 from pilvi.core.service import Context, Operations
 from pilvi.events.targets import call_for
+from pilvi.services.s3 import bridge
 from pilvi.services.s3.bucket import change_bucket
 from pilvi.services.s3.catalog import Bucket, get_bucket
 from pilvi.services.s3.errors import invalid_argument, malformed_xml
@@ -51,12 +52,10 @@ def put_bucket_notification_configuration(ctx: Context, req: Mapping[str, Any]) 
     is tried.
 
     Errors: InvalidArgument - no such event, filters that overlap, a destination that is not there, elsewhere, or does not let S3 in.
-    MalformedXML. NotImplemented - EventBridge.
+    MalformedXML.
     """
     bucket = get_bucket(ctx, req["Bucket"])
     given = req[SETTING]
-    if given.get("EventBridgeConfiguration") is not None:
-        raise ServiceError("NotImplemented", "Notifications to EventBridge are not built into this cloud yet.", 501)
     found = {
         "TopicConfigurations": [checked(ctx, one, "TopicArn") for one in given.get("TopicConfigurations") or ()],
         "QueueConfigurations": [checked(ctx, one, "QueueArn") for one in given.get("QueueConfigurations") or ()],
@@ -69,14 +68,17 @@ def put_bucket_notification_configuration(ctx: Context, req: Mapping[str, Any]) 
     if not req.get("SkipDestinationValidation"):
         for one in everything:
             try_out(ctx, bucket, one)
-    change_bucket(ctx, req["Bucket"], **{SETTING: {name: some for name, some in found.items() if some} or None})
+    configuration = {name: some for name, some in found.items() if some} or None
+    is_bridged = given.get("EventBridgeConfiguration") is not None
+    change_bucket(ctx, req["Bucket"], **{SETTING: configuration, bridge.SETTING: {"IsOn": True} if is_bridged else None})
 
 
 @ops
 def get_bucket_notification_configuration(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Where events go; nothing when nowhere."""
-    found: Mapping[str, Any] = get_bucket(ctx, req["Bucket"]).value.get(SETTING, {})
-    return found
+    value = get_bucket(ctx, req["Bucket"]).value
+    found: dict[str, Any] = value.get(SETTING, {})
+    return found | ({"EventBridgeConfiguration": {}} if bridge.SETTING in value else {})
 
 
 # -- checking -----------------------------------------------------------------------------------------------------------------

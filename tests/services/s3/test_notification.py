@@ -111,7 +111,6 @@ def test_put_bucket_notification_configuration_only_after_the_policy(aws: Accoun
             lambda _: {"TopicConfigurations": [{"TopicArn": "arn:aws:sns:us-east-1:1:t", "Events": ["s3:ObjectCreated:*"]}]},
             "InvalidArgument",
         ),
-        (lambda _: {"EventBridgeConfiguration": {}}, "NotImplemented"),
     ],
 )
 def test_put_bucket_notification_configuration_refuses(
