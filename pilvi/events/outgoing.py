@@ -43,7 +43,7 @@ async def post(
 ) -> Answer:
     """Send a request and wait for its answer.
 
-    own: this server's endpoint; Denied for its inner paths (`/_...`), by whatever name and address they are meant.
+    own: this server's endpoint; Denied for its inner paths (`/_pilvi/...`), by whatever name and address they are meant.
     """
     try:
         async with asyncio.timeout(timeout_s):
@@ -61,7 +61,7 @@ async def _exchange(url: str, body: bytes, headers: Mapping[str, str], method: s
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     reader, writer = await asyncio.open_connection(host, port, ssl=_tls() if is_tls else None)
     try:
-        if own and target.startswith("/_") and _is_here(writer, own):
+        if own and target.startswith("/_pilvi") and _is_here(writer, own):
             raise Denied("This server does not send requests to its own inner paths.")
         writer.write(
             _head(method, target, parts.netloc.rpartition("@")[2], _with_user(parts.username, parts.password, headers), len(body))

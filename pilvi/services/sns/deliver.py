@@ -198,7 +198,7 @@ async def _to_mailbox(found: Delivery) -> Answer:
 async def _to_phone(found: Delivery) -> Answer:
     topic, message = found.topic, found.message
     if sms.is_opted_out(found.cloud, topic.account, topic.region, found.endpoint):
-        raise ServiceError("OptedOutNotFound", f"The phone number {found.endpoint} is opted out.")
+        raise ServiceError("OptedOutException", f"The phone number {found.endpoint} is opted out.")
     name = topic.attributes.get("DisplayName", "")
     body = message.body_for("sms")
     text = f"{name}> {body}" if name else body

@@ -16,6 +16,8 @@ from pilvi.services.sns.errors import invalid
 
 MOST_DELAY_S: Final = 3600
 MOST_RETRIES: Final = 100
+MOST_TOTAL_S: Final = 3600.0
+"""Of all retries of a policy for HTTP together."""
 CONTENT_TYPE: Final = "text/plain; charset=UTF-8"
 _CONTENT_TYPES: Final = frozenset(
     {
@@ -149,6 +151,9 @@ def _check_retry(given: Mapping[str, Any]) -> None:
         raise _bad("healthyRetryPolicy.numRetries must be at least the sum of the retries of its phases")
     if policy["backoffFunction"] not in _FUNCTIONS:
         raise _bad(f"healthyRetryPolicy.backoffFunction must be one of {', '.join(_FUNCTIONS)}")
+    phases = _phases(policy)
+    if sum(phases.delay_s(tries) or 0.0 for tries in range(policy["numRetries"])) > MOST_TOTAL_S:
+        raise _bad(f"healthyRetryPolicy: the total retry time must be less than or equal to {MOST_TOTAL_S:g} seconds")
 
 
 class HttpPolicy(NamedTuple):

@@ -42,7 +42,7 @@ async def add_permission(ctx: Context, req: Mapping[str, Any]) -> None:
     req: Label, AWSAccountId (account numbers), ActionName (Publish, Subscribe, ...).
     Errors: NotFound. InvalidParameter - label taken, no such action or account, too many statements.
     """
-    topic = find(ctx.cloud, req["TopicArn"])
+    topic = find(ctx, req["TopicArn"])
     label, accounts, actions = req["Label"], req["AWSAccountId"], req["ActionName"]
     if not _LABEL.match(label):
         raise invalid("Label")
@@ -76,7 +76,7 @@ async def add_permission(ctx: Context, req: Mapping[str, Any]) -> None:
 @ops
 async def remove_permission(ctx: Context, req: Mapping[str, Any]) -> None:
     """Take a permission away by its label; one that is not there is no error. Errors: NotFound."""
-    topic = find(ctx.cloud, req["TopicArn"])
+    topic = find(ctx, req["TopicArn"])
 
     def change(row: dict[str, Any]) -> None:
         policy = _policy_of(topic, row)

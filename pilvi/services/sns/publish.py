@@ -58,7 +58,7 @@ async def publish(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     arn = req[where[0]]
     if ":endpoint/" in arn:
         return {"MessageId": await push.publish_to_endpoint(ctx, arn, drafted(req, None))}
-    topic = find(ctx.cloud, arn, where[0])
+    topic = find(ctx, arn, where[0])
     draft = drafted(req, topic)
     (posted,) = await post(ctx, topic, [draft])
     count_publish(ctx, topic, [draft.size])
@@ -72,7 +72,7 @@ async def publish_batch(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, An
     Errors: NotFound, EmptyBatchRequest, TooManyEntriesInBatchRequest, InvalidBatchEntryId, BatchEntryIdsNotDistinct;
     BatchRequestTooLong - over 256 KiB together. Entries fail with what Publish answers.
     """
-    topic = find(ctx.cloud, req["TopicArn"])
+    topic = find(ctx, req["TopicArn"])
     given = req["PublishBatchRequestEntries"]
     check_batch(given)
     drafts: list[tuple[str, Draft]] = []

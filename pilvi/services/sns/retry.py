@@ -10,8 +10,9 @@ Source: SNS developer guide, "Amazon SNS message delivery retries" and "Amazon S
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from pilvi.core.errors import ServiceError
 from pilvi.events.targets import is_lasting, text_of
 from pilvi.services.sns import figures, status_log
 from pilvi.services.sns.deliver import Delivery, Refused, delivery_of, send_to_queue
@@ -24,33 +25,54 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("pilvi.sns")
 
+AGAIN_S: Final = 20.0
+"""Until the next attempt, where the dead-letter queue could not be reached."""
+_LASTING: Final = frozenset({"EndpointDisabledException", "PlatformApplicationDisabledException", "OptedOutException"})
+
 
 async def failed(cloud: Cloud, entry: Entry, error: Exception) -> float | None:
     """Seconds until the next attempt, or None where there is none."""
     found = delivery_of(cloud, entry.fact)
     if found is None:
         return None
-    lasts = error.is_lasting if isinstance(error, Refused) else is_lasting(error)
+    lasts = _lasts(error)
     wait_s = None if lasts else phases_of(found).delay_s(entry.tries)
     if wait_s is not None:
         return wait_s
-    reason = text_of(error)
     if found.message.kind != NOTIFICATION:
-        log.info("sns: %s was not reached for a confirmation: %s", found.endpoint, reason)
+        log.info("sns: %s was not reached for a confirmation: %s", found.endpoint, text_of(error))
         return None
-    numbers = figures.of(cloud, found.topic)
-    numbers.add(figures.FAILED)
-    await status_log.failed(found.ctx, found.topic, found.protocol, found.endpoint, found.message, error, entry.tries + 1)
-    if found.subscription is None or not found.subscription.dead_letters:
-        log.warning("sns: %s misses message %s after %d attempts: %s", found.endpoint, found.message.id, entry.tries + 1, reason)
-        return None
+    return await _given_up(found, error, entry.tries + 1)
+
+
+async def _given_up(found: Delivery, error: Exception, attempts: int) -> float | None:
+    """No further attempt: into the dead-letter queue, where there is one."""
+    numbers = figures.of(found.cloud, found.topic)
+    dead_letters = found.subscription.dead_letters if found.subscription is not None else ""
+    problem: Exception | None = None
     try:
-        await send_to_queue(found, found.subscription.dead_letters)
-    except Exception:
+        if dead_letters:
+            await send_to_queue(found, dead_letters)
+    except Exception as again:  # noqa: BLE001 - raised below, once the failure is told
+        if not is_lasting(again):
+            return AGAIN_S
+        problem = again
+    numbers.add(figures.FAILED)
+    await status_log.failed(found.ctx, found.topic, found.protocol, found.endpoint, found.message, error, attempts)
+    if problem is not None:
         numbers.add(figures.NOT_REDRIVEN)
-        raise
-    numbers.add(figures.REDRIVEN)
+        raise problem
+    if dead_letters:
+        numbers.add(figures.REDRIVEN)
+    else:
+        log.warning("sns: %s misses message %s after %d attempts: %s", found.endpoint, found.message.id, attempts, text_of(error))
     return None
+
+
+def _lasts(error: Exception) -> bool:
+    if isinstance(error, Refused):
+        return error.is_lasting
+    return is_lasting(error) or (isinstance(error, ServiceError) and error.code in _LASTING)
 
 
 def phases_of(found: Delivery) -> Phases:

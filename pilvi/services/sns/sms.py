@@ -108,6 +108,12 @@ async def opt_in_phone_number(ctx: Context, req: Mapping[str, Any]) -> Mapping[s
     return {}
 
 
+@ops
+async def list_origination_numbers(_ctx: Context, _req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The numbers that text messages come from: none can be had here."""
+    return {"PhoneNumbers": []}
+
+
 # -- sandbox ----------------------------------------------------------------------------------------------------------------
 
 

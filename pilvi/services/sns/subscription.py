@@ -53,7 +53,7 @@ async def subscribe(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     NotImplemented - Firehose.
     Source: SNS API reference, Subscribe.
     """
-    topic = find(ctx.cloud, req["TopicArn"])
+    topic = find(ctx, req["TopicArn"])
     protocol, given = req["Protocol"], req.get("Attributes") or {}
     endpoint = check_endpoint(topic, protocol, req.get("Endpoint") or "")
     _check_is_not_here(ctx, protocol, endpoint)
@@ -110,7 +110,7 @@ async def confirm_subscription(ctx: Context, req: Mapping[str, Any]) -> Mapping[
     req: TopicArn, Token, AuthenticateOnUnsubscribe (true, in a signed request: only the owners may end it).
     Errors: NotFound. InvalidParameter - the token is not this topic's, or older than two days.
     """
-    topic = find(ctx.cloud, req["TopicArn"])
+    topic = find(ctx, req["TopicArn"])
     wanted = digest(req["Token"])
     one = next((one for one in topic.subscriptions if hmac.compare_digest(one.row.get("token", ""), wanted)), None)
     if one is None:
@@ -146,7 +146,7 @@ async def list_subscriptions(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
 @ops
 async def list_subscriptions_by_topic(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """A topic's subscriptions, 100 at a time. Errors: NotFound. InvalidParameter - a foreign token."""
-    topic = find(ctx.cloud, req["TopicArn"])
+    topic = find(ctx, req["TopicArn"])
     after = position(req.get("NextToken"))
     rest = [one for one in topic.subscriptions if one.uid > after]
     more = {"NextToken": encode_token(rest[PAGE - 1].uid)} if len(rest) > PAGE else {}
@@ -339,5 +339,5 @@ def _shown_arn(one: Subscription, req: Mapping[str, Any]) -> str:
 
 def _check_is_not_here(ctx: Context, protocol: str, endpoint: str) -> None:
     """Messages go where people say, but never to this server's own doors."""
-    if protocol in ("http", "https") and endpoint.startswith((f"{ctx.cloud.endpoint}/_pilvi", f"{ctx.cloud.endpoint}/_aws")):
+    if protocol in ("http", "https") and endpoint.startswith(f"{ctx.cloud.endpoint}/_pilvi"):
         raise invalid("Endpoint Reason: this server does not send messages to itself")

@@ -64,7 +64,7 @@ def checked_tags(there: Mapping[str, str], given: Sequence[Mapping[str, str]]) -
 
 def _find(ctx: Context, arn: str) -> Topic:
     try:
-        return find(ctx.cloud, arn, "ResourceArn")
+        return find(ctx, arn, "ResourceArn")
     except ServiceError as error:
         if error.code == "NotFoundException":
             raise ServiceError("ResourceNotFoundException", "Resource does not exist", 404) from None

@@ -85,7 +85,7 @@ async def list_topics(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
 @ops
 async def get_topic_attributes(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """What is set of a topic, and how many subscriptions it has. Errors: NotFound, InvalidParameter."""
-    topic = find(ctx.cloud, req["TopicArn"])
+    topic = find(ctx, req["TopicArn"])
     confirmed = sum(1 for one in topic.subscriptions if one.is_confirmed)
     found: dict[str, str] = {
         "TopicArn": topic.arn,
@@ -114,7 +114,7 @@ async def set_topic_attributes(ctx: Context, req: Mapping[str, Any]) -> None:
     Errors: NotFound. InvalidParameter - no such attribute, or not this value.
     Differs: active tracing is refused.
     """
-    topic = find(ctx.cloud, req["TopicArn"])
+    topic = find(ctx, req["TopicArn"])
     name = req["AttributeName"]
     value = topic_attributes.one(name, req.get("AttributeValue") or "", is_fifo=topic.is_fifo)
 

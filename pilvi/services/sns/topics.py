@@ -172,10 +172,12 @@ def parsed(arn: str, parameter: str = "TopicArn") -> Arn:
     return found
 
 
-def find(cloud: Cloud, arn: str, parameter: str = "TopicArn") -> Topic:
-    """The topic of an ARN. NotFound, InvalidParameter."""
+def find(ctx: Context, arn: str, parameter: str = "TopicArn") -> Topic:
+    """The topic of an ARN, in the Region that is asked; links name none. NotFound, InvalidParameter."""
     where = parsed(arn, parameter)
-    found = look(cloud, where.account, where.region, where.resource)
+    if where.region != ctx.region and ctx.principal.kind != "anonymous":
+        raise invalid(parameter)
+    found = look(ctx.cloud, where.account, where.region, where.resource)
     if found is None:
         raise no_topic()
     return found

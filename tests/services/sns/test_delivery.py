@@ -294,3 +294,20 @@ def test_figures_and_the_bill(later_aws: Account, timed: TestServer, passes: Cal
         if line.meter.product == "AmazonSNS":
             counts[line.meter.usage] = counts.get(line.meter.usage, 0) + int(line.quantity)
     assert counts == {"Requests-Tier1": 3, "DeliveryAttempts-SQS": 2}
+
+
+def test_a_dead_letter_queue_that_is_gone_leaves_a_dead_letter_of_the_cloud(aws: Account, server: TestServer) -> None:
+    sns, topic = aws.client("sns"), new_topic(aws)
+    gone = f"arn:aws:sqs:us-east-1:{aws.account}:gone"
+    arn = subscribed(aws, topic, gone, RedrivePolicy=json.dumps({"deadLetterTargetArn": f"{gone}-too"}))
+    sns.publish(TopicArn=topic, Message="m")
+    lane = arn.rpartition(":")[2]
+    eventually(lambda: [entry for entry in server.cloud.delivery.log.dead("sns/sqs", limit=1000) if entry.lane == lane])
+
+
+def test_the_servers_own_doors_are_shut(aws: Account, server: TestServer) -> None:
+    sns, topic = aws.client("sns"), new_topic(aws)
+    port = server.endpoint.rpartition(":")[2]
+    subscribed(aws, topic, f"http://localhost:{port}/_pilvi/reset", "http")
+    eventually(lambda: not server.cloud.delivery.log.lanes("sns/http"))
+    assert len(sns.list_topics()["Topics"]) == 1

@@ -55,6 +55,7 @@ def test_set_sms_attributes(server: TestServer, aws: Account, refusal: Refusal) 
     sns.set_sms_attributes(attributes={"DefaultSenderID": "Pilvi", "DefaultSMSType": "Transactional"})
     assert sns.get_sms_attributes(attributes=["DefaultSMSType"])["attributes"] == {"DefaultSMSType": "Transactional"}
     assert len(sns.get_sms_attributes()["attributes"]) == 2
+    assert sns.list_origination_numbers()["PhoneNumbers"] == []
     sns.publish(PhoneNumber="+15550100", Message="m")
     assert letters(server, aws, 1)[0]["from"] == "Pilvi"
     assert refusal(sns.set_sms_attributes, attributes={"Nothing": "1"})[0] == "InvalidParameter"

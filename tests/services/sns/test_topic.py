@@ -123,3 +123,18 @@ def test_tag_resource_and_untag_resource(aws: Account, refusal: Refusal) -> None
     assert refusal(sns.tag_resource, ResourceArn=arn, Tags=many)[0] == "TagLimitExceeded"
     assert refusal(sns.tag_resource, ResourceArn=f"{arn}x", Tags=many[:1])[0] == "ResourceNotFound"
     assert refusal(sns.list_tags_for_resource, ResourceArn="x")[0] == "InvalidParameter"
+
+
+def test_topics_are_asked_in_their_region(aws: Account, refusal: Refusal) -> None:
+    arn = new_topic(aws)
+    elsewhere = aws.client("sns", region="eu-central-1")
+    assert refusal(elsewhere.publish, TopicArn=arn, Message="m") == ("InvalidParameter", "Invalid parameter: TopicArn")
+    assert elsewhere.list_topics()["Topics"] == []
+
+
+def test_delivery_policies_retry_for_an_hour_at_most(aws: Account, refusal: Refusal) -> None:
+    policy = {"http": {"defaultHealthyRetryPolicy": {"numRetries": 50, "minDelayTarget": 100, "maxDelayTarget": 100}}}
+    assert (
+        "total retry time"
+        in refusal(aws.client("sns").create_topic, Name="t", Attributes={"DeliveryPolicy": json.dumps(policy)})[1]
+    )
