@@ -14,6 +14,7 @@ _SERVICES = {
     "awskms": "AWS Key Management Service",
     "AWSLambda": "AWS Lambda",
     "AWSQueueService": "Amazon Simple Queue Service",
+    "AmazonSNS": "Amazon Simple Notification Service",
 }
 """Product codes, and what Cost Explorer calls them."""
 _NO_TYPE = "NoInstanceType"
