@@ -15,6 +15,7 @@ from pilvi.metering.figures import Dimensions, Figures, by
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
+    from pilvi.events.poller import Counts
     from pilvi.services.lambda_.names import FunctionRef
 
 FIGURES: Final = Figures("lambda", "AWS/Lambda")
@@ -42,6 +43,19 @@ def ran(cloud: Cloud, ref: FunctionRef, duration_ms: float, *, failed: bool) -> 
 def running(cloud: Cloud, account: str, region: str, function: str, many: int) -> None:
     """So many are under way."""
     FIGURES.most(cloud, account, region, by(FunctionName=function), "ConcurrentExecutions", many)
+
+
+def of_mapping(cloud: Cloud, account: str, region: str, uuid: str, counts: Counts) -> None:
+    """Records of an event source mapping. Source: developer guide, "Event source mapping metrics"."""
+    values = {
+        "PolledEventCount": counts.polled,
+        "FilteredOutEventCount": counts.filtered,
+        "InvokedEventCount": counts.handled + counts.failed,
+        "FailedInvokeEventCount": counts.failed,
+        "DeletedEventCount": counts.removed,
+    }
+    for name, many in values.items():
+        FIGURES.add(cloud, account, region, by(EventSourceMappingUUID=uuid), name, many)
 
 
 def _dimensions(ref: FunctionRef) -> Iterator[Dimensions]:

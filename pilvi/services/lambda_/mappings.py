@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pilvi.auth.identity import Identity
 from pilvi.core.errors import Conflict, NotFound, PilviError, ServiceError
 from pilvi.core.service import Context
-from pilvi.events.poller import Busy, Poller, Record
+from pilvi.events.poller import Busy, Counts, Poller, Record
 from pilvi.events.queue_source import QueueSource
 from pilvi.services.lambda_ import figures
 from pilvi.services.lambda_.lineage import is_loop, longest
@@ -72,8 +72,11 @@ class Mappings:
         self._running.pop(uuid, None)
         self.results.pop(uuid, None)
 
-    def pollers(self) -> list[Running]:
-        return list(self._running.values())
+    def tell(self) -> int:
+        """What mappings that are to be counted have done since the last time goes to the figures; gives how many there are."""
+        for one in self._running.values():
+            one.tell()
+        return len(self._running)
 
     def close(self) -> None:
         """From any thread: the server stops."""
@@ -99,6 +102,11 @@ class Running:
         self._source: QueueSource | None = None
         self._acting: tuple[Context, Identity, str] | None = None
         self._task = engine.loop.create_task(self._run())
+
+    def tell(self) -> None:
+        if self.poller is not None and self.record.get("MetricsConfig"):
+            counts, self.poller.counts = self.poller.counts, Counts()
+            figures.of_mapping(self._engine.cloud, self._table.account, self._table.region, self.uuid, counts)
 
     def kill(self) -> None:
         self._task.cancel()

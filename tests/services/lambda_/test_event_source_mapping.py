@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
+from pilvi.services.lambda_.schedule import publish
 from pilvi.testing.server import eventually
 
 SINK = """
@@ -185,6 +187,59 @@ def test_filters_delete_what_does_not_fit(desk, mapped):
     desk.sqs.send_message_batch(QueueUrl=url, Entries=[{"Id": str(n), "MessageBody": body} for n, body in enumerate(bodies)])
     assert sorted(desk.bodies(2)) == ["plain-text", '{"kind": "cat"}']
     eventually(lambda: desk.counts(url) == (0, 0))
+
+
+def test_counts_are_told_where_they_are_asked_for(server, desk, mapped):
+    url, arn = desk.queue()
+    uuid = mapped(
+        arn, MetricsConfig={"Metrics": ["EventCount"]}, FilterCriteria={"Filters": [{"Pattern": '{"body": [{"prefix": "yes"}]}'}]}
+    )
+    entries = [{"Id": body, "MessageBody": body} for body in ("yes1", "no", "yes2")]
+    desk.sqs.send_message_batch(QueueUrl=url, Entries=entries)
+    assert sorted(desk.bodies(2)) == ["yes1", "yes2"]
+    eventually(lambda: desk.counts(url) == (0, 0))
+    publish(server.cloud)
+    cloudwatch, now = desk.lab.account.client("cloudwatch"), server.cloud.clock.now()
+
+    def told(name: str) -> float:
+        found = cloudwatch.get_metric_statistics(
+            Namespace="AWS/Lambda",
+            MetricName=name,
+            Dimensions=[{"Name": "EventSourceMappingUUID", "Value": uuid}],
+            StartTime=now - timedelta(hours=1),
+            EndTime=now + timedelta(hours=1),
+            Period=60,
+            Statistics=["Sum"],
+        )["Datapoints"]
+        return sum(point["Sum"] for point in found)
+
+    names = ("PolledEventCount", "FilteredOutEventCount", "InvokedEventCount", "FailedInvokeEventCount", "DeletedEventCount")
+    assert [told(name) for name in names] == [3, 1, 2, 0, 3]
+
+
+def test_an_alias_handles_what_its_version_is(desk, mapped):
+    url, arn = desk.queue()
+    version = desk.client.publish_version(FunctionName="sink")["Version"]
+    made = desk.client.create_alias(FunctionName="sink", Name=f"live{version}", FunctionVersion=version)
+    uuid = desk.client.create_event_source_mapping(FunctionName=made["AliasArn"], EventSourceArn=arn)["UUID"]
+    assert desk.client.get_event_source_mapping(UUID=uuid)["FunctionArn"] == made["AliasArn"]
+    desk.sqs.send_message(QueueUrl=url, MessageBody="aliased")
+    assert desk.bodies(1) == ["aliased"]
+    listed = desk.client.list_event_source_mappings(FunctionName=made["AliasArn"])["EventSourceMappings"]
+    assert [one["UUID"] for one in listed] == [uuid]
+    desk.unmap(uuid)
+
+
+def test_a_function_or_a_queue_that_goes_is_told(desk):
+    url, arn = desk.queue()
+    desk.lab.create("leaving", SINK)
+    uuid = desk.client.create_event_source_mapping(FunctionName="leaving", EventSourceArn=arn)["UUID"]
+    desk.wait(uuid, "Enabled")
+    desk.client.delete_function(FunctionName="leaving")
+    desk.sqs.send_message(QueueUrl=url, MessageBody="kept")
+    eventually(lambda: "Function not found" in desk.client.get_event_source_mapping(UUID=uuid)["LastProcessingResult"])
+    desk.sqs.delete_queue(QueueUrl=url)
+    desk.unmap(uuid)
 
 
 def test_a_window_makes_batches_of_more_than_ten(desk, mapped):
