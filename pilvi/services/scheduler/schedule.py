@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
@@ -28,6 +29,8 @@ from pilvi.storage.records import Change, Delete, Expect, Insert, Row, Rows, Tab
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
+
+log = logging.getLogger("pilvi.scheduler")
 
 TIMER: Final = "scheduler/schedule"
 EARLIEST: Final = timedelta(minutes=5)
@@ -218,7 +221,11 @@ def fire(cloud: Cloud, timer: Timer, moment: Moment) -> Fired:
 
     def afterwards() -> None:
         if due.skipped:
-            figures.count(cloud, account, region, schedule["GroupName"], "InvocationDroppedCount")
+            log.warning(
+                "schedule %s: the clock was moved over more than %d of its times; the others are left out",
+                schedule["Arn"],
+                plan.MOST,
+            )
         if facts:
             cloud.events.wake("scheduler/invocations", lane_of(facts[0]))
 
