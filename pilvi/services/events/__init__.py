@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def close(cloud: Cloud) -> None:
     """The server stops: what was counted is written down."""
-    usage.write_down(cloud)
+    usage.COUNTED.write_down(cloud)
 
 
 service = Service(

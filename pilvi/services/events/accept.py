@@ -6,6 +6,7 @@ PutEvents, a service that tells (pilvi.events.told), a rule of another bus, a re
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pilvi.core.service import Cloud
     from pilvi.events import Fact
     from pilvi.storage.records import Change
+
+log = logging.getLogger("pilvi.events")
 
 CONSUMER: Final = "events/delivery"
 
@@ -117,7 +120,7 @@ async def _lost(cloud: Cloud, bus: Bus, event: dict[str, Any], error: PilviError
         raise error
     queue = (bus.value.get("DeadLetterConfig") or {}).get("Arn")
     if queue is None:
-        figures.log.warning("%s: an event is lost, as the key of the bus cannot be used: %s", bus.place.arn, error)
+        log.warning("%s: an event is lost, as the key of the bus cannot be used: %s", bus.place.arn, error)
         return
     ctx = as_events(cloud, bus.place.account, bus.place.region, bus.place.arn)
     await send(ctx, queue, encoded(event), options={"MessageAttributes": attributes_of(bus.place.arn, "", error)})

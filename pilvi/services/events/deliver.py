@@ -8,6 +8,7 @@ Source: EventBridge User Guide, "Retrying event delivery", "Event targets", "Sen
 
 from __future__ import annotations
 
+import logging
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -30,6 +31,8 @@ from pilvi.services.events.usage import count_chunks
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
     from pilvi.events import Entry, Fact
+
+log = logging.getLogger("pilvi.events")
 
 FIRST_S: Final = 1.0
 MOST_S: Final = 900.0
@@ -160,7 +163,7 @@ async def failed(cloud: Cloud, entry: Entry, error: Exception) -> float | None:
     if queue := (target.get("DeadLetterConfig") or {}).get("Arn"):
         await bury(cloud, rule, target, entry, error, "" if is_final(error) else condition, queue)
     else:
-        figures.log.warning("%s: %s misses an event: %s", rule.arn, target["Arn"], error)
+        log.warning("%s: %s misses an event: %s", rule.arn, target["Arn"], error)
     return None
 
 
@@ -189,7 +192,7 @@ async def bury(
         figures.count(cloud, rule, "InvocationsFailedToBeSentToDlq")
         if not is_lasting(problem):
             raise
-        figures.log.warning("%s: %s misses an event, and %s does not take it: %s", rule.arn, target["Arn"], queue, problem)
+        log.warning("%s: %s misses an event, and %s does not take it: %s", rule.arn, target["Arn"], queue, problem)
         return
     figures.count(cloud, rule, "InvocationsSentToDlq")
 

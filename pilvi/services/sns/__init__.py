@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 def close(cloud: Cloud) -> None:
     """The server stops: what is written behind is written now."""
-    usage.write_down(cloud)
+    usage.COUNTED.write_down(cloud)
 
 
 service = Service(

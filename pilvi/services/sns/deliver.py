@@ -69,7 +69,7 @@ async def deliver(cloud: Cloud, fact: Fact) -> None:
     answer = await KINDS[found.protocol](found)
     if found.message.kind != NOTIFICATION:
         return
-    figures.of(cloud, found.topic).add(figures.DELIVERED)
+    figures.count(cloud, found.topic, figures.DELIVERED)
     _count(found)
     await status_log.succeeded(
         found.ctx, found.topic, found.protocol, found.endpoint, found.message, answer, cloud.clock.time_s() - begun

@@ -61,7 +61,7 @@ def wants(cloud: Cloud, one: Subscription, message: Message, bodies: dict[str, A
         body = bodies[text]
     if one.filter.wants(message.attributes, body):
         return True
-    figures.of(cloud, one.topic).filtered(by_body=one.filter.by_body, message=message)
+    figures.filtered(cloud, one.topic, message, by_body=one.filter.by_body)
     return False
 
 

@@ -96,9 +96,8 @@ async def post(ctx: Context, topic: Topic, drafts: Sequence[Draft]) -> list[Post
     """Commit messages with their deliveries in one transaction; a repeated one (FIFO) gives what was published first."""
     if topic.kms_key:
         await _ask_kms(ctx, topic)
-    numbers = figures.of(ctx.cloud, topic)
     for draft in drafts:
-        numbers.published(draft.size)
+        figures.published(ctx.cloud, topic, draft.size)
     now = ctx.clock.time_s()
     if topic.is_fifo:
         return await _post_once(ctx, topic, drafts, now)

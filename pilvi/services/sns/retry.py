@@ -47,7 +47,6 @@ async def failed(cloud: Cloud, entry: Entry, error: Exception) -> float | None:
 
 async def _given_up(found: Delivery, error: Exception, attempts: int) -> float | None:
     """No further attempt: into the dead-letter queue, where there is one."""
-    numbers = figures.of(found.cloud, found.topic)
     dead_letters = found.subscription.dead_letters if found.subscription is not None else ""
     problem: Exception | None = None
     try:
@@ -57,13 +56,13 @@ async def _given_up(found: Delivery, error: Exception, attempts: int) -> float |
         if not is_lasting(again):
             return AGAIN_S
         problem = again
-    numbers.add(figures.FAILED)
+    figures.count(found.cloud, found.topic, figures.FAILED)
     await status_log.failed(found.ctx, found.topic, found.protocol, found.endpoint, found.message, error, attempts)
     if problem is not None:
-        numbers.add(figures.NOT_REDRIVEN)
+        figures.count(found.cloud, found.topic, figures.NOT_REDRIVEN)
         raise problem
     if dead_letters:
-        numbers.add(figures.REDRIVEN)
+        figures.count(found.cloud, found.topic, figures.REDRIVEN)
     else:
         log.warning("sns: %s misses message %s after %d attempts: %s", found.endpoint, found.message.id, attempts, text_of(error))
     return None
