@@ -164,6 +164,9 @@ class Cloud:
     async def acall(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]:
         return await self.dispatcher.acall(ctx, service, operation, params)
 
+    async def ainside(self, ctx: Context, service: str, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        return await self.dispatcher.ainside(ctx, service, action, params)
+
     def client_side(self, account: str, region: str) -> ClientSide:
         self.authority.prepare()
         return self.clients.inside(account, region)

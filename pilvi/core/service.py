@@ -158,10 +158,12 @@ class Service:
         afterwards: Afterwards | None = None,
         witness: Witness | None = None,
         close: Callable[[Cloud], None] | None = None,
+        inside: Mapping[str, Handler] | None = None,
     ) -> None:
         """name: as botocore names it. errors: plain error -> this service's code. access: which permissions a call needs
         (default: `<iam prefix>:<Operation>` on '*'). sites: raw HTTP by site name (pilvi.protocol.route lists the names).
-        close: called when the server stops, to end what the service keeps running there.
+        close: called when the server stops, to end what the service keeps running there. inside: coroutine functions by the permission
+        they need, for other services only (`Context.ainside`); they authorize themselves.
 
         A service that has something to go on with after a restart has a module `resume.py` beside this one, with
         `async def resume(cloud)`: called on the event loop, once after a start, when the service has any records.
@@ -184,6 +186,7 @@ class Service:
         self.afterwards = afterwards
         self.witness = witness
         self.close = close
+        self.inside = dict(inside or {})
 
 
 class ClientSide(NamedTuple):
@@ -222,6 +225,8 @@ class Cloud(Protocol):
     def call(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
 
     async def acall(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
+
+    async def ainside(self, ctx: Context, service: str, action: str, params: Mapping[str, Any]) -> dict[str, Any]: ...
 
     def check(self, ctx: Context, access: Access) -> PilviError | None: ...
 
@@ -388,6 +393,10 @@ class Context:
     async def acall(self, service: str, operation: str, /, **params: Any) -> dict[str, Any]:
         """The same from the event loop."""
         return await self.cloud.acall(self, service, operation, params)
+
+    async def ainside(self, service: str, action: str, /, **params: Any) -> dict[str, Any]:
+        """What a service does for others though no client can ask for it (`events`, `InvokeApiDestination`), as this context's principal."""
+        return await self.cloud.ainside(self, service, action, params)
 
     def as_service(self, name: str, *, source_arn: str = "") -> Context:
         """This context with an AWS service as the caller ("lambda.amazonaws.com"), acting for `source_arn`.

@@ -151,6 +151,17 @@ class Dispatcher:
         self._audit(ctx, service, operation, params, "")
         return result
 
+    async def ainside(self, ctx: Context, service: str, action: str, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What a service does for other services only."""
+        home = self._find_service(service)
+        handler = None if home is None else home.inside.get(action)
+        if home is None or handler is None:
+            raise ServiceError("NotImplemented", f"{service}:{action} is not built into this cloud yet.", 501)
+        try:
+            return dict(await handler(ctx.to(service, action), params) or {})
+        except PilviError as error:
+            raise as_service_error(home, error) from error
+
     def _audit(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any], error_code: str) -> None:
         if self.audit is not None:
             self.audit.add_inside(ctx, service, operation, params, error_code)

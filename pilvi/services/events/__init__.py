@@ -8,6 +8,7 @@ from pilvi.core.errors import AlreadyExists, Conflict, Denied, Invalid, LimitExc
 from pilvi.core.service import Service
 from pilvi.services.events import api_destination, archive, bus, connection, event, permission, replay, rule, tag, target, usage
 from pilvi.services.events.access import needed
+from pilvi.services.events.call_out import invoke_api_destination
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
@@ -40,4 +41,5 @@ service = Service(
     },
     access=needed,
     close=close,
+    inside={"InvokeApiDestination": invoke_api_destination},
 )

@@ -22,6 +22,7 @@ from pilvi.services.events.api_destination import find_by_arn
 from pilvi.services.events.authorizing import token_of
 from pilvi.services.events.secret import unseal
 from pilvi.services.events.transform import NOTHING, value_at
+from pilvi.services.events.usage import count_call
 
 TIMEOUT_S: Final = 5.0
 _AGAIN: Final = (401, 407, 408, 409, 429)
@@ -44,7 +45,18 @@ class Request(NamedTuple):
     body: bytes
 
 
-async def call_destination(ctx: Context, target: Mapping[str, Any], event: Mapping[str, Any], body: str) -> None:
+async def invoke_api_destination(ctx: Context, params: Mapping[str, Any]) -> Mapping[str, Any]:
+    """For other services (pipes), as their caller: an event to a destination, and what that answers.
+
+    params: Arn, HttpParameters, Event (what paths in these look into), Body -> Status, Body.
+    """
+    target = {"Arn": params["Arn"], "HttpParameters": params.get("HttpParameters")}
+    answer = await call_destination(ctx, target, params["Event"], params["Body"])
+    count_call(ctx.cloud, ctx.account, ctx.region, len(params["Body"]))
+    return {"Status": answer.status, "Body": answer.body}
+
+
+async def call_destination(ctx: Context, target: Mapping[str, Any], event: Mapping[str, Any], body: str) -> Answer:
     """Hand an event over, as the role of the target, which must be let invoke it."""
     destination = find_by_arn(ctx, "ApiDestination", target["Arn"])
     ctx.to("events", "InvokeApiDestination").authorize(Access("events:InvokeApiDestination", target["Arn"]))
@@ -59,6 +71,7 @@ async def call_destination(ctx: Context, target: Mapping[str, Any], event: Mappi
         answer = await _sent(ctx, request, await token_of(ctx, connection, secret, afresh=True))
     if not 200 <= answer.status < 300:
         raise CallFailed(answer.status, retry_after_s(answer))
+    return answer
 
 
 async def _sent(ctx: Context, request: Request, token: str) -> Answer:

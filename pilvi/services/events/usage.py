@@ -28,7 +28,12 @@ def count_event(cloud: Cloud, account: str, region: str, size_bytes: int) -> Non
 def count_chunks(cloud: Cloud, place: Place, kind: str, size_bytes: int) -> None:
     """A target was called: only those outside cost something."""
     if kind == "events/api-destination":
-        COUNTED.add(cloud, _CALLS, place.account, place.region, chunks(size_bytes))
+        count_call(cloud, place.account, place.region, size_bytes)
+
+
+def count_call(cloud: Cloud, account: str, region: str, size_bytes: int) -> None:
+    """An API destination was called."""
+    COUNTED.add(cloud, _CALLS, account, region, chunks(size_bytes))
 
 
 def chunks(size_bytes: int) -> int:
