@@ -97,6 +97,7 @@ class Stream:
         self._starting = threading.Lock()
         self._finding: asyncio.Lock
         self._meeting: asyncio.Task[Client] | None = None
+        self._patient_s = 0.0
         self._client: Client | None = None
         self._is_closed = False
         self._is_known = False
@@ -168,15 +169,19 @@ class Stream:
         return client
 
     async def _met(self) -> Client:
-        """The client once it has met a server: it tries until it does, and who asks waits a little, the first time only."""
+        """The client once it has met a server: it tries until it does; who asks waits a little in its first seconds only."""
+        loop = asyncio.get_running_loop()
         if self._meeting is None:
-            self._meeting = asyncio.get_running_loop().create_task(self._meet())
-            await asyncio.wait((self._meeting,), timeout=CONNECT_S)
-        if not self._meeting.done():
+            self._patient_s = loop.time() + CONNECT_S
+            self._meeting = loop.create_task(self._meet())
+        meeting = self._meeting
+        await asyncio.wait((meeting,), timeout=max(0.0, self._patient_s - loop.time()))
+        if self._client is not None:
+            return self._client
+        if not meeting.done():
             self._is_away("no answer")
             raise self._unavailable()
-        meeting, error = self._meeting, self._meeting.exception()
-        if error is not None:
+        if (error := meeting.exception()) is not None:
             self._meeting = None
             self._is_away(str(error) or type(error).__name__)
             raise self._unavailable() from error
