@@ -17,7 +17,7 @@ from pilvi.events.targets import code_of, text_of
 from pilvi.metering.figures import by
 from pilvi.services.pipes.figures import FIGURES
 from pilvi.services.pipes.record import Journal
-from pilvi.services.pipes.sending import PipeError, Sent, invoke, send
+from pilvi.services.pipes.sending import PipeError, Sent, call_out, invoke, send
 from pilvi.services.pipes.stages import TARGETS, kind_name
 from pilvi.services.pipes.template import filled_in
 from pilvi.services.pipes.template import text_of as plain
@@ -84,7 +84,7 @@ class Execution:
             texts = self._transformed("ENRICHMENT", self._pipe.get("EnrichmentParameters") or {}, events)
             self._journal.step("ENRICHMENT_INVOCATION_STARTED", payload=texts)
             try:
-                answer = await invoke(self._acting, self._pipe["Enrichment"], texts, "RequestResponse")
+                answer = await self._asked(events, texts)
             except Exception as error:
                 self._journal.step("ENRICHMENT_INVOCATION_FAILED", error=error)
                 raise
@@ -97,6 +97,13 @@ class Execution:
         found = answer if isinstance(answer, list) else [] if answer in (None, "", {}) else [answer]
         self._journal.step("ENRICHMENT_STAGE_SUCCEEDED", payload=found)
         return found
+
+    async def _asked(self, events: Sequence[Any], texts: Sequence[str]) -> Any:
+        """What the enrichment says of a batch; one that knows no batches is given one event."""
+        enrichment = self._pipe["Enrichment"]
+        if kind_name(enrichment) == "lambda":
+            return await invoke(self._acting, enrichment, texts, "RequestResponse")
+        return await call_out(self._acting, enrichment, self._pipe.get("EnrichmentParameters") or {}, events[0], texts[0])
 
     # -- target ---------------------------------------------------------------------------------------------------------------
 

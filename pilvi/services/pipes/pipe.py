@@ -39,7 +39,7 @@ ops = Operations()
 async def create_pipe(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Create a pipe: CREATING until its role and its source let it begin, then RUNNING or STOPPED; CREATE_FAILED with the reason else.
 
-    req: Name; Source (a queue); Enrichment (a function); Target (queue, function, topic, bus, log group, SageMaker pipeline);
+    req: Name; Source (a queue); Enrichment (a function, an API destination); Target (besides these queue, topic, bus, log group, SageMaker pipeline);
     parameters of the three; RoleArn; DesiredState; LogConfiguration (CloudWatch Logs); Tags.
     Errors: ConflictException - the name is taken; ValidationException; NotImplemented - a kind of source, enrichment or target, or a log
     destination, that is not built here; ServiceQuotaExceededException - 1,000 pipes.

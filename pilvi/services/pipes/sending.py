@@ -16,7 +16,7 @@ from pilvi.core.service import Context
 from pilvi.core.streams import ByteStream
 from pilvi.events.poller import Busy
 from pilvi.events.targets import at, compact
-from pilvi.services.pipes.template import dynamic
+from pilvi.services.pipes.template import dynamic, with_bodies
 
 Pipe = Mapping[str, Any]
 
@@ -58,6 +58,25 @@ async def invoke(ctx: Context, arn: str, texts: Sequence[str], how: str) -> Any:
         return json.loads(said) if said.strip() else None
     except ValueError:
         return said.decode(errors="replace")
+
+
+async def call_out(ctx: Context, arn: str, parameters: Mapping[str, Any], event: Any, text: str) -> Any:
+    """Call an API destination with one event; what it answered, parsed."""
+    answer = await at(ctx, arn).ainside(
+        "events",
+        "InvokeApiDestination",
+        Arn=arn,
+        HttpParameters=parameters.get("HttpParameters"),
+        Event=with_bodies(event),
+        Body=text,
+    )
+    said = answer["Body"].decode(errors="replace")
+    return _json_of(said) if said.strip() else None
+
+
+async def _to_api(ctx: Context, pipe: Pipe, parameters: Mapping[str, Any], events: Sequence[Any], texts: Sequence[str]) -> Sent:
+    answers = [await call_out(ctx, pipe["Target"], parameters, event, text) for event, text in zip(events, texts, strict=True)]
+    return Sent(answer=answers)
 
 
 async def _to_function(
@@ -168,6 +187,7 @@ _SENDING: Final[Mapping[str, Callable[[Context, Pipe, Mapping[str, Any], Sequenc
     "sns": _to_topic,
     "events/event-bus": _to_bus,
     "logs": _to_logs,
+    "events/api-destination": _to_api,
     "sagemaker/pipeline": _to_sagemaker,
 }
 

@@ -33,10 +33,11 @@ SOURCES: Final[Mapping[str, str]] = {
 
 
 class Kind(NamedTuple):
-    """A kind of target."""
+    """A kind of target or enrichment."""
 
     service: str
     operation: str
+    """Must be built for pipes to use it."""
     most: int
     """Events that one call takes."""
     parameters: str = ""
@@ -48,15 +49,16 @@ TARGETS: Final[Mapping[str, Kind]] = {
     "lambda": Kind("lambda", "Invoke", 10_000, "LambdaFunctionParameters"),
     "events/event-bus": Kind("events", "PutEvents", 10, "EventBridgeEventBusParameters"),
     "logs": Kind("logs", "PutLogEvents", 10_000, "CloudWatchLogsParameters"),
+    "events/api-destination": Kind("events", "DescribeApiDestination", 1, "HttpParameters"),
     "sagemaker/pipeline": Kind("sagemaker", "StartPipelineExecution", 1, "SageMakerPipelineParameters"),
 }
+ENRICHMENTS: Final = ("lambda", "events/api-destination")
 PARAMETERS: Final = frozenset({kind.parameters for kind in TARGETS.values()} - {""})
 OTHER_PARAMETERS: Final = (
     "StepFunctionStateMachineParameters",
     "KinesisStreamParameters",
     "EcsTaskParameters",
     "BatchJobParameters",
-    "HttpParameters",
     "RedshiftDataParameters",
     "TimestreamParameters",
 )
@@ -68,10 +70,11 @@ def check(ctx: Context, pipe: Mapping[str, Any]) -> None:
     _check_source(pipe)
     kind = target_kind(ctx, pipe["Target"])
     _check_target_parameters(pipe.get("TargetParameters") or {}, kind)
-    _check_enrichment(pipe)
+    if pipe.get("Enrichment"):
+        _check_enrichment(ctx, pipe["Enrichment"], pipe.get("EnrichmentParameters") or {})
     size = batch_of(pipe)
-    if size["BatchSize"] > kind.most:
-        raise Invalid(f"The batch size of the source ({size['BatchSize']}) exceeds what the target takes ({kind.most}).")
+    if size["BatchSize"] > most_of(pipe):
+        raise Invalid(f"The batch size of the source ({size['BatchSize']}) exceeds what the target takes ({most_of(pipe)}).")
 
 
 def source_defaults(pipe: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,11 +85,16 @@ def source_defaults(pipe: Mapping[str, Any]) -> dict[str, Any]:
 
 def batch_of(pipe: Mapping[str, Any]) -> dict[str, int]:
     given = (pipe.get("SourceParameters") or {}).get("SqsQueueParameters") or {}
-    most = TARGETS[kind_name(pipe["Target"])].most
     return {
-        "BatchSize": given.get("BatchSize") or min(DEFAULT_BATCH, most),
+        "BatchSize": given.get("BatchSize") or min(DEFAULT_BATCH, most_of(pipe)),
         "MaximumBatchingWindowInSeconds": given.get("MaximumBatchingWindowInSeconds") or 0,
     }
+
+
+def most_of(pipe: Mapping[str, Any]) -> int:
+    """Events that the enrichment and the target take together."""
+    stages = [pipe["Target"], *([pipe["Enrichment"]] if pipe.get("Enrichment") else [])]
+    return min(TARGETS[kind_name(arn)].most for arn in stages)
 
 
 def poller_settings(pipe: Mapping[str, Any]) -> Settings:
@@ -156,14 +164,12 @@ def _check_target_parameters(given: Mapping[str, Any], kind: Kind) -> None:
         raise not_built("Global endpoints of EventBridge")
 
 
-def _check_enrichment(pipe: Mapping[str, Any]) -> None:
-    enrichment, given = pipe.get("Enrichment"), pipe.get("EnrichmentParameters") or {}
-    if not enrichment:
-        return
+def _check_enrichment(ctx: Context, enrichment: str, given: Mapping[str, Any]) -> None:
     name = kind_name(enrichment)
-    if name != "lambda":
+    if name not in ENRICHMENTS:
         raise not_built(f"Enrichments of the kind {name}")
-    if given.get("HttpParameters"):
+    target_kind(ctx, enrichment)
+    if given.get("HttpParameters") and name == "lambda":
         raise Invalid("HttpParameters is not supported for this enrichment.")
     if given.get("InputTemplate"):
         check_template(given["InputTemplate"])

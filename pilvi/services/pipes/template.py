@@ -142,11 +142,11 @@ def _value(name: str, event: Any, facts: Mapping[str, str]) -> Any:
     if name.startswith("$"):
         return value_at(event, name)
     if name in ("aws.pipes.event", "aws.pipes.event.json"):
-        return _with_bodies(event) if name.endswith("json") else event
+        return with_bodies(event) if name.endswith("json") else event
     return facts.get(name.removeprefix("aws.pipes."), _NOTHING)
 
 
-def _with_bodies(event: Any) -> Any:
+def with_bodies(event: Any) -> Any:
     """The event, what is JSON in its body parsed."""
     if isinstance(event, Mapping) and isinstance(event.get("body"), str):
         return {**event, "body": _parsed(event["body"])}

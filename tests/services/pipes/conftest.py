@@ -6,11 +6,9 @@ import io
 import itertools
 import json
 import zipfile
-from collections.abc import Callable
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from pilvi.testing.server import Account, eventually
 
@@ -94,16 +92,3 @@ class Plumber:
 @pytest.fixture
 def plumber(aws: Account) -> Plumber:
     return Plumber(aws)
-
-
-@pytest.fixture
-def refusal() -> Callable[..., tuple[str, str]]:
-    """The code and the message a call earns."""
-
-    def ask(operation: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
-        with pytest.raises(ClientError) as caught:
-            operation(**arguments)
-        error = caught.value.response["Error"]
-        return error["Code"], error["Message"]
-
-    return ask
