@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid
@@ -18,6 +20,11 @@ from pilvi.services.sagemaker.tag import tagging
 
 ops = Operations()
 
+_COMING = ("Creating", "Updating")
+_SLEEPER = re.compile(r"AWS-SageMaker-Python-SDK[#/]2\.| m/(?:[A-Za-z0-9]+,)*B(?:,| |$)")
+"""Clients that ask at once and then sleep: the SageMaker SDK 2, and botocore's waiters, which are its feature B."""
+_HOLD_S = 20.0
+_FRESH = timedelta(seconds=90)
 _BUSY = ("Creating", "Updating", "SystemUpdating", "RollingBack", "Deleting")
 
 
@@ -37,10 +44,19 @@ async def create_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
 
 
 @ops
-def describe_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Everything about one endpoint, with what runs now. Errors: ValidationException - there is none of this name."""
-    record = find_endpoint(ctx, req["EndpointName"])
+async def describe_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Everything about one endpoint, with what runs now.
+
+    Errors: ValidationException - there is none of this name.
+    Differs: clients that ask and then sleep for half a minute (the SageMaker SDK 2, boto3's waiters) hear of an endpoint that has just
+        begun to change up to twenty seconds later, as soon as that is done.
+    """
+    record = await asyncio.to_thread(find_endpoint, ctx, req["EndpointName"])
     fleet = running_fleet(ctx.cloud)
+    is_fresh = record[STATUS] in _COMING and ctx.clock.now() - record["LastModifiedTime"] < _FRESH
+    if fleet is not None and is_fresh and _SLEEPER.search(ctx.user_agent):
+        await fleet.settled(_place(ctx, req["EndpointName"]), _HOLD_S)
+        record = await asyncio.to_thread(find_endpoint, ctx, req["EndpointName"])
     live = fleet.live.get(_place(ctx, req["EndpointName"])) if fleet is not None else None
     counts = {}
     if live is not None and live.deployments:

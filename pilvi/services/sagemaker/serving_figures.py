@@ -15,12 +15,14 @@ _MOST_VALUES = 150
 
 
 class _Counts:
-    __slots__ = ("client_errors", "invocations", "latency", "overhead", "server_errors")
+    __slots__ = ("client_errors", "invocations", "latency", "others", "overhead", "server_errors")
 
     def __init__(self) -> None:
         self.invocations = self.client_errors = self.server_errors = 0
         self.latency: dict[float, int] = {}
         self.overhead: dict[float, int] = {}
+        self.others: dict[tuple[str, str], dict[float, int]] = {}
+        """(metric, unit) -> value -> how often."""
 
 
 class Figures:
@@ -43,6 +45,13 @@ class Figures:
             value = _rounded(seconds * 1e6)
             found[value] = found.get(value, 0) + 1
 
+    def note(self, variant: str, metric: str, value: float, unit: str = "Microseconds") -> None:
+        """A value of another metric."""
+        counts = self._by_variant.setdefault(variant, _Counts())
+        found = counts.others.setdefault((metric, unit), {})
+        value = _rounded(value)
+        found[value] = found.get(value, 0) + 1
+
     def taken(self, instances: dict[str, int]) -> list[dict[str, Any]]:
         """The data of every variant, and the counts begin again. instances: how many each variant has."""
         by_variant, self._by_variant = self._by_variant, {}
@@ -62,22 +71,30 @@ def _data(endpoint: str, variant: str, counts: _Counts, instances: int) -> list[
         }
         return {"MetricName": name, "Dimensions": dimensions, "Unit": "None", "StatisticValues": statistics}
 
-    found = [
+    found: list[dict[str, Any]] = []
+    counted = [
         sums("Invocations", counts.invocations, counts.invocations),
         sums("Invocation4XXErrors", counts.client_errors, counts.invocations),
         sums("Invocation5XXErrors", counts.server_errors, counts.invocations),
         sums("InvocationModelErrors", counts.client_errors + counts.server_errors, counts.invocations),
         sums("InvocationsPerInstance", counts.invocations / instances, counts.invocations),
     ]
+    if counts.invocations:
+        found += counted
+    measured = {
+        ("ModelLatency", "Microseconds"): counts.latency,
+        ("OverheadLatency", "Microseconds"): counts.overhead,
+        **counts.others,
+    }
     found += [
         {
             "MetricName": name,
             "Dimensions": dimensions,
-            "Unit": "Microseconds",
+            "Unit": unit,
             "Values": list(some),
             "Counts": [float(count) for count in some.values()],
         }
-        for name, values in (("ModelLatency", counts.latency), ("OverheadLatency", counts.overhead))
+        for (name, unit), values in measured.items()
         for some in _portions(values)
     ]
     return found

@@ -13,6 +13,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import Conflict, PilviError
@@ -24,9 +26,10 @@ from pilvi.services.sagemaker.serving_capture import Capture
 from pilvi.services.sagemaker.serving_instance import Surroundings
 from pilvi.services.sagemaker.serving_live import Endpoint
 from pilvi.services.sagemaker.serving_plan import capture_summary, summary_of
+from pilvi.services.sagemaker.serving_serverless import ServerlessVariant
 from pilvi.services.sagemaker.serving_update import Updating
 from pilvi.services.sagemaker.serving_usage import Uses
-from pilvi.services.sagemaker.serving_variant import Deployment
+from pilvi.services.sagemaker.serving_variant import Deployment, Variant
 from pilvi.services.sagemaker.tag import untagging
 from pilvi.serving import desk_of
 from pilvi.serving.answer import StartFailed
@@ -84,6 +87,11 @@ class Fleet:
         if (running := self._tasks.get(place)) is not None:
             running.cancel()
         self._begin(place, self._deleted)
+
+    async def settled(self, place: Place, within_s: float) -> None:
+        """Wait until nothing is being changed about an endpoint, or the time is over."""
+        if (task := self._tasks.get(place)) is not None:
+            await asyncio.wait((task,), timeout=within_s)
 
     # -- for the server -----------------------------------------------------------------------------------------------
 
@@ -174,8 +182,13 @@ class Fleet:
 
     async def brought_up(self, endpoint: Endpoint, plan: Mapping[str, Any]) -> Deployment:
         """A deployment with all its instances up. StartFailed."""
-        deployment = Deployment(endpoint.ctx, plan, self.folder / endpoint.id, Surroundings(self.scribe, endpoint.group, self.uses))
+        deployment = Deployment(
+            endpoint.ctx, plan, self.folder / endpoint.id, Surroundings(self.scribe, endpoint.group, self.uses), made
+        )
         endpoint.coming.append(deployment)
+        for variant in deployment.all():
+            if isinstance(variant, ServerlessVariant):
+                variant.on_cold_start = partial(_note_start, endpoint, variant.name)
         try:
             await deployment.start()
         except PilviError as error:
@@ -227,7 +240,7 @@ class Fleet:
         found = self.live.get(place)
         if found is None:
             name, arn = record[f"{NOUN}Name"], record[f"{NOUN}Arn"]
-            found = Endpoint(context_for(self.cloud, place, arn), name, arn, f"{LOG_GROUP}/{name}")
+            found = Endpoint(context_for(self.cloud, place, arn), name, arn, f"{LOG_GROUP}/{name}", self.uses)
             self.live[place] = found
         return found
 
@@ -285,6 +298,15 @@ class Fleet:
         if record is not None:
             ctx = context_for(self.cloud, place, record[f"{NOUN}Arn"])
             self.cloud.store.write(rows.deletion(place.name), *untagging(ctx, record[f"{NOUN}Arn"]))
+
+
+def _note_start(endpoint: Endpoint, variant: str, seconds: float) -> None:
+    endpoint.figures.note(variant, "ModelSetupTime", seconds * 1e6)
+
+
+def made(ctx: Context, record: Mapping[str, Any], folder: Path, around: Surroundings) -> Variant:
+    """A variant of its kind."""
+    return (ServerlessVariant if record.get("ServerlessConfig") else Variant)(ctx, record, folder, around)
 
 
 def _current_plan(deployment: Deployment) -> dict[str, Any]:

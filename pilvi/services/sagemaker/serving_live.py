@@ -16,6 +16,8 @@ from pilvi.core.service import Context
 from pilvi.services.sagemaker.serving_capture import Capture
 from pilvi.services.sagemaker.serving_figures import Figures
 from pilvi.services.sagemaker.serving_instance import Instance
+from pilvi.services.sagemaker.serving_serverless import ServerlessVariant
+from pilvi.services.sagemaker.serving_usage import Uses
 from pilvi.services.sagemaker.serving_variant import Deployment, Variant
 from pilvi.serving import Answered, Call
 from pilvi.serving.answer import Answer, Broken, TookTooLong
@@ -36,12 +38,13 @@ W = TypeVar("W", bound=_Weighted)
 class Endpoint:
     """Answers requests; the fleet changes what it answers with."""
 
-    def __init__(self, ctx: Context, name: str, arn: str, group: str) -> None:
+    def __init__(self, ctx: Context, name: str, arn: str, group: str, uses: Uses) -> None:
         """ctx: SageMaker's own, for this endpoint."""
         self.ctx = ctx
         self.name = name
         self.arn = arn
         self.group = group
+        self.uses = uses
         self.deployments: list[Deployment] = []
         """Those that get traffic, by `share`."""
         self.figures = Figures(name)
@@ -73,6 +76,7 @@ class Endpoint:
             instance.load -= 1
             now = loop.time()
             self.figures.count(variant.name, status, now - asked, asked - began)
+            self._bill(variant, now - asked)
 
     async def stream(self, call: Call) -> Answered:
         variant = self._check(call)
@@ -105,6 +109,11 @@ class Endpoint:
         raise invalid(
             f"Endpoint {self.name} does not support asynchronous inference: its configuration has no AsyncInferenceConfig."
         )
+
+    def _bill(self, variant: Variant, seconds: float) -> None:
+        """What serverless variants cost: the time that they work."""
+        if isinstance(variant, ServerlessVariant):
+            self.uses.worked(self.ctx, self.arn, f"{self.id}/{variant.name}", variant.memory_mib, seconds)
 
     # -- where to -----------------------------------------------------------------------------------------------------
 

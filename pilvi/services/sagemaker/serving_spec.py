@@ -105,7 +105,7 @@ def workers_of(environment: Mapping[str, str], room: Room, container: Mapping[st
     said = environment.get("SAGEMAKER_MODEL_SERVER_WORKERS", "")
     if said.isdecimal() and int(said) > 0:
         return int(said)
-    return 1 if container.get("Mode") == "MultiModel" else max(1, room.cpus or 1)
+    return 1 if container.get("Mode") == "MultiModel" or room.label == "serverless" else max(1, room.cpus or 1)
 
 
 def serving_of(account: str, container: Mapping[str, Any]) -> Serving:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -186,15 +186,19 @@ async def _ended(instance: Instance, drain_s: float) -> None:
     await instance.end()
 
 
+Make = Callable[[Context, Mapping[str, Any], Path, Surroundings], Variant]
+
+
 class Deployment:
     """The variants of one plan, together."""
 
-    def __init__(self, ctx: Context, plan: Mapping[str, Any], folder: Path, around: Surroundings) -> None:
+    def __init__(self, ctx: Context, plan: Mapping[str, Any], folder: Path, around: Surroundings, make: Make) -> None:
+        """make: a variant of a plan's record."""
         self.plan = plan
         self.id = ctx.ids.lower(12)
         self.folder = folder / self.id
-        self.variants = {record["VariantName"]: Variant(ctx, record, self.folder, around) for record in plan["variants"]}
-        self.shadows = [Variant(ctx, record, self.folder, around) for record in plan.get("shadows") or ()]
+        self.variants = {record["VariantName"]: make(ctx, record, self.folder, around) for record in plan["variants"]}
+        self.shadows = [make(ctx, record, self.folder, around) for record in plan.get("shadows") or ()]
         self.share = 1.0
         """Its part of the traffic."""
         self.credit = 0.0

@@ -69,7 +69,11 @@ def describe_transform_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str,
     Differs: the SageMaker SDK 2 gets its first answer up to five seconds late, when the job has ended meanwhile.
     """
     record, job = KIND.find(ctx, req["TransformJobName"])
-    job = settled(ctx, record, job)
+    return described(record, settled(ctx, record, job))
+
+
+def described(record: Record, job: Job) -> Record:
+    """The record with what its job says."""
     return {
         **record,
         "TransformJobStatus": KIND.status(job).primary,

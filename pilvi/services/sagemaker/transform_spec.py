@@ -49,6 +49,7 @@ def spec_for(ctx: Context, req: Mapping[str, Any], model: Mapping[str, Any], arn
         arn=arn,
         role_arn=model["ExecutionRoleArn"],
         session_name=SESSION,
+        told_to="sagemaker/jobs",
         runtime=servings[0].environment,
         also_runtimes=tuple(dict.fromkeys(one.environment for one in servings[1:])),
         command=("python3", "-m", "pilvi_transform"),
