@@ -62,4 +62,15 @@ def _slurm(config: Config, where: str) -> Compute:
     return SlurmCompute(where, config.isolation, (config.data_dir,), config.data_dir)
 
 
-PLACES: dict[str, Callable[[Config, str], Compute]] = {"ray": _ray, "kubernetes": _kubernetes, "slurm": _slurm}
+def _podman(config: Config, where: str) -> Compute:
+    from pilvi.compute.podman import PodmanCompute
+
+    return PodmanCompute(config.isolation, (config.data_dir,), config.data_dir, where or "podman")
+
+
+PLACES: dict[str, Callable[[Config, str], Compute]] = {
+    "ray": _ray,
+    "kubernetes": _kubernetes,
+    "slurm": _slurm,
+    "podman": _podman,
+}

@@ -62,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     up.add_argument(
         "--compute",
         default="local",
-        help="where jobs run: local (default), ray[:ADDRESS], kubernetes[:NAMESPACE] or slurm[:PARTITION]",
+        help="where jobs run: local (default), podman (as local, own images by podman), ray[:ADDRESS], kubernetes[:NAMESPACE], slurm[:PARTITION]",
     )
     add_stores(up)
     up.add_argument(

@@ -31,7 +31,7 @@ class Config:
     isolation: Literal["auto", "bwrap", "unshare", "none"] = "auto"
     """How programs of users are kept apart; auto takes the strongest that works here."""
     compute: str = "local"
-    """Where programs of jobs run: local, ray[:ADDRESS], kubernetes[:NAMESPACE] or slurm[:PARTITION]."""
+    """Where programs of jobs run: local, podman (images of one's own by podman, the rest as local), ray[:ADDRESS], kubernetes[:NAMESPACE] or slurm[:PARTITION]."""
 
     records: str = ""
     """Where metadata is kept: '' for a file in the data directory, or postgresql://... for several servers."""
