@@ -65,7 +65,8 @@ class Jobs:
     def submit(self, spec: JobSpec, *changes: Change) -> None:
         """Take a job, durably, together with the service's own changes (all or none), and run it when its turn comes."""
         record = new_record(spec, self._cloud.clock.now())
-        self._cloud.store.write(*changes, Insert(JOBS, spec.id, record), Insert(OPEN, spec.id, {}))
+        self._cloud.store.write(*changes, Insert(JOBS, spec.id, record), Insert(OPEN, spec.id, {}), *self._telling(record, ""))
+        self._wake(record)
         pool = self._pools.claim(spec.pool_key, spec.name) if spec.pool_key else None
         if pool is not None:
             self._inherited[spec.id] = pool
@@ -204,14 +205,30 @@ class Jobs:
                 return instructions
             is_end = "ended" in record and "ended" not in row.value
             done: tuple[Change, ...] = (Delete(OPEN, id), *metering(self._cloud.store, record)) if is_end else ()
+            told = self._telling(record, row.value["status"])
             try:
-                self._cloud.store.write(Update(JOBS, id, record, row.version), *done, *changes)
+                self._cloud.store.write(Update(JOBS, id, record, row.version), *done, *changes, *told)
             except Conflict:
                 continue
             self._changes.tell(id, is_end=is_end)
+            if told:
+                self._wake(record)
             return instructions
 
     # -- private ------------------------------------------------------------------------------------------------------
+
+    def _telling(self, record: dict[str, Any], before: str) -> tuple[Change, ...]:
+        """What must be written for its service to hear of a new state."""
+        spec = record["spec"]
+        if not spec.get("told_to") or record["status"] == before:
+            return ()
+        job = {name: value for name, value in record.items() if name != "points"}
+        return (self._cloud.events.recording(spec["told_to"], f"{spec['account']}:{spec['region']}", spec["id"], {"job": job}),)
+
+    def _wake(self, record: dict[str, Any]) -> None:
+        spec = record["spec"]
+        if spec.get("told_to"):
+            self._cloud.events.wake(spec["told_to"], f"{spec['account']}:{spec['region']}")
 
     def _lose(self, id: str) -> tuple[Do, ...]:
         """Tell what became of a job when its server died: nobody pays for the time until the next start."""

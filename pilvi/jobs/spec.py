@@ -117,6 +117,8 @@ class JobSpec:
     env: Mapping[str, str] = field(default_factory=dict)
     open_env: Mapping[str, str] = field(default_factory=dict)
     """Further environment where the machine can give the job no names and paths of its own."""
+    told_to: str = ""
+    """The consumer (pilvi.events) that hears of each change of its state, with the record as it is then."""
     support: str = ""
     """A package of pilvi.runtimes shown below /opt/pilvi and put on PYTHONPATH: programs of ours that run beside the user's."""
     folders: tuple[str, ...] = ()

@@ -15,6 +15,7 @@ from typing import Any
 from pilvi.core.errors import AlreadyExists, Invalid, ServiceError
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
+from pilvi.services.sagemaker import state_note
 from pilvi.services.sagemaker.job_kind import Record, one_page
 from pilvi.services.sagemaker.tag import tagging, untagging
 from pilvi.services.sagemaker.tuning_check import check_children, completed
@@ -64,9 +65,11 @@ def create_hyper_parameter_tuning_job(ctx: Context, req: Mapping[str, Any]) -> M
     }
     control = control_of(ctx.cloud)
     try:
-        ctx.write(jobs.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")))
+        noted = state_note.noting(ctx.cloud, ctx.account, ctx.region, TUNING_JOB, record)
+        ctx.write(jobs.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")), noted)
     except AlreadyExists:
         raise taken from None
+    state_note.wake(ctx.cloud, ctx.account, ctx.region)
     control.run(Place(ctx.account, ctx.region, name.lower()))
     return {f"{TUNING_JOB}Arn": arn}
 
@@ -131,7 +134,10 @@ def stop_hyper_parameter_tuning_job(ctx: Context, req: Mapping[str, Any]) -> Non
             )
         return value | {STATUS: "Stopping", "LastModifiedTime": ctx.clock.now()}
 
-    ctx.records(TUNING_JOB).update(name, stopping)
+    ctx.records(TUNING_JOB).update(
+        name, stopping, lambda value: [state_note.noting(ctx.cloud, ctx.account, ctx.region, TUNING_JOB, value)]
+    )
+    state_note.wake(ctx.cloud, ctx.account, ctx.region)
     control_of(ctx.cloud).run(Place(ctx.account, ctx.region, name))
     for trial in trials_of(ctx, record):
         if trial.is_live and (job := ctx.records("TrainingJob").find(trial.job_name.lower())) is not None:

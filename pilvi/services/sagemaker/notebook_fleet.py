@@ -18,6 +18,7 @@ from pilvi.compute import Exit
 from pilvi.core.errors import Conflict, PilviError
 from pilvi.core.service import Context
 from pilvi.services.sagemaker import notebook_instance_lifecycle_config as lifecycle
+from pilvi.services.sagemaker import state_note
 from pilvi.services.sagemaker.metered import NOTEBOOK_USAGE, beat, begins, ends
 from pilvi.services.sagemaker.notebook_git import Repository, repositories_of
 from pilvi.services.sagemaker.notebook_run import Run, context_for
@@ -171,10 +172,12 @@ class Fleet:
             value = row.value | end | {"Url": None, "_archive": archive}
             try:
                 ended = ends(self._cloud, place, value[f"{NOUN}Arn"])
-                self._cloud.store.write(rows.revision(place.name, value, row.version), *claims, *ended)
+                noted = state_note.noting(self._cloud, place.account, place.region, NOUN, value)
+                self._cloud.store.write(rows.revision(place.name, value, row.version), *claims, *ended, noted)
             except Conflict:
                 row = rows.row(place.name)  # a stop came between
                 continue
+            state_note.wake(self._cloud, place.account, place.region)
             break
         if archive is not None:
             volume.drop_files()
@@ -207,10 +210,13 @@ class Fleet:
         """Change the record, and whatever else has to change with it."""
         rows = self._rows(place)
         while (row := rows.row(place.name)) is not None:
+            value = row.value | members
+            noted = state_note.noting(self._cloud, place.account, place.region, NOUN, value)
             try:
-                self._cloud.store.write(rows.revision(place.name, row.value | members, row.version), *changes)
+                self._cloud.store.write(rows.revision(place.name, value, row.version), *changes, noted)
             except Conflict:
                 continue
+            state_note.wake(self._cloud, place.account, place.region)
             return
 
     def _rows(self, place: Place) -> Rows:

@@ -7,6 +7,7 @@ from typing import Any
 
 from pilvi.core.errors import AlreadyExists, Invalid, ServiceError
 from pilvi.core.service import Context, Operations
+from pilvi.services.sagemaker import state_note
 from pilvi.services.sagemaker.job_kind import Record, one_page
 from pilvi.services.sagemaker.notebook_check import (
     check_lifecycle_config,
@@ -66,11 +67,13 @@ def create_notebook_instance(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
         "_volume_key": key,
     }
     try:
-        ctx.write(rows.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")))
+        noted = state_note.noting(ctx.cloud, ctx.account, ctx.region, NOUN, record)
+        ctx.write(rows.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")), noted)
     except AlreadyExists:
         if key is not None:
             retire_key(ctx, arn, key)
         raise taken from None
+    state_note.wake(ctx.cloud, ctx.account, ctx.region)
     fleet.start(_place(ctx, name))
     return {f"{NOUN}Arn": arn}
 
@@ -221,7 +224,8 @@ def _move(ctx: Context, req: Mapping[str, Any], status: str) -> None:
         _check_transition(value, status)
         return {**value, STATUS: status, "LastModifiedTime": ctx.clock.now(), "FailureReason": None, "Url": None}
 
-    ctx.records(NOUN).update(_id(req), moved)
+    ctx.records(NOUN).update(_id(req), moved, lambda value: [state_note.noting(ctx.cloud, ctx.account, ctx.region, NOUN, value)])
+    state_note.wake(ctx.cloud, ctx.account, ctx.region)
 
 
 def _check_transition(record: Record, status: str) -> None:

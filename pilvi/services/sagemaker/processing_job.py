@@ -69,7 +69,11 @@ def describe_processing_job(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
         first answer up to five seconds late, when the job has ended meanwhile.
     """
     record, job = KIND.find(ctx, req["ProcessingJobName"])
-    job = settled(ctx, record, job)
+    return described(record, settled(ctx, record, job))
+
+
+def described(record: Record, job: Job) -> Record:
+    """The record with what its job says."""
     return {
         **record,
         "ProcessingJobStatus": KIND.status(job).primary,

@@ -78,6 +78,7 @@ def spec_for(ctx: Context, record: Mapping[str, Any], arn: str, id: str) -> JobS
         arn=arn,
         role_arn=record["RoleArn"],
         session_name=SESSION,
+        told_to="sagemaker/jobs",
         runtime=runtime.environment,
         image=runtime.image,
         command=command_for(app, runtime),

@@ -52,6 +52,7 @@ def spec_for(ctx: Context, req: Mapping[str, Any], arn: str, id: str) -> JobSpec
         arn=arn,
         role_arn=req["RoleArn"],
         session_name=SESSION,
+        told_to="sagemaker/jobs",
         runtime=runtime.environment,
         image=runtime.image,
         command=command_for(algorithm, runtime),

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from pilvi.core.errors import AlreadyExists, Conflict, NotFound, PilviError
 from pilvi.core.principal import Principal
 from pilvi.core.service import Context
-from pilvi.services.sagemaker import training_job
+from pilvi.services.sagemaker import state_note, training_job
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.job_kind import Record, failure_reason
 from pilvi.services.sagemaker.tag import tags_of
@@ -292,7 +292,13 @@ class Tuner:
         if closing["status"] == "Completed" and trials and not any(trial.result is not None for trial in trials):
             closing, reason = {"status": "Failed"}, why_hopeless(trials, 1) or _NOTHING
         end = {STATUS: closing["status"], "FailureReason": reason, "HyperParameterTuningEndTime": now, "LastModifiedTime": now}
-        self._rows.update(self._name, lambda value: value | end | counters(trials))
+        ctx = self._ctx
+        self._rows.update(
+            self._name,
+            lambda value: value | end | counters(trials),
+            lambda value: [state_note.noting(ctx.cloud, ctx.account, ctx.region, TUNING_JOB, value)],
+        )
+        state_note.wake(ctx.cloud, ctx.account, ctx.region)
 
     def _is_closed(self) -> bool:
         return self._control.is_closed or bool(self._ctx.jobs.is_closed)

@@ -240,11 +240,16 @@ class Rows:
     def put(self, id: str, value: dict[str, Any]) -> None:
         self._store.write(Put(self.table, id, value))
 
-    def update(self, id: str, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> dict[str, Any]:
+    def update(
+        self,
+        id: str,
+        change: Callable[[dict[str, Any]], dict[str, Any] | None],
+        also: Callable[[dict[str, Any]], Sequence[Change]] | None = None,
+    ) -> dict[str, Any]:
         """Read, change, write as one call; NotFound when absent.
 
         `change` gets the value and returns the new one (or edits it in place and returns None). It may run again when
-        somebody else wrote in between, and may raise to leave everything as it was.
+        somebody else wrote in between, and may raise to leave everything as it was. `also` gives what is written with it.
         """
         while True:
             row = self._store.get(self.table, id)
@@ -253,7 +258,7 @@ class Rows:
             value = change(row.value)
             value = row.value if value is None else value
             try:
-                self._store.write(Update(self.table, id, value, row.version))
+                self._store.write(Update(self.table, id, value, row.version), *(also(value) if also is not None else ()))
             except Conflict:
                 continue
             return value
