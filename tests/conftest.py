@@ -12,6 +12,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from pilvi.testing.peers import Missing, Postgres
+from pilvi.testing.refusal import refusal as refused
 from pilvi.testing.server import Account, TestServer
 
 _numbers = itertools.count(200000000001)
@@ -81,6 +82,12 @@ def days_pass(passes: Callable[[float], None]) -> Callable[[float], None]:
 
 
 # -- others ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def refusal() -> Callable[..., tuple[str, str]]:
+    """Code and message of the error that a call earns."""
+    return refused
 
 
 @pytest.fixture

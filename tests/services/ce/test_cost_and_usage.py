@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from pilvi.jobs.meter import metering
 from pilvi.jobs.record import advanced, new_record
@@ -19,6 +18,7 @@ from pilvi.jobs.states import Event
 from pilvi.services.ce import cost_and_usage
 from pilvi.services.ce.metric import METRICS
 from pilvi.storage.records import Put, Table
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import eventually
 from tests.services.sagemaker.conftest import Lab
 from tests.services.sagemaker.test_crash import Up, start
@@ -107,13 +107,6 @@ def cost(client: Any, metrics: list[str] | None = None, **request: Any) -> list[
 
 def groups(results: list[Any], metric: str = "UnblendedCost") -> dict[tuple[str, ...], str]:
     return {tuple(group["Keys"]): group["Metrics"][metric]["Amount"] for result in results for group in result["Groups"]}
-
-
-def refusal(call: Any, **request: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**request)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def test_get_cost_and_usage_matches_a_month_computed_by_hand(month: Any) -> None:

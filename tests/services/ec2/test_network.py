@@ -3,19 +3,9 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import pytest
-from botocore.exceptions import ClientError
-
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import Account
-
-
-def refusal(call: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as refused:
-        call(**params)
-    error = refused.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def test_describe_vpcs_gives_the_default_one(aws: Account) -> None:

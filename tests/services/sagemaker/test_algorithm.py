@@ -6,20 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from pilvi.services.sagemaker import image
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import Account, eventually
 
 IMAGE = "081325390199.dkr.ecr.us-east-1.amazonaws.com/test-program:1"
 PROGRAM = "import json; h = json.load(open('/opt/ml/input/config/hyperparameters.json')); print(h); print('loss=%s' % h['rate'])"
-
-
-def refusal(call: Any, **request: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**request)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -8,23 +8,16 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from pilvi.compute.environments import Environments
 from pilvi.services.sagemaker import image
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import Account, eventually
 
 READ = "import json; h = json.load(open('/opt/ml/input/config/hyperparameters.json'));"
 SQUARE = f"{READ} print('loss=%r' % ((float(h['x']) - 0.3) ** 2))"
 IMAGE = "081325390199.dkr.ecr.us-east-1.amazonaws.com/test-program:1"
 ENDED = ("Completed", "Failed", "Stopped")
-
-
-def refusal(call: Any, **request: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**request)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 class Tuning:

@@ -8,10 +8,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError, WaiterError
+from botocore.exceptions import WaiterError
 
 from pilvi.core.ids import Ids
 from pilvi.services.sagemaker.notebook_ticket import Place, Tickets, entry
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import Account, TestServer, eventually
 from pilvi.testing.virtual_clock import VirtualClock
 
@@ -35,13 +36,6 @@ def aws(bare: TestServer) -> Account:
 @pytest.fixture
 def role(aws: Account) -> str:
     return aws.role("Notebooks", "sagemaker.amazonaws.com")
-
-
-def refusal(call: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as refused:
-        call(**params)
-    error = refused.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def create(aws: Account, name: str, role: str, **more: Any) -> Any:

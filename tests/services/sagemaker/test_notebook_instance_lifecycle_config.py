@@ -6,10 +6,10 @@ import base64
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from pilvi.compute.environments import Environments
 from pilvi.core.config import Config
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import Account, eventually
 
 NEEDS_ENVIRONMENT = pytest.mark.skipif(
@@ -19,13 +19,6 @@ NEEDS_ENVIRONMENT = pytest.mark.skipif(
 
 def script(text: str) -> list[dict[str, str]]:
     return [{"Content": base64.b64encode(text.encode()).decode()}]
-
-
-def refusal(call: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as refused:
-        call(**params)
-    error = refused.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 def create(aws: Account, name: str, **more: Any) -> str:

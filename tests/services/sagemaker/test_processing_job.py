@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import Account, eventually
 
 BASE_IMAGE = "081325390199.dkr.ecr.us-east-1.amazonaws.com/sagemaker-base-python:1.0"
@@ -76,13 +76,6 @@ class Desk:
 
     def refusal(self, name: str = "refused", script: str = "true", **changes: Any) -> tuple[str, str]:
         return refusal(self.sagemaker.create_processing_job, **self.request(name, script, **changes))
-
-
-def refusal(call: Any, **request: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**request)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 @pytest.fixture(scope="module")

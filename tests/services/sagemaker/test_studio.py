@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import pytest
 from botocore.exceptions import ClientError
 
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import Account, TestServer, eventually
 from tests.services.sagemaker.conftest import SKLEARN_IMAGE
 
@@ -45,13 +46,6 @@ class Studio:
             SpaceSettings={"AppType": "JupyterLab", **settings},
         )
         return str(made["SpaceArn"])
-
-
-def refusal(call: Any, **request: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as caught:
-        call(**request)
-    error = caught.value.response["Error"]
-    return error["Code"], error["Message"]
 
 
 @pytest.fixture

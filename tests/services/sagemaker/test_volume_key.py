@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from pilvi.testing.refusal import refusal
 from pilvi.testing.server import eventually
 from tests.services.sagemaker.conftest import Lab
 
@@ -30,12 +31,6 @@ def sealer(lab: Lab) -> str:
 
 def head(lab: Lab, name: str) -> Any:
     return lab.s3.head_object(Bucket=lab.bucket, Key=name)
-
-
-def refusal(call: Any, **params: Any) -> tuple[str, str]:
-    with pytest.raises(ClientError) as refused:
-        call(**params)
-    return refused.value.response["Error"]["Code"], refused.value.response["Error"]["Message"]
 
 
 # -- what comes out and what goes in ----------------------------------------------------------------------------------------

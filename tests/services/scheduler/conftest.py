@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import pytest
-from botocore.exceptions import ClientError
 
 from pilvi.testing.server import Account, eventually
 
@@ -42,19 +41,6 @@ class Queue(NamedTuple):
 
     def is_empty(self) -> bool:
         return "Messages" not in self.account.client("sqs").receive_message(QueueUrl=self.url)
-
-
-@pytest.fixture
-def refusal() -> Callable[..., tuple[str, str]]:
-    """The code and the message a call earns."""
-
-    def ask(operation: Callable[..., Any], **arguments: Any) -> tuple[str, str]:
-        with pytest.raises(ClientError) as caught:
-            operation(**arguments)
-        error = caught.value.response["Error"]
-        return error["Code"], error["Message"]
-
-    return ask
 
 
 @pytest.fixture
