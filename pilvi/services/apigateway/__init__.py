@@ -23,6 +23,7 @@ from pilvi.services.apigateway import (
     usage_plan,
 )
 from pilvi.services.apigateway.access import needed
+from pilvi.services.apigateway.inside import invoke
 from pilvi.services.apigateway.site import execute
 
 service = Service(
@@ -52,4 +53,5 @@ service = Service(
     },
     access=needed,
     sites={"execute-api": execute},
+    inside={"Invoke": invoke},
 )

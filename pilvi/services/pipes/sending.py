@@ -9,6 +9,7 @@ import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 from pilvi.core.arn import Arn
 from pilvi.core.errors import Invalid, ServiceError, Unavailable
@@ -61,17 +62,31 @@ async def invoke(ctx: Context, arn: str, texts: Sequence[str], how: str) -> Any:
 
 
 async def call_out(ctx: Context, arn: str, parameters: Mapping[str, Any], event: Any, text: str) -> Any:
-    """Call an API destination with one event; what it answered, parsed."""
-    answer = await at(ctx, arn).ainside(
-        "events",
-        "InvokeApiDestination",
-        Arn=arn,
-        HttpParameters=parameters.get("HttpParameters"),
-        Event=with_bodies(event),
-        Body=text,
-    )
+    """Call an API destination or a method of API Gateway with one event; what it answered, parsed."""
+    given, where = parameters.get("HttpParameters") or {}, at(ctx, arn)
+    if ":execute-api:" in arn:
+        answer = await where.ainside("apigateway", "Invoke", **_method_call(arn, given, event), Body=text)
+        if not 200 <= answer["Status"] < 300:
+            raise PipeError("HttpError", f"The API answered with status {answer['Status']}.")
+    else:
+        answer = await where.ainside(
+            "events", "InvokeApiDestination", Arn=arn, HttpParameters=given, Event=with_bodies(event), Body=text
+        )
     said = answer["Body"].decode(errors="replace")
     return _json_of(said) if said.strip() else None
+
+
+def _method_call(arn: str, given: Mapping[str, Any], event: Any) -> dict[str, Any]:
+    """The method with the asterisks of its path filled in, headers and query."""
+    head, *parts = arn.split("*")
+    values = [quote(dynamic(value, event), safe="") for value in given.get("PathParameterValues") or ()]
+    if len(values) < len(parts):
+        raise Invalid(f"PathParameterValues has too few values for {arn}.")
+    return {
+        "Arn": head + "".join(value + part for value, part in zip(values, parts, strict=False)),
+        "Headers": {name: dynamic(value, event) for name, value in (given.get("HeaderParameters") or {}).items()},
+        "Query": {name: dynamic(value, event) for name, value in (given.get("QueryStringParameters") or {}).items()},
+    }
 
 
 async def _to_api(ctx: Context, pipe: Pipe, parameters: Mapping[str, Any], events: Sequence[Any], texts: Sequence[str]) -> Sent:
@@ -188,6 +203,7 @@ _SENDING: Final[Mapping[str, Callable[[Context, Pipe, Mapping[str, Any], Sequenc
     "events/event-bus": _to_bus,
     "logs": _to_logs,
     "events/api-destination": _to_api,
+    "execute-api": _to_api,
     "sagemaker/pipeline": _to_sagemaker,
 }
 

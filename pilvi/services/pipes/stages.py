@@ -50,9 +50,10 @@ TARGETS: Final[Mapping[str, Kind]] = {
     "events/event-bus": Kind("events", "PutEvents", 10, "EventBridgeEventBusParameters"),
     "logs": Kind("logs", "PutLogEvents", 10_000, "CloudWatchLogsParameters"),
     "events/api-destination": Kind("events", "DescribeApiDestination", 1, "HttpParameters"),
+    "execute-api": Kind("apigateway", "GetRestApi", 1, "HttpParameters"),
     "sagemaker/pipeline": Kind("sagemaker", "StartPipelineExecution", 1, "SageMakerPipelineParameters"),
 }
-ENRICHMENTS: Final = ("lambda", "events/api-destination")
+ENRICHMENTS: Final = ("lambda", "events/api-destination", "execute-api")
 PARAMETERS: Final = frozenset({kind.parameters for kind in TARGETS.values()} - {""})
 OTHER_PARAMETERS: Final = (
     "StepFunctionStateMachineParameters",
