@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from pilvi.core.errors import AlreadyExists, Conflict
@@ -10,6 +11,7 @@ from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.lambda_.download import location_of
 from pilvi.services.lambda_.engine import retire_workers
+from pilvi.services.lambda_.image_code import code_of_image, image_package
 from pilvi.services.lambda_.layer import attach, collect_deleted
 from pilvi.services.lambda_.names import (
     LATEST,
@@ -40,13 +42,13 @@ def create_function(ctx: Context, req: t.CreateFunctionRequestTypeDef) -> Mappin
     """Create a function, ready to be invoked when the call returns.
 
     req: FunctionName (64 of [a-zA-Z0-9-_]), Role, Runtime and Handler, Code (ZipFile to 50 MB, or S3Bucket and S3Key; 250 MB
-    unzipped with layers), Timeout 1-900 s, MemorySize 128-10240 MB, Environment (4 KB), Layers (5), Publish, Tags, ...
+    unzipped with layers; or PackageType Image and ImageUri, in ECR), Timeout 1-900 s, MemorySize 128-10240 MB, Environment (4 KB), Layers (5), Publish, Tags, ...
     Errors: InvalidParameterValueException - no Handler or Runtime, no zip, a role Lambda cannot assume, reserved variables;
     ResourceConflictException - the name is taken; AccessDeniedException - the caller may not pass the role or read the code.
     Source: Lambda API reference, CreateFunction.
     Differs: every python3.x and nodejs runtime runs on the one interpreter of its environment (lambda-python, lambda-node), whatever the
-    architecture asked for, and Node brings no AWS SDK; provided runtimes see this machine's system; Java, .NET and Ruby, images, networks,
-    tracing and snapshots are refused; State is Active at once;
+    architecture asked for, and Node brings no AWS SDK; provided runtimes see this machine's system; Java, .NET and Ruby, networks, tracing
+    and snapshots are refused; of images those run whose runtime client takes an address with a path (Python's and Go's do, Node's does not); State is Active at once;
     EphemeralStorage is kept, but /tmp holds 512 MB; code and environment variables are sealed at rest, the unpacked working
     copy of a function that runs is not.
     """
@@ -63,11 +65,11 @@ def create_function(ctx: Context, req: t.CreateFunctionRequestTypeDef) -> Mappin
     if ctx.records("Function").find(ref.name) is not None:
         raise conflict(f"Function already exist: {ref.name}")
     apply_settings(ctx, record, req)
-    with kept_package(ctx, req["Code"], "CreateFunction") as package:
-        set_code(record, package)
+    with _given_code(ctx, ref, record, req["Code"], "CreateFunction") as (package, more):
+        set_code(record, package, more)
         record["_layers"], guards = attach(ctx, req.get("Layers") or (), package.unzipped)
         touch(ctx, record)
-        answer, changes = record, [*guards, PutBody(package.blob, None)]
+        answer, changes = record, [*guards, *_claim(package)]
         if req.get("Publish"):
             published = publish(ctx, record, None)
             assert published is not None
@@ -92,7 +94,7 @@ def get_function(ctx: Context, req: t.GetFunctionRequestTypeDef) -> Mapping[str,
     latest = record if record["Version"] == LATEST else ctx.records("Function", account=ref.account).get(ref.name)
     out: dict[str, Any] = {
         "Configuration": shown(ctx, record, ref.qualified_arn),
-        "Code": {"RepositoryType": "S3", "Location": location_of(ctx, record["_code"])},
+        "Code": _code_of(ctx, record),
     }
     if latest["_tags"] and not ref.version_or_alias:
         out["Tags"] = latest["_tags"]
@@ -132,21 +134,20 @@ def update_function_code(ctx: Context, req: t.UpdateFunctionCodeRequestTypeDef) 
     Errors: as CreateFunction; PreconditionFailedException - RevisionId is not the latest.
     """
     ref = own_function(ctx, req)
-    if req.get("ImageUri"):
-        raise invalid("ImageUri: container images are not available in this cloud; use a zip.")
-    with kept_package(ctx, req, "UpdateFunctionCode") as package:
+    with _given_code(ctx, ref, find_version(ctx, ref._replace(qualifier="")), req, "UpdateFunctionCode") as (package, more):
         if req.get("DryRun"):
             record = find_version(ctx, ref)
-            ctx.blobs.delete(package.blob)
+            if package.blob:
+                ctx.blobs.delete(package.blob)
             return shown(ctx, {**record, "CodeSha256": package.sha256, "CodeSize": package.size})
 
         def change(record: dict[str, Any]) -> list[Change]:
             _check_total(package.unzipped, record)
             old = record["_code"]
-            set_code(record, package)
+            set_code(record, package, more)
             if req.get("Architectures"):
                 record["Architectures"] = list(req["Architectures"])
-            return [PutBody(package.blob, None), *_forget([old], ctx, ref, keep=package.blob)]
+            return [*_claim(package), *_forget([old], ctx, ref, keep=package.blob)]
 
         return _revise(ctx, ref, req, change, publish_it=bool(req.get("Publish")))
 
@@ -198,8 +199,36 @@ def own_function(ctx: Context, req: Mapping[str, Any]) -> FunctionRef:
     return ref
 
 
-def set_code(record: dict[str, Any], package: Package) -> None:
-    record |= {"CodeSize": package.size, "CodeSha256": package.sha256, "_code": package.blob, "_unzipped": package.unzipped}
+def set_code(record: dict[str, Any], package: Package, more: Mapping[str, Any]) -> None:
+    code = {"CodeSize": package.size, "CodeSha256": package.sha256, "_code": package.blob, "_unzipped": package.unzipped}
+    record |= {**code, **more}
+
+
+@contextmanager
+def _given_code(
+    ctx: Context, ref: FunctionRef, record: Mapping[str, Any], given: Mapping[str, Any], operation: str
+) -> Iterator[tuple[Package, dict[str, Any]]]:
+    """What a function is to run, of the kind that it is; kept until the block has claimed it."""
+    is_image = record["PackageType"] == "Image"
+    if is_image and not given.get("ImageUri"):
+        raise invalid("Please provide ImageUri when updating a function with packageType Image.")
+    if given.get("ImageUri") and not is_image:
+        raise invalid("Please don't provide ImageUri when updating a function with packageType Zip.")
+    if is_image:
+        yield image_package(ctx, ref, given["ImageUri"])
+        return
+    with kept_package(ctx, given, operation) as package:
+        yield package, {}
+
+
+def _claim(package: Package) -> list[Change]:
+    return [PutBody(package.blob, None)] if package.blob else []
+
+
+def _code_of(ctx: Context, record: Mapping[str, Any]) -> dict[str, Any]:
+    if record["PackageType"] == "Image":
+        return code_of_image(record)
+    return {"RepositoryType": "S3", "Location": location_of(ctx, record["_code"])}
 
 
 def _revise(ctx: Context, ref: FunctionRef, req: Mapping[str, Any], change: Any, *, publish_it: bool = False) -> dict[str, Any]:
@@ -242,7 +271,7 @@ def _forget(blobs: list[str], ctx: Context, ref: FunctionRef, *, keep: str = "",
     """Changes that drop packages no remaining version needs. `but`: the version about to go."""
     at = ctx if ref.account == ctx.account else ctx.at(ref.account, ref.region)
     needed = {version["_code"] for version in versions_of(at, ref.name) if version["Version"] != but} | {keep}
-    return [DeleteBody(blob) for blob in dict.fromkeys(blobs) if blob not in needed]
+    return [DeleteBody(blob) for blob in dict.fromkeys(blobs) if blob and blob not in needed]
 
 
 def _delete_version(ctx: Context, ref: FunctionRef) -> None:
@@ -285,7 +314,7 @@ def _delete_all(ctx: Context, ref: FunctionRef) -> None:
             return
         versions = versions_of(at, ref.name)
         blobs = dict.fromkeys(record["_code"] for record in (latest.value, *versions))
-        changes: list[Change] = [DeleteBody(blob) for blob in blobs]
+        changes: list[Change] = [DeleteBody(blob) for blob in blobs if blob]
         for noun in ("Version", "Alias", "Policy", "EventInvokeConfig", "FunctionUrl", "ProvisionedConcurrency"):
             rows = at.records(noun)
             found = rows.scan(prefix=f"{ref.name}/", limit=100_000)

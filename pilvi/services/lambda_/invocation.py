@@ -123,11 +123,13 @@ class Platform:
         self._version = target.version
         self._memory_mib = target.memory_mib
         self._timeout_s = target.timeout_s
-        self._runtime = str(target.record["Runtime"])
+        self._runtime = str(target.record.get("Runtime", ""))
         self._is_json = target.record["LoggingConfig"]["LogFormat"] == "JSON"
         self._stamp = stamp
 
     def init_start(self) -> str:
+        if not self._runtime:
+            return ""  # an image has no runtime of Lambda's
         version = re.sub(r"^(python|nodejs|provided)\.?(?=.)", r"\1:", self._runtime).removesuffix(".x")
         if self._is_json:
             return self._event("platform.initStart", initializationType="on-demand", phase="init", runtimeVersion=version)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from pilvi.compute.environments import Environment
 from pilvi.compute.node_packages import node_of
@@ -41,9 +41,14 @@ class Language(NamedTuple):
 PYTHON: Final = Language("python", "lambda-python", True)
 NODE: Final = Language("node", "lambda-node", True)
 PROVIDED: Final = Language("provided", "", False)
+IMAGE: Final = Language("image", "", False)
+"""A container image brings everything, and says itself what is started."""
 
 
-def language_of(runtime: str) -> Language:
+def language_of(record: Mapping[str, Any]) -> Language:
+    if record["PackageType"] == "Image":
+        return IMAGE
+    runtime = str(record["Runtime"])
     if runtime.startswith("nodejs"):
         return NODE
     return PROVIDED if runtime.startswith("provided") else PYTHON

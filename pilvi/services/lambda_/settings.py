@@ -2,7 +2,8 @@
 
 A record holds the members of FunctionConfiguration plus private ones:
     _id          of this function, new when a deleted name is created again
-    _code        blob of the package;  _unzipped its content's size
+    _code        blob of the package ('' for an image);  _unzipped its content's size
+    _image       the image as it was named;  _resolved by its digest
     _environment the variables, sealed
     _layers      [{Arn, CodeSize, blob, unzipped}]
     _tags, _reserved (concurrency), _next (version number), _changed (since the last version) - on $LATEST only
@@ -19,6 +20,7 @@ from pilvi.core.arn import Arn
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Access, Context
 from pilvi.services.lambda_.destinations import checked_dead_letters
+from pilvi.services.lambda_.image_code import check_no_zip_settings, image_config
 from pilvi.services.lambda_.languages import check_runtime
 from pilvi.services.lambda_.names import LATEST, FunctionRef, failed_constraint, invalid
 
@@ -39,7 +41,7 @@ _RESERVED_KEYS = frozenset(
 
 _PLAIN = ("Runtime", "Role", "Handler", "Description", "Timeout", "MemorySize")
 _ABSENT = {
-    "VpcConfig": "networks", "FileSystemConfigs": "file systems", "KMSKeyArn": "customer managed keys", "ImageConfig": "container images",
+    "VpcConfig": "networks", "FileSystemConfigs": "file systems", "KMSKeyArn": "customer managed keys",
     "CodeSigningConfigArn": "code signing", "TenancyConfig": "tenant isolation",
     "CapacityProviderConfig": "capacity providers", "DurableConfig": "durable executions", "PublishTo": "capacity providers",
 }  # fmt: skip
@@ -55,7 +57,7 @@ def new_record(ctx: Context, req: Mapping[str, Any], name: str, arn: str) -> dic
         "MemorySize": 128,
         "Version": LATEST,
         "TracingConfig": {"Mode": "PassThrough"},
-        "PackageType": "Zip",
+        "PackageType": req.get("PackageType") or "Zip",
         "Architectures": list(req.get("Architectures") or ["x86_64"]),
         "EphemeralStorage": {"Size": 512},
         "SnapStart": {"ApplyOn": "None", "OptimizationStatus": "Off"},
@@ -79,6 +81,13 @@ def apply_settings(ctx: Context, record: dict[str, Any], req: Mapping[str, Any])
     for member in _PLAIN:
         if req.get(member) is not None:
             record[member] = req[member]
+    if record["PackageType"] == "Image":
+        check_no_zip_settings(req)
+        if req.get("ImageConfig") is not None:
+            record.pop("ImageConfigResponse", None)
+            record |= {"ImageConfigResponse": config} if (config := image_config(req)) else {}
+    elif is_set(req.get("ImageConfig")):
+        raise invalid("ImageConfig is only for functions created with container images.")
     if req.get("EphemeralStorage"):
         record["EphemeralStorage"] = {"Size": req["EphemeralStorage"]["Size"]}
     if req.get("LoggingConfig"):
@@ -182,8 +191,6 @@ def _refuse_absent(req: Mapping[str, Any]) -> None:
         raise invalid("TracingConfig: active tracing is not available in this cloud.")
     if (req.get("SnapStart") or {}).get("ApplyOn", "None") != "None":
         raise invalid("SnapStart: snapshots are not available in this cloud.")
-    if req.get("PackageType", "Zip") != "Zip":
-        raise invalid("PackageType: container images are not available in this cloud; use Zip.")
 
 
 def is_set(value: object) -> bool:

@@ -16,6 +16,7 @@ import json
 import logging
 import threading
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,13 @@ from typing import TYPE_CHECKING, Any
 
 from pilvi.compute import Bind, Exit, Process, ProcessSpec
 from pilvi.compute.environments import Environment, Environments
-from pilvi.core.errors import PilviError, ServiceError
+from pilvi.core.errors import Invalid, PilviError, ServiceError
 from pilvi.core.service import Context
+from pilvi.jobs.image import Unpacked, unpack
 from pilvi.services.lambda_.catalog import Target
 from pilvi.services.lambda_.invocation import Invocation, Outcome, Platform, exited, timed_out
 from pilvi.services.lambda_.journal import Journal, LogStream
-from pilvi.services.lambda_.languages import PYTHON, MissingBootstrap, command_for, deprecation_of, language_of
+from pilvi.services.lambda_.languages import IMAGE, PYTHON, MissingBootstrap, command_for, deprecation_of, language_of
 from pilvi.services.lambda_.precompile import compile_modules, modules_in
 from pilvi.services.lambda_.settings import variables_of
 
@@ -48,7 +50,8 @@ class Worker:
     def __init__(self, pool: Pool, target: Target, token: str, *, is_provisioned: bool = False) -> None:
         self.pool = pool
         self.target = target
-        self.language = language_of(str(target.record["Runtime"]))
+        self.language = language_of(target.record)
+        self._image: Unpacked | None = None
         self.token = token
         self.is_provisioned = is_provisioned
         """Started before anybody called."""
@@ -230,7 +233,7 @@ class Worker:
         """Everything that blocks: environment, folders, credentials, the start itself. In a thread."""
         cloud, target = self.pool.cloud, self.target
         environment = self._environment()
-        roots = {_TASK_ROOT: self._hold((target.record["_code"],))}
+        roots = {} if self.language is IMAGE else {_TASK_ROOT: self._hold((target.record["_code"],))}
         if target.record["_layers"]:
             roots["/opt"] = self._hold(tuple(layer["blob"] for layer in target.record["_layers"]))
         service = self.pool.context(target).as_service("lambda.amazonaws.com", source_arn=target.arn)
@@ -292,9 +295,32 @@ class Worker:
             cwd=_TASK_ROOT,
             memory_mib=target.memory_mib,
         )
-        self.journal.init_start(deprecation_of(str(target.record["Runtime"])))
+        if self.language is IMAGE:
+            spec = self._in_image(spec, service)
+        self.journal.init_start(deprecation_of(str(target.record.get("Runtime", ""))))
         self._process = process = cloud.compute.launch(spec, self.journal.line)
         self.journal.measure = process.peak_memory_mib
+
+    def _in_image(self, spec: ProcessSpec, service: Context) -> ProcessSpec:
+        """The same program as its image says, in the image's own tree. Errors: ServiceException - it cannot be pulled or started."""
+        wanted = (self.target.record.get("ImageConfigResponse") or {}).get("ImageConfig") or {}
+        try:
+            self._image = image = unpack(service, self.target.record["_resolved"])
+            entry = tuple(wanted.get("EntryPoint") or image.config.entrypoint)
+            command = (*entry, *(wanted.get("Command") or image.config.cmd))
+            if not command:
+                raise Invalid("The image has no entry point and no command.")
+        except PilviError as error:
+            raise ServiceError("ServiceException", f"The function's image cannot be run: {error.message}", 500) from error
+        ours = {name: value for name, value in spec.env.items() if name not in ("PATH", "LD_LIBRARY_PATH", "NODE_PATH", "HOME")}
+        return replace(
+            spec,
+            command=command,
+            env={**image.config.environment("/tmp"), **ours, "_HANDLER": " ".join(wanted.get("Command") or image.config.cmd)},
+            binds=tuple(bind for bind in spec.binds if bind.target != _RUNTIME_DIR),
+            cwd=wanted.get("WorkingDirectory") or image.config.working_dir,
+            root=image.root(self.pool.scratch(f"{self.token}-changes")),
+        )
 
     def _environment(self) -> Environment | None:
         """What the function's language needs of this machine."""
@@ -310,6 +336,8 @@ class Worker:
 
     def _command(self, environment: Environment | None, roots: dict[str, Path]) -> tuple[str, ...]:
         target = self.target
+        if self.language is IMAGE:
+            return ()
         try:
             return command_for(self.language, environment, str(target.record.get("Handler", "")), target.memory_mib, roots)
         except MissingBootstrap as error:
@@ -354,6 +382,10 @@ class Worker:
         return path
 
     def _release_folders(self) -> None:
+        image, self._image = self._image, None
+        if image is not None:
+            image.lease.end()
+            self.pool.drop_scratch(f"{self.token}-changes")
         held, self._held = self._held, []
         for packages in held:
             self.pool.unpacked.release(packages)
@@ -367,7 +399,6 @@ def environment_of(target: Target, environment: Environment | None, group: str, 
         "_HANDLER": str(record.get("Handler", "")),
         "AWS_REGION": target.region,
         "AWS_DEFAULT_REGION": target.region,
-        "AWS_EXECUTION_ENV": f"AWS_Lambda_{record['Runtime']}",
         "AWS_LAMBDA_FUNCTION_NAME": target.name,
         "AWS_LAMBDA_FUNCTION_MEMORY_SIZE": str(target.memory_mib),
         "AWS_LAMBDA_FUNCTION_VERSION": target.version,
@@ -385,6 +416,8 @@ def environment_of(target: Target, environment: Environment | None, group: str, 
         "AWS_EC2_METADATA_DISABLED": "true",
         "AWS_DISABLE_HOST_PREFIX_INJECTION": "true",
     }
+    if "Runtime" in record:
+        env["AWS_EXECUTION_ENV"] = f"AWS_Lambda_{record['Runtime']}"
     logging: dict[str, Any] = record["LoggingConfig"]
     if logging["LogFormat"] == "JSON":
         env |= {"AWS_LAMBDA_LOG_FORMAT": "JSON", "AWS_LAMBDA_LOG_LEVEL": logging["ApplicationLogLevel"]}

@@ -142,7 +142,7 @@ def test_create_function_accepts_every_python(lab, runtime):
         ({"Runtime": "python2.7"}, "no longer supported for creating"),
         ({"VpcConfig": {"SubnetIds": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}}, "networks are not available"),
         ({"TracingConfig": {"Mode": "Active"}}, "tracing is not available"),
-        ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "container images are not available"),
+        ({"PackageType": "Image", "Code": {"ImageUri": "x"}}, "is not supported for functions created with container images"),
         ({"Environment": {"Variables": {"AWS_REGION": "x"}}}, "Reserved keys used in this request: AWS_REGION"),
         ({"Environment": {"Variables": {"LONG": "x" * 4096}}}, "exceeded the 4KB limit"),
     ],
