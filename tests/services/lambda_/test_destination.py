@@ -123,6 +123,29 @@ def test_a_topic_may_be_the_destination_and_take_dead_letters(lab, post):
     assert letter["MessageAttributes"]["ErrorMessage"] == {"Type": "String", "Value": "told to fail"}
 
 
+def test_an_event_bus_may_be_the_destination(lab, post):
+    lab.grant("put", "events:PutEvents")
+    events = lab.account.client("events")
+    bus = events.create_event_bus(Name="results")["EventBusArn"]
+    url, arn = post.queue("from-bus")
+    policy = {
+        "Version": "2012-10-17",
+        "Statement": [
+            {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+        ],
+    }
+    post.sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps(policy)})
+    pattern = json.dumps({"source": ["lambda"], "detail-type": ["Lambda Function Invocation Result - Success"]})
+    events.put_rule(Name="told", EventBusName="results", EventPattern=pattern)
+    events.put_targets(Rule="told", EventBusName="results", Targets=[{"Id": "queue", "Arn": arn}])
+    made = lab.create("bussed", CODE)
+    lab.client.put_function_event_invoke_config(FunctionName="bussed", DestinationConfig={"OnSuccess": {"Destination": bus}})
+    lab.raw(FunctionName="bussed", InvocationType="Event", Payload=b'{"number": 5}')
+    event = json.loads(post.next(url)["Body"])
+    assert event["resources"] == [bus, f"{made['FunctionArn']}:$LATEST"]
+    assert event["detail"]["responsePayload"] == {"doubled": 10}
+
+
 def test_a_bucket_may_take_failures(lab, post):
     bucket = f"failures-{lab.account.account}"
     s3 = lab.account.client("s3")
