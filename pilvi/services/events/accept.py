@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pilvi.core.errors import PilviError
 from pilvi.events.targets import is_lasting, send
 from pilvi.services.events import archiving, figures
-from pilvi.services.events.buses import Bus, Place, Rule, catalog_of
+from pilvi.services.events.buses import DEFAULT, Bus, Place, Rule, catalog_of
 from pilvi.services.events.dead_letters import attributes_of
 from pilvi.services.events.sealing import DataKey, as_events, data_key, sealed
 from pilvi.services.events.transform import encoded
@@ -40,43 +40,42 @@ class Accepted:
             cloud.events.wake(CONSUMER, lane)
 
 
+class Coming(NamedTuple):
+    """What is known of an event beside itself."""
+
+    at_ms: int = 0
+    """When it happened, if more exactly known than the event says."""
+    hops: int = 0
+    """From how many buses it was passed on."""
+    rules: Collection[str] = ()
+    """ARNs of the only rules that are to get it, where any are named."""
+    trace: str = ""
+    """The tracing header it came with."""
+
+
+FRESH: Final = Coming()
+
+
 async def take_told(cloud: Cloud, fact: Fact) -> None:
     """A consumer: what a service told the default bus."""
-    bus = catalog_of(cloud).bus(Place(fact["account"], fact["region"], "default"))
+    bus = catalog_of(cloud).bus(Place(fact["account"], fact["region"], DEFAULT))
     assert bus is not None
     await take_in(cloud, bus, dict(fact))
 
 
-async def take_in(
-    cloud: Cloud,
-    bus: Bus,
-    event: dict[str, Any],
-    *,
-    at_ms: int = 0,
-    hops: int = 0,
-    rules: Collection[str] = (),
-) -> None:
-    """Give an event to whoever listens on a bus; durable when awaited. rules: only to these, where any are named."""
+async def take_in(cloud: Cloud, bus: Bus, event: dict[str, Any], coming: Coming = FRESH) -> None:
+    """Give an event to whoever listens on a bus; durable when awaited."""
     accepted = Accepted()
-    await gather(cloud, bus, event, accepted, at_ms=at_ms, hops=hops, rules=rules)
+    await gather(cloud, bus, event, accepted, coming)
     if accepted.changes:
         await cloud.store.commit(accepted.changes)
         accepted.wake(cloud)
 
 
-async def gather(
-    cloud: Cloud,
-    bus: Bus,
-    event: dict[str, Any],
-    accepted: Accepted,
-    *,
-    at_ms: int = 0,
-    hops: int = 0,
-    rules: Collection[str] = (),
-) -> None:
-    """The same, to be written together with others. at_ms: when it happened, if more exactly known than the event says."""
+async def gather(cloud: Cloud, bus: Bus, event: dict[str, Any], accepted: Accepted, coming: Coming = FRESH) -> None:
+    """The same, to be written together with others."""
     listening = catalog_of(cloud).listening(bus.place)
-    matching = [rule for rule in listening.matching(event) if not rules or rule.arn in rules]
+    matching = [rule for rule in listening.matching(event) if not coming.rules or rule.arn in coming.rules]
     archives = [one for one in listening.archives if archiving.wants(one, event)]
     if not matching and not archives:
         return
@@ -86,29 +85,29 @@ async def gather(
         await _lost(cloud, bus, event, error)
         return
     if matching:
-        _add(cloud, matching, event, accepted, key, hops)
+        _add(cloud, matching, event, accepted, key, coming)
     for archive in archives:
-        accepted.changes.append(archiving.addition(cloud, bus.place, archive, event, at_ms, key))
+        accepted.changes.append(archiving.addition(cloud, bus.place, archive, event, coming.at_ms, key))
 
 
 def for_rule(cloud: Cloud, rule: Rule, event: dict[str, Any]) -> Accepted:
     """An event of a rule's own schedule."""
     accepted = Accepted()
-    _add(cloud, (rule,), event, accepted, None, 0)
+    _add(cloud, (rule,), event, accepted, None, FRESH)
     return accepted
 
 
-def _add(cloud: Cloud, rules: Iterable[Rule], event: dict[str, Any], accepted: Accepted, key: DataKey | None, hops: int) -> None:
-    kept = sealed(cloud, event, key)
-    now = cloud.clock.time_s()
+def _add(
+    cloud: Cloud, rules: Iterable[Rule], event: dict[str, Any], accepted: Accepted, key: DataKey | None, coming: Coming
+) -> None:
+    common = {"at": cloud.clock.time_s(), **sealed(cloud, event, key)}
+    common |= {name: value for name, value in (("hops", coming.hops), ("trace", coming.trace)) if value}
     for rule in rules:
         figures.count(cloud, rule, "MatchedEvents")
         if rule.targets:
             figures.count(cloud, rule, "TriggeredRules")
         for target in rule.targets:
-            fact = {**rule.place._asdict(), "rule": rule.name, "target": target, "at": now, **kept}
-            if hops:
-                fact["hops"] = hops
+            fact = {**rule.place._asdict(), "rule": rule.name, "target": target, **common}
             lane = "/".join((*rule.place, rule.name, target))
             accepted.changes.append(cloud.events.recording(CONSUMER, lane, event["id"], fact))
             accepted.lanes.add(lane)

@@ -50,21 +50,19 @@ async def deliver(cloud: Cloud, fact: Fact) -> None:
         return
     rule, target = found
     event = await opened(cloud, fact, rule.place)
+    figures.count(cloud, rule, "InvocationAttempts")
+    await hand_over(cloud, rule, target, event, fact)
+    figures.count(cloud, rule, "SuccessfulInvocationAttempts")
     figures.count(cloud, rule, "Invocations")
-    try:
-        await hand_over(cloud, rule, target, event, fact)
-    except Exception:
-        figures.count(cloud, rule, "FailedInvocations")
-        raise
 
 
 async def hand_over(cloud: Cloud, rule: Rule, target: Mapping[str, Any], event: dict[str, Any], fact: Fact) -> None:
-    ctx = caller(cloud, rule, target)
+    ctx = caller(cloud, rule, target).traced(fact.get("trace", ""))
     arn = Arn.parse(target["Arn"])
     assert arn is not None
     kind = kind_of(arn)
     if kind == "events/event-bus":
-        await to_bus(cloud, ctx, rule, target, event, fact.get("hops", 0))
+        await to_bus(ctx, rule, target, event, fact.get("hops", 0))
         return
     body = body_of(target, event, Facts(rule.arn, rule.name, stamp(fact["at"])))
     if kind == "events/api-destination":
@@ -111,15 +109,15 @@ def stamp(at_s: float) -> str:
 # -- from bus to bus ------------------------------------------------------------------------------------------------------------
 
 
-async def to_bus(cloud: Cloud, ctx: Context, rule: Rule, target: Mapping[str, Any], event: dict[str, Any], hops: int) -> None:
+async def to_bus(ctx: Context, rule: Rule, target: Mapping[str, Any], event: dict[str, Any], hops: int) -> None:
     """The event as it is, to another bus: also of another account or Region, but not on to a third."""
-    place = place_in(target["Arn"])
+    cloud, place = ctx.cloud, place_in(target["Arn"])
     bus = catalog_of(cloud).bus(place) if place is not None else None
     if place is None or bus is None:
         raise ServiceError("ResourceNotFoundException", f"{target['Arn']} does not exist.")
     check_hops(rule.place, place, event, hops)
-    own = place.account == rule.place.account
-    if ctx.principal.kind == "service" and not own:
+    trace = ctx.trace
+    if ctx.principal.kind == "service" and place.account != rule.place.account:
         arn = f"arn:{partition_of(place.region)}:iam::{rule.place.account}:root"
         ctx = Context(
             cloud,
@@ -135,7 +133,7 @@ async def to_bus(cloud: Cloud, ctx: Context, rule: Rule, target: Mapping[str, An
             "events:eventBusInvocation": "true",
         }
         ctx.to("events", "PutEvents").authorize(Access("events:PutEvents", place.arn, bus.policy, place.account, context))
-    await accept.take_in(cloud, bus, event, hops=hops + 1)
+    await accept.take_in(cloud, bus, event, accept.Coming(hops=hops + 1, trace=trace))
 
 
 def check_hops(here: Place, there: Place, event: Mapping[str, Any], hops: int) -> None:
@@ -164,6 +162,8 @@ async def failed(cloud: Cloud, entry: Entry, error: Exception) -> float | None:
         await bury(cloud, rule, target, entry, error, "" if is_final(error) else condition, queue)
     else:
         log.warning("%s: %s misses an event: %s", rule.arn, target["Arn"], error)
+    figures.count(cloud, rule, "Invocations")
+    figures.count(cloud, rule, "FailedInvocations")
     return None
 
 

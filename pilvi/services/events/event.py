@@ -12,7 +12,7 @@ from typing import Any, Final
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.events.told import instant
-from pilvi.services.events.accept import Accepted, gather
+from pilvi.services.events.accept import Accepted, Coming, gather
 from pilvi.services.events.buses import catalog_of, place_of
 from pilvi.services.events.errors import invalid
 from pilvi.services.events.figures import count_here
@@ -33,7 +33,6 @@ async def put_events(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     (name or ARN, also of another account or Region that lets the caller in), TraceHeader.
     Errors: ValidationException - too large together. Entries fail with InvalidArgument, MalformedDetail, NotAuthorizedForSourceException.
     An event for a bus that is not there is taken and goes nowhere, as on AWS.
-    Differs: TraceHeader is checked and kept on no trace.
     """
     if req.get("EndpointId"):
         raise ServiceError("NotImplemented", "Global endpoints are not built into this cloud yet.", 501)
@@ -71,7 +70,8 @@ async def _put(ctx: Context, entry: Mapping[str, Any], size: int, accepted: Acce
     bus = catalog_of(ctx.cloud).bus(place)
     if bus is not None:
         at = entry.get("Time") or ctx.clock.now()
-        await gather(ctx.cloud, bus, event, accepted, at_ms=int(at.timestamp() * 1000))
+        coming = Coming(at_ms=int(at.timestamp() * 1000), trace=entry.get("TraceHeader") or ctx.trace)
+        await gather(ctx.cloud, bus, event, accepted, coming)
     return {"EventId": event["id"]}
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.errors import Conflict, PilviError
-from pilvi.services.events.accept import Accepted, gather
+from pilvi.services.events.accept import Accepted, Coming, gather
 from pilvi.services.events.archiving import table_of
 from pilvi.services.events.buses import DATA, SERVICE, catalog_of, place_in
 from pilvi.services.events.sealing import opened
@@ -54,11 +54,11 @@ async def _step(cloud: Cloud, table: Table, row: Row) -> None:
     if not page:
         await _end(cloud, table, row, "COMPLETED")
         return
-    accepted = Accepted()
+    accepted, chosen = Accepted(), Coming(rules=row.value["Destination"].get("FilterArns") or ())
     try:
         for kept in page:
             event = await opened(cloud, kept.value, bus.place) | {"replay-name": row.value["ReplayName"]}
-            await gather(cloud, bus, event, accepted, rules=row.value["Destination"].get("FilterArns") or ())
+            await gather(cloud, bus, event, accepted, chosen)
     except PilviError as error:
         await _end(cloud, table, row, "FAILED", error.message)
         return

@@ -114,3 +114,10 @@ def test_put_events_keeps_text_as_it_is(events: Any, queue: Queue, rule: Callabl
     detail = {"name": 'Jänö "😀" \\ \n', "big": 9223372036854775807, "float": 1.5, "none": None}
     events.put_events(Entries=[entry(detail)])
     assert queue.bodies()[0]["detail"] == json.loads(json.dumps(detail))
+
+
+def test_put_events_hands_the_tracing_header_on(events: Any, queue: Queue, rule: Callable[..., str]) -> None:
+    rule({"source": ["shop"]}, {"Arn": queue.arn})
+    trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
+    events.put_events(Entries=[entry(TraceHeader=trace)])
+    assert queue.messages()[0]["Attributes"]["AWSTraceHeader"] == trace
