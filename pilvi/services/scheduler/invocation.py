@@ -21,7 +21,7 @@ from pilvi.events.targets import code_of, is_lasting, send, text_of
 from pilvi.services.scheduler import figures, usage
 from pilvi.services.scheduler.access import PRINCIPAL
 from pilvi.services.scheduler.sealing import opened
-from pilvi.services.scheduler.target import as_role, invoke, message_of, understood
+from pilvi.services.scheduler.target import UNIVERSAL, as_role, invoke, message_of, understood
 from pilvi.storage.records import Change
 
 if TYPE_CHECKING:
@@ -58,8 +58,9 @@ def recorded(cloud: Cloud, fact: Fact) -> Change:
 
 
 def lane_of(fact: Fact) -> str:
-    """A lane for each target: one that is slow or gone holds up no other."""
-    return f"{fact['account']}/{fact['region']}/{fact['target']['Arn']}"
+    """A lane for each target: one that is slow or gone holds up no other. Of universal targets each schedule has its own."""
+    arn = fact["target"]["Arn"]
+    return f"{fact['account']}/{fact['region']}/{fact['arn'] if UNIVERSAL.match(arn) else arn}"
 
 
 async def take(cloud: Cloud, fact: Fact) -> None:
