@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
 
-from pilvi.services.lambda_ import event_queue
+from pilvi.services.lambda_ import event_queue, schedule
+from pilvi.services.lambda_.destinations import CONSUMER
 from pilvi.testing.server import TestServer, eventually
 from tests.services.lambda_.conftest import Lab
 
@@ -206,6 +208,35 @@ def test_destinations_that_cannot_be_are_refused(lab, post):
         )
     with pytest.raises(ClientError, match="TargetArn"):
         lab.client.update_function_configuration(FunctionName="checked", DeadLetterConfig={"TargetArn": made["FunctionArn"]})
+
+
+@pytest.mark.parametrize("how", ["DestinationDeliveryFailures", "DeadLetterErrors"])
+def test_a_target_that_went_is_counted_and_the_result_kept(server, lab, post, how):
+    name = f"lost-{how}"
+    url, arn = post.queue(name)
+    lab.create(name, CODE, **({"DeadLetterConfig": {"TargetArn": arn}} if how == "DeadLetterErrors" else {}))
+    config = {} if how == "DeadLetterErrors" else {"DestinationConfig": {"OnFailure": {"Destination": arn}}}
+    lab.client.put_function_event_invoke_config(FunctionName=name, MaximumRetryAttempts=0, **config)
+    post.sqs.delete_queue(QueueUrl=url)
+    lab.raw(FunctionName=name, InvocationType="Event", Payload=b'{"fail": true}')
+
+    def letters() -> list[Any]:
+        return [entry for entry in server.cloud.delivery.log.dead(CONSUMER) if entry.lane == arn]
+
+    (letter,) = eventually(letters)
+    assert "does not exist" in letter.error
+    schedule.publish(server.cloud)
+    cloudwatch, now = lab.account.client("cloudwatch"), server.cloud.clock.now()
+    found = cloudwatch.get_metric_statistics(
+        Namespace="AWS/Lambda",
+        MetricName=how,
+        Dimensions=[{"Name": "FunctionName", "Value": name}],
+        StartTime=now - timedelta(hours=1),
+        EndTime=now + timedelta(hours=1),
+        Period=60,
+        Statistics=["Sum"],
+    )["Datapoints"]
+    assert sum(point["Sum"] for point in found) == 1
 
 
 def test_the_role_must_be_let_in(new_lab):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import urllib.request
 import zipfile
 from pathlib import Path
@@ -62,6 +63,16 @@ def test_a_handler_imports_from_its_layers_and_not_without(lab, greeting):
     changed = lab.client.update_function_configuration(FunctionName="layered", Layers=[])
     assert "Layers" not in changed
     assert lab.failure("layered")["errorType"] == "ModuleNotFoundError"
+
+
+def test_packages_stay_small_because_libraries_lie_in_the_layer(lab):
+    library = lab.zipped({"python/big/__init__.py": "WORD = 'big'", "python/big/data.bin": os.urandom(300_000)})
+    layer = lab.client.publish_layer_version(LayerName="big", Content={"ZipFile": library})
+    lab.create("small", "import big\ndef handler(event, context):\n    return big.WORD\n", Layers=[layer["LayerVersionArn"]])
+    assert lab.invoke("small") == "big"
+    found = lab.client.get_function(FunctionName="small")["Configuration"]
+    assert found["CodeSize"] < 2000
+    assert found["Layers"][0]["CodeSize"] == layer["Content"]["CodeSize"] > 300_000
 
 
 def test_later_layers_lie_over_earlier_ones(lab, greeting):
