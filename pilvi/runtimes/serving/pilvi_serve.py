@@ -1,6 +1,7 @@
 """`serve`: listen, and keep as many workers as requests come at once.
 
     pilvi_serve script                 a customer's model_fn, input_fn, predict_fn, output_fn (pilvi_serve_script)
+    pilvi_serve models                 many of such scripts' models, by name (pilvi_serve_models)
     pilvi_serve builtin <repository>   a built-in algorithm (pilvi_serve_builtin)
 
 This process imports nothing heavy: it opens the socket, forks the first worker, and another one whenever a connection waits for longer than a

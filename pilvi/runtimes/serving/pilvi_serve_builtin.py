@@ -14,18 +14,18 @@ MODEL = Path(os.environ.get("PILVI_MODEL_DIR") or "/opt/ml/model")
 def load(arguments: list[str]) -> Builtin:
     from pilvi_algorithms.main import module_for
 
-    return Builtin(module_for(arguments[0]))
+    return Builtin(module_for(arguments[0]), MODEL)
 
 
 class Builtin:
-    def __init__(self, algorithm: Any) -> None:
+    def __init__(self, algorithm: Any, folder: Path) -> None:
         from pilvi_algorithms.kit.errors import RequestError
 
         self._algorithm = algorithm
         self._refusal = RequestError
-        if not MODEL.is_dir() or not any(MODEL.iterdir()):
-            raise FileNotFoundError(f"The model folder {MODEL} is empty.")
-        self._model = algorithm.load(MODEL)
+        if not folder.is_dir() or not any(folder.iterdir()):
+            raise FileNotFoundError(f"The model folder {folder} is empty.")
+        self._model = algorithm.load(folder)
 
     def answer(self, path: str, headers: dict[str, str], body: bytes) -> Reply:
         if path != "POST /invocations":

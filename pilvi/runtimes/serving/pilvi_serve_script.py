@@ -32,7 +32,12 @@ _FUNCTIONS = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn")
 
 
 def load(_arguments: list[str]) -> Script:
-    folder, name = find_program(CODE, MODEL)
+    return script_for(MODEL)
+
+
+def script_for(model: Path) -> Script:
+    """The script of a model's folder, or of the container, with its model loaded."""
+    folder, name = find_program(CODE, model)
     framework = _framework()
     module: Any = SimpleNamespace()
     if name:
@@ -44,19 +49,19 @@ def load(_arguments: list[str]) -> Script:
         raise ValueError(
             "Cannot use transform_fn implementation in conjunction with input_fn, predict_fn, and/or output_fn implementation"
         )
-    return Script(given, framework)
+    return Script(given, framework, model)
 
 
 class Script:
-    def __init__(self, given: dict[str, Callable[..., Any]], framework: ModuleType) -> None:
+    def __init__(self, given: dict[str, Callable[..., Any]], framework: ModuleType, model: Path) -> None:
         self._context = SimpleNamespace(
-            system_properties={"model_dir": str(MODEL)}, manifest={}, request_processor=None, get_request_header=lambda *_: None
+            system_properties={"model_dir": str(model)}, manifest={}, request_processor=None, get_request_header=lambda *_: None
         )
         self._given = given
         self._framework = framework
         self._accept = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or getattr(framework, "ACCEPT", "application/json")
         self._more = {name: _takes(function, _NUMBERS[name]) for name, function in given.items()}
-        self._model = self._called("model_fn", str(MODEL))
+        self._model = self._called("model_fn", str(model))
 
     def answer(self, path: str, headers: dict[str, str], body: bytes) -> Reply:
         if path != "POST /invocations":

@@ -19,7 +19,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-KINDS = {"script": "pilvi_serve_script", "builtin": "pilvi_serve_builtin"}
+KINDS = {"script": "pilvi_serve_script", "models": "pilvi_serve_models", "builtin": "pilvi_serve_builtin"}
 _READ_BYTES = 1 << 18
 _HEAD_BYTES = 1 << 16
 _REASONS = {

@@ -198,8 +198,8 @@ def _rescale(ctx: Context, req: Mapping[str, Any], wanted: Mapping[str, tuple[fl
             raise Invalid(f'Could not find variant "{name}" of endpoint "{record["EndpointArn"]}".')
         if one.get("ServerlessUpdateConfig"):
             raise Invalid(f"ServerlessUpdateConfig {NOT_BUILT}")
-        if one.get("DesiredInstanceCount") == 0:
-            raise Invalid(f"DesiredInstanceCount 0 of variant {name} {NOT_BUILT}")
+        if one.get("DesiredInstanceCount") == 0 and not record["_plan"].get("async"):
+            raise Invalid(f"DesiredInstanceCount 0 of variant {name} is only possible for asynchronous endpoints.")
         if known[name].get("ServerlessConfig") and one.get("DesiredInstanceCount") is not None:
             raise Invalid(f"DesiredInstanceCount cannot be given for the serverless variant {name}.")
     weights = [wanted.get(name, (None, None))[0] for name in known]

@@ -32,6 +32,9 @@ def check_request(req: Mapping[str, Any]) -> None:
         raise Invalid("AsyncInferenceConfig is only supported with one production variant.")
     if not any(_weight(variant) > 0 for variant in variants):
         raise Invalid("The total of InitialVariantWeight must be greater than 0.")
+    topics = ((req.get("AsyncInferenceConfig") or {}).get("OutputConfig") or {}).get("NotificationConfig") or {}
+    if topics.get("IncludeInferenceResponseIn"):
+        raise Invalid(f"IncludeInferenceResponseIn {NOT_BUILT}")
     _check_capture(req.get("DataCaptureConfig"))
 
 

@@ -49,7 +49,7 @@ def _check_container(ctx: Context, container: Mapping[str, Any]) -> None:
         raise Invalid(f"ImageConfig with a registry in a VPC {NOT_BUILT}")
     if not container.get("Image"):
         raise Invalid("You must provide an Image or a ModelPackageName for each container.")
-    serving = serving_for(container["Image"], container.get("Environment") or {}, account=ctx.account)
+    serving_for(container["Image"], container.get("Environment") or {}, account=ctx.account)
     source = (container.get("ModelDataSource") or {}).get("S3DataSource")
     if source is not None:
         for member in ("ModelAccessConfig", "HubAccessConfig", "ManifestS3Uri"):
@@ -60,11 +60,8 @@ def _check_container(ctx: Context, container: Mapping[str, Any]) -> None:
     for uri in filter(None, (container.get("ModelDataUrl"), (source or {}).get("S3Uri"))):
         if not uri.startswith("s3://"):
             raise Invalid(f"The S3 URI {uri} must be given as s3://bucket/key.")
-    if container.get("Mode") == "MultiModel":
-        if not (container.get("ModelDataUrl") or source):
-            raise Invalid("A multi-model container needs ModelDataUrl: the prefix below which its models are.")
-        if not serving.image and not serving.is_script:
-            raise Invalid("This algorithm's image does not support multi-model endpoints.")
+    if container.get("Mode") == "MultiModel" and not (container.get("ModelDataUrl") or source):
+        raise Invalid("A multi-model container needs ModelDataUrl: the prefix below which its models are.")
 
 
 def check_surroundings(ctx: Context, req: Mapping[str, Any], arn: str) -> None:

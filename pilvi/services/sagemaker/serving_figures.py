@@ -100,6 +100,19 @@ def _data(endpoint: str, variant: str, counts: _Counts, instances: int) -> list[
     return found
 
 
+def backlog_data(endpoint: str, backlog: int, instances: int) -> list[dict[str, Any]]:
+    """Of asynchronous endpoints. Source: developer guide, "Monitor asynchronous endpoint", common endpoint metrics."""
+    values = {
+        "ApproximateBacklogSize": backlog,
+        "ApproximateBacklogSizePerInstance": backlog / max(1, instances),
+        "HasBacklogWithoutCapacity": 1 if backlog and not instances else 0,
+    }
+    dimensions = [{"Name": "EndpointName", "Value": endpoint}]
+    return [
+        {"MetricName": name, "Dimensions": dimensions, "Value": float(value), "Unit": "Count"} for name, value in values.items()
+    ]
+
+
 def _portions(values: dict[float, int]) -> list[dict[float, int]]:
     items = sorted(values.items())
     return [dict(items[start : start + _MOST_VALUES]) for start in range(0, len(items), _MOST_VALUES)]

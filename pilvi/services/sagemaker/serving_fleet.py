@@ -22,6 +22,7 @@ from pilvi.core.principal import Principal
 from pilvi.core.service import Context
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.notebook_ticket import Place
+from pilvi.services.sagemaker.serving_async import Queue
 from pilvi.services.sagemaker.serving_capture import Capture
 from pilvi.services.sagemaker.serving_instance import Surroundings
 from pilvi.services.sagemaker.serving_live import Endpoint
@@ -139,7 +140,7 @@ class Fleet:
                 reason = reason or str(error)
                 continue
             endpoint.deployments = [deployment]
-            self.takes_requests(place, endpoint, plan)
+            await self.takes_requests(place, endpoint, plan)
             await self.in_service(place, endpoint, FailureReason=reason if number else None)
             return
         self.live.pop(place, None)
@@ -176,6 +177,8 @@ class Fleet:
             await asyncio.gather(*(one.close(_DRAIN_S) for one in (*endpoint.deployments, *endpoint.coming)))
             if endpoint.capture is not None:
                 await endpoint.capture.close()
+            if endpoint.queue is not None:
+                await endpoint.queue.forget()
         await asyncio.to_thread(self._forget, place)
 
     # -- steps that several works have ----------------------------------------------------------------------------------
@@ -187,6 +190,7 @@ class Fleet:
         )
         endpoint.coming.append(deployment)
         for variant in deployment.all():
+            variant.on_note = endpoint.figures.note
             if isinstance(variant, ServerlessVariant):
                 variant.on_cold_start = partial(_note_start, endpoint, variant.name)
         try:
@@ -197,13 +201,19 @@ class Fleet:
             endpoint.coming.remove(deployment)
         return deployment
 
-    def takes_requests(self, place: Place, endpoint: Endpoint, plan: Mapping[str, Any]) -> None:
+    async def takes_requests(self, place: Place, endpoint: Endpoint, plan: Mapping[str, Any]) -> None:
         config = plan.get("capture")
         is_on = config is not None and config.get("EnableCapture", True) is not False
         if endpoint.capture is not None:
             endpoint.capture.flush()
         role = plan["variants"][0]["_model"]["ExecutionRoleArn"]
         endpoint.capture = Capture(endpoint.ctx, config, endpoint.name, role) if is_on and config is not None else None
+        queue, asynchronous = endpoint.queue, plan.get("async")
+        if queue is not None:
+            queue.close()
+        endpoint.queue = Queue(endpoint, asynchronous, role) if asynchronous else None
+        if endpoint.queue is not None:
+            await endpoint.queue.recover()
         self._desk.open[place] = endpoint
 
     async def in_service(self, place: Place, endpoint: Endpoint, **members: Any) -> None:

@@ -9,12 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pilvi.compute import Bind
 from pilvi.core.errors import PilviError
 from pilvi.core.service import Context
+from pilvi.jobs.host import remove_folder
 from pilvi.jobs.logs import JobLog
 from pilvi.services.sagemaker.job_check import SESSION
 from pilvi.services.sagemaker.model import containers_of
 from pilvi.services.sagemaker.serving_files import Files
+from pilvi.services.sagemaker.serving_models import MODELS, ModelCache
 from pilvi.services.sagemaker.serving_spec import Room, names_of, server_spec
 from pilvi.services.sagemaker.serving_usage import Uses
 from pilvi.serving import Call
@@ -52,7 +55,11 @@ class Instance:
         self.names = names_of(variant["_model"])
         self.load = 0
         """Requests that are with it."""
+        self.models: dict[int, ModelCache] = {}
+        """Of multi-model containers."""
         self.is_up = False
+        self.on_note: Callable[[str, str, float, str], None] = lambda *_: None
+        """Told of a metric of a variant: its name, value and unit."""
         self.on_end: Callable[[Instance], None] = lambda _: None
         self.group = around.group
         self._uses = around.uses
@@ -80,6 +87,12 @@ class Instance:
             raise StartFailed(f"Could not assume role {model['ExecutionRoleArn']}: {error}") from error
         containers = containers_of(model)
         for number, container in enumerate(containers):
+            binds = list(self._files[number].binds())
+            if container.get("Mode") == "MultiModel":
+                models = self._folder / f"models-{number}"
+                models.mkdir(parents=True, exist_ok=True)
+                binds.append(Bind(models, MODELS))
+                self.models[number] = ModelCache(ctx, model["ExecutionRoleArn"], container, models, self._note)
             spec = server_spec(
                 ctx.account,
                 ctx.region,
@@ -87,7 +100,7 @@ class Instance:
                 self.names[number],
                 self.room,
                 self.variant,
-                binds=self._files[number].binds(),
+                binds=binds,
                 is_isolated=bool(model.get("EnableNetworkIsolation")),
                 secrets=secrets,
                 timeout_s=int(self.variant.get("_timeout_s") or 60),
@@ -112,6 +125,7 @@ class Instance:
         self.is_up = False
         self._uses.ends(self.id, self._ctx.clock.now())
         await asyncio.gather(*(server.end(grace_s) for server in self.servers))
+        await asyncio.to_thread(remove_folder, self._folder)
         logs, self._logs = self._logs, []
         for kept in logs:
             await asyncio.to_thread(self._scribe.finish, kept)
@@ -129,6 +143,12 @@ class Instance:
     async def ask(self, number: int, path: str, call: Call, body: bytes, content_type: str, *, is_last: bool) -> Answer:
         lanes = self.servers[number].lanes
         assert lanes is not None
+        if (models := self.models.get(number)) is not None:
+
+            def head(place: str) -> bytes:
+                return head_of(place, call, content_type, len(body), is_last=is_last)
+
+            return await models.ask(lanes, call.model, head, body, call.timeout_s)
         return await lanes.ask(head_of(path, call, content_type, len(body), is_last=is_last), body, call.timeout_s)
 
     async def stream(self, path: str, call: Call) -> tuple[Answer, AsyncIterator[bytes]]:
@@ -148,6 +168,9 @@ class Instance:
             "AWS_SESSION_TOKEN": identity.session_token,
         }
         return self._ctx.as_role(role, SESSION), secrets
+
+    def _note(self, metric: str, value: float, unit: str) -> None:
+        self.on_note(self.variant["VariantName"], metric, value, unit)
 
     def _lost(self) -> None:
         """A container ended by itself: the instance is of no use any more."""

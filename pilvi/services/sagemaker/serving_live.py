@@ -13,6 +13,8 @@ from typing import Any, Protocol, TypeVar
 
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context
+from pilvi.services.sagemaker.model import containers_of
+from pilvi.services.sagemaker.serving_async import Queue
 from pilvi.services.sagemaker.serving_capture import Capture
 from pilvi.services.sagemaker.serving_figures import Figures
 from pilvi.services.sagemaker.serving_instance import Instance
@@ -49,6 +51,7 @@ class Endpoint:
         """Those that get traffic, by `share`."""
         self.figures = Figures(name)
         self.capture: Capture | None = None
+        self.queue: Queue | None = None
         self.coming: list[Deployment] = []
         """Those that come up, or are about to."""
         self.id = ctx.ids.lower(12)
@@ -105,7 +108,9 @@ class Endpoint:
             if status >= 400:
                 self.figures.count(variant.name, status, loop.time() - asked, asked - began)
 
-    async def accept(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:  # noqa: ARG002
+    async def accept(self, asked: Mapping[str, Any]) -> Mapping[str, Any]:
+        if self.queue is not None:
+            return await self.queue.accept(asked)
         raise invalid(
             f"Endpoint {self.name} does not support asynchronous inference: its configuration has no AsyncInferenceConfig."
         )
@@ -138,7 +143,10 @@ class Endpoint:
         found = variant.pick() or await variant.wait(call.timeout_s)
         if found is None:
             raise ServiceError("ServiceUnavailable", "The variant has no instance in service at the moment.", 503)
-        if call.model and not any(one.get("Mode") == "MultiModel" for one in _containers(variant)):
+        is_multi = any(one.get("Mode") == "MultiModel" for one in containers_of(variant.record["_model"]))
+        if is_multi and not call.model:
+            raise invalid("Target model header is required for endpoints that host multiple models.")
+        if call.model and not is_multi:
             raise invalid("Target model header is not supported for endpoints that host a single model.")
         if found.is_direct != bool(call.container):
             raise invalid(
@@ -249,12 +257,6 @@ class Endpoint:
         )
         arn = self.ctx.arn(f"log-group:{self.group}:log-stream:{instance.stream_of(where)}", service="logs")
         return ServiceError("ModelError", message, 424, OriginalStatusCode=status, OriginalMessage=said, LogStreamArn=arn)
-
-
-def _containers(variant: Variant) -> list[Mapping[str, Any]]:
-    from pilvi.services.sagemaker.model import containers_of
-
-    return containers_of(variant.record["_model"])
 
 
 def turn(them: Iterable[W], parts: Mapping[int, float]) -> W | None:

@@ -10,6 +10,8 @@ from pilvi.services.sagemaker.endpoint_config import find_config
 from pilvi.services.sagemaker.job_kind import Record
 from pilvi.services.sagemaker.model import containers_of, find_model
 
+ASYNC_S = 3600
+"""Source: developer guide, "Asynchronous inference": processing times up to one hour."""
 _MODEL = (
     "ModelName", "ModelArn", "ExecutionRoleArn", "PrimaryContainer", "Containers", "EnableNetworkIsolation", "InferenceExecutionConfig",
 )  # fmt: skip
@@ -18,9 +20,10 @@ _MODEL = (
 def plan_for(ctx: Context, config_name: str) -> Record:
     """Invalid, in AWS's words, when there is no such configuration or one of its models is gone."""
     config = find_config(ctx, config_name)
+    longest = {"_timeout_s": ASYNC_S} if config.get("AsyncInferenceConfig") else {}
     return {
         "config": config["EndpointConfigName"],
-        "variants": [_resolved(ctx, variant) for variant in config["ProductionVariants"]],
+        "variants": [{**_resolved(ctx, variant), **longest} for variant in config["ProductionVariants"]],
         "shadows": [_resolved(ctx, variant) for variant in config.get("ShadowProductionVariants") or ()],
         "capture": config.get("DataCaptureConfig"),
         "async": config.get("AsyncInferenceConfig"),

@@ -64,6 +64,9 @@ def server_spec(
 ) -> ServerSpec:
     given = dict(container.get("Environment") or {})
     serving = serving_for(container["Image"], given, account=account)
+    command = serving.command
+    if container.get("Mode") == "MultiModel" and not serving.image:
+        command = (*command[:3], "models", *([] if serving.is_script else command[4:]))
     workers = workers_of(given, room, container)
     env = {
         "AWS_REGION": region,
@@ -84,7 +87,7 @@ def server_spec(
         env["CUDA_VISIBLE_DEVICES"] = ",".join(room.gpus)
     return ServerSpec(
         name=name,
-        command=serving.command,
+        command=command,
         env=env,
         runtime=serving.environment,
         image=serving.image,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
-from pilvi.services.sagemaker.serving_figures import NAMESPACE
+from pilvi.services.sagemaker.serving_figures import NAMESPACE, backlog_data
 from pilvi.services.sagemaker.serving_fleet import context_for, running_fleet
 
 if TYPE_CHECKING:
@@ -40,6 +40,9 @@ def _gathered(fleet: Fleet) -> dict[Place, list[dict[str, Any]]]:
     found: dict[Place, list[dict[str, Any]]] = {}
     for place, endpoint in fleet.live.items():
         instances = {variant.name: variant.current for one in endpoint.deployments for variant in one.all()}
-        if data := endpoint.figures.taken(instances):
+        data = endpoint.figures.taken(instances)
+        if endpoint.queue is not None:
+            data += backlog_data(endpoint.name, endpoint.queue.backlog, sum(instances.values()))
+        if data:
             found[place] = data
     return found

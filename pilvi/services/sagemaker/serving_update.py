@@ -73,7 +73,7 @@ class Updating:
             await green.close()
             raise
         endpoint.deployments = [green]
-        fleet.takes_requests(place, endpoint, plan)
+        await fleet.takes_requests(place, endpoint, plan)
         kept = {"LastDeploymentConfig": self._record.get("_deployment")} if self._record.get("_deployment") else {}
         if self._termination_s:
             await self._pause(self._termination_s)

@@ -36,11 +36,12 @@ class Variant:
         self.record = record
         self.name: str = record["VariantName"]
         self.weight = float(record.get("InitialVariantWeight", 1.0))
-        self.desired = int(record.get("InitialInstanceCount") or 1)
+        self.desired = 1 if record.get("InitialInstanceCount") is None else int(record["InitialInstanceCount"])
         self.credit = 0.0
         """For whose turn it is (serving_live.py)."""
         self.instances: list[Instance] = []
         self.is_closed = False
+        self.on_note: Callable[[str, str, float, str], None] = lambda *_: None
         self.room: Room = room_of(record, next(iter(ctx.compute.nodes()), None))
         self._around = around
         self._folder = folder / self.name
@@ -144,6 +145,7 @@ class Variant:
             await instance.end()
             return
         instance.on_end = self._lost
+        instance.on_note = self.on_note
         self._tell()
 
     def _tell(self) -> None:

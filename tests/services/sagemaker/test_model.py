@@ -13,7 +13,6 @@ from pilvi.testing.server import Account
 from tests.services.sagemaker_runtime.conftest import BASE_IMAGE, PERMISSIONS, Desk
 
 _numbers = itertools.count(731000000001)
-XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +63,6 @@ def test_list_models_pages_and_filters(desk: Desk, aws: Account) -> None:
         ({"Image": "nonsense"}, "is not one of Amazon ECR"),
         ({"Image": "763104351884.dkr.ecr.us-east-1.amazonaws.com/tensorflow-inference:2.12"}, "TensorFlow Serving"),
         ({"ModelDataUrl": "https://example.com/model.tar.gz"}, "must be given as s3://"),
-        ({"Image": XGBOOST, "Mode": "MultiModel"}, "does not support multi-model"),
     ],
 )
 def test_create_model_refuses(desk: Desk, changes: dict[str, str], words: str) -> None:
@@ -95,6 +93,10 @@ def test_create_model_needs_one_kind_of_containers(desk: Desk) -> None:
     container = desk.container("kinds")
     both = {"PrimaryContainer": container, "Containers": [container, container]}
     assert "not both" in refused(desk.sagemaker.create_model, ModelName="kinds", ExecutionRoleArn=desk.role, **both)
+    bare = {"Image": BASE_IMAGE, "Mode": "MultiModel"}
+    assert "needs ModelDataUrl" in refused(
+        desk.sagemaker.create_model, ModelName="kinds", ExecutionRoleArn=desk.role, PrimaryContainer=bare
+    )
     direct = {"Containers": [container, container], "InferenceExecutionConfig": {"Mode": "Direct"}}
     assert "ContainerHostname" in refused(desk.sagemaker.create_model, ModelName="kinds", ExecutionRoleArn=desk.role, **direct)
 

@@ -139,6 +139,19 @@ def test_create_transform_job_reads_gzip_manifests_and_recordio(desk: Desk) -> N
     assert desk.get("out/recordio/x.rec.out") == b"<16><16><16>"
 
 
+def test_create_transform_job_leads_records_through_a_row_of_containers(desk: Desk) -> None:
+    add = "def model_fn(folder):\n    return None\n\ndef predict_fn(data, model):\n    return [[value + 1 for value in row] for row in data]\n"
+    last = desk.container("row-last", 10.0)
+    desk.sagemaker.create_model(
+        ModelName="row", Containers=[desk.container("row-first", script=add), last], ExecutionRoleArn=desk.role
+    )
+    desk.put("row/x.json", "[[1], [2]]")
+    whole = {"source": {"ContentType": "application/json", "SplitType": "None"}, "output": {"Accept": "application/json"}}
+    found = run(desk, "row/", "row", **whole)
+    assert found["TransformJobStatus"] == "Completed", found
+    assert json.loads(desk.get("out/row/x.json.out")) == [20.0, 30.0]
+
+
 def test_create_transform_job_names_the_file_that_fails(desk: Desk) -> None:
     desk.put("partly/good.txt", "fine\n")
     desk.put("partly/wrong.txt", "bad\n")
