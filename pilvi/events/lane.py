@@ -86,6 +86,8 @@ class LaneWork:
         self._old: Old | None = None
         self._rested_s = 0.0
         """A long lane is walked through again then."""
+        self._finished: set[str] = set()
+        """Keys that have come to an end since the last reading began."""
         self._passed: set[str] = set()
         """Keys in work that have further entries in the log."""
         self.news = asyncio.Event()
@@ -131,7 +133,7 @@ class LaneWork:
         for _ in range(WINDOWS):
             begun_s = self._loop.time()
             try:
-                entries = await self._read(walk.after)
+                entries = await self._read(walk)
             except Unavailable as error:
                 log.debug("events: %s", error.message)
                 await asyncio.sleep(LOOK_S)
@@ -147,10 +149,14 @@ class LaneWork:
         self._walk = walk
         return False, 0.0
 
-    async def _read(self, after: str) -> list[Entry]:
-        if self._log.is_remote:
-            return await asyncio.to_thread(self._log.read, self._consumer.name, self._lane, WINDOW, after)
-        return self._log.read(self._consumer.name, self._lane, WINDOW, after)
+    async def _read(self, walk: Walk) -> list[Entry]:
+        """The next window. Where reading takes a while, keys may come to their end meanwhile: what was read of them is out of date."""
+        self._finished.clear()
+        if not self._log.is_remote:
+            return self._log.read(self._consumer.name, self._lane, WINDOW, walk.after)
+        entries = await asyncio.to_thread(self._log.read, self._consumer.name, self._lane, WINDOW, walk.after)
+        walk.begun |= self._finished
+        return entries
 
     def _new_walk(self) -> Walk:
         """Through the whole lane; where that is long and was done lately, through what came since."""
@@ -219,6 +225,7 @@ class LaneWork:
             log.warning("events: %s", error.message)
         finally:
             del self._keys[key]
+            self._finished.add(key)
             if is_through and self._old is not None and key not in self._passed:
                 self._old.keys.discard(key)
             if not self._keys or key in self._passed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -390,6 +391,37 @@ def test_a_lane_however_long_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> N
         await house.empty()
         assert len(seen) == len(set(seen)) == 301
         assert all(seen.index(f"bad{number}.0") < seen.index(f"bad{number}.{number}") for number in range(2, 100, 2))
+        await house.delivery.stop()
+
+    story(run)
+
+
+def test_a_log_that_is_read_slowly_delivers_nothing_twice() -> None:
+    """What a reading in another thread found may have been delivered by the time it is looked at."""
+
+    class Slow(EmbeddedLog):
+        is_remote = True
+
+        def read(self, consumer: str, lane: str, limit: int, after: str = "") -> list[Entry]:
+            found = super().read(consumer, lane, limit, after)
+            time.sleep(0.01)
+            return found
+
+    async def run() -> None:
+        seen: list[int] = []
+
+        async def take(_cloud: Any, fact: Fact) -> None:
+            await asyncio.sleep(0.001)
+            seen.append(fact["n"])
+
+        house = House(Consumer("test/one", take))
+        house.log = house.delivery.log = Slow(house.store, house.clock, Ids())
+        house.delivery.start(None)  # type: ignore[arg-type]
+        for number in range(200):
+            await house.publish(f"k{number % 50}", number)
+            await asyncio.sleep(0.001)
+        await house.empty()
+        assert sorted(seen) == list(range(200))
         await house.delivery.stop()
 
     story(run)
