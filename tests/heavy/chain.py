@@ -63,6 +63,8 @@ class Report:
     kills: int = 0
     starts_s: list[float] = field(default_factory=list)
     arrived: dict[str, Counter[str]] = field(default_factory=lambda: {end: Counter() for end in ENDS})
+    again: dict[str, int] = field(default_factory=dict)
+    """Arrivals of a message that had arrived already: the queue gave it out again. Other duplicates are messages of their own."""
     settled_s: float = 0.0
     """From the last upload to the last arrival."""
     dead: dict[str, int] = field(default_factory=dict)
@@ -186,11 +188,14 @@ class Chain:
     def look(self) -> None:
         pages = self.root.client("s3").get_paginator("list_objects_v2").paginate(Bucket=TARGET)
         arrived: dict[str, Counter[str]] = {end: Counter() for end in ENDS}
+        messages: dict[str, Counter[str]] = {end: Counter() for end in ENDS}
         for page in pages:
             for one in page.get("Contents", ()):
-                end, key, _ = one["Key"].split("/")
+                end, key, mark = one["Key"].split("/")
                 arrived[end][key] += 1
+                messages[end][f"{key}/{mark.partition('.')[0]}"] += 1
         self.report.arrived = arrived
+        self.report.again = {end: sum(many - 1 for many in messages[end].values()) for end in ENDS}
 
     def is_empty(self) -> bool:
         sqs = self.root.client("sqs")
@@ -250,7 +255,8 @@ def main() -> int:
         lost += len(missing)
         arrived, twice = len(report.arrived[end]), report.duplicates(end)
         print(
-            f"{end:<8} {arrived} arrived, {len(missing)} missing {missing[:5]}, {twice} duplicates ({twice / max(1, arrived):.2%})"
+            f"{end:<8} {arrived} arrived, {len(missing)} missing {missing[:5]}, {twice} duplicates ({twice / max(1, arrived):.2%}), "
+            f"{report.again[end]} of them messages that the queue gave out again"
         )
     print(f"all was there {report.settled_s:.1f} s after the last upload; dead letters: {report.dead or 'none'}")
     return 1 if lost or report.dead else 0
