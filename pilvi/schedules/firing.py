@@ -9,7 +9,7 @@
 
 The rows are the heap: a start has nothing to rebuild, millions cost what ten do, and of two servers on one store one ends the timer.
 Fired to the second while the server runs; what was missed while it did not, late and once; all that became due when the clock was
-moved, before whoever moved it has the answer. A service declares its functions in `schedule.py`:
+moved (of what recurs the first thousand times), before whoever moved it has the answer. A service declares its functions in `schedule.py`:
 
     TIMERS = {"schedule": fire}
 
@@ -42,6 +42,8 @@ GRACE_MS: Final = 60_000
 """What became due within the last minute was not missed, only waited for."""
 PAGE: Final = 200
 """Timers that end in one transaction."""
+MOST: Final = 1000
+"""How often a timer that is set again and again fires when the clock was moved over its times; the rest counts as missed."""
 
 
 class Timer(NamedTuple):
@@ -108,6 +110,8 @@ class Firing:
         """What the thread sleeps for."""
         self._ahead_s = self._ahead()
         self._retry: dict[str, float] = {}
+        self._fired: dict[tuple[str, str], int] = {}
+        """How often each timer fired in this round."""
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -140,6 +144,7 @@ class Firing:
         """End every timer that is due now, and what becomes due by that; how many there were."""
         many = 0
         with self._running:
+            self._fired.clear()
             moment = self._moment()
             while found := self._end_page(moment):
                 many += found
@@ -197,6 +202,8 @@ class Firing:
         try:
             if fire is None:
                 raise LookupError(f"nobody is {timer.who}")
+            if self._fired.get((timer.who, timer.id), 0) >= MOST:
+                moment = Moment(moment.now_ms, moment.now_ms - GRACE_MS)
             return fire(self._cloud, timer, moment)
         except Exception:  # whatever a service does, the others must go on
             if not self._is_closing:
@@ -226,6 +233,8 @@ class Firing:
             return False
         for row, fired in page:
             self._retry.pop(row.id, None)
+            timer = timer_of(row)
+            self._fired[timer.who, timer.id] = self._fired.get((timer.who, timer.id), 0) + 1
             if fired.afterwards is not None:
                 fired.afterwards()
         return True

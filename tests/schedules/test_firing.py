@@ -11,7 +11,7 @@ import pytest
 
 from pilvi.core.clock import ProductClock
 from pilvi.schedules import Periodic, Schedules
-from pilvi.schedules.firing import RETRY_S, Fire, Fired, Firing, Moment, Timer, clearing, setting
+from pilvi.schedules.firing import MOST, RETRY_S, Fire, Fired, Firing, Moment, Timer, clearing, setting
 from pilvi.storage.records import Records, Table, Update
 from pilvi.storage.records.memory import MemoryRecords
 from pilvi.storage.records.sqlite import SqliteRecords
@@ -88,6 +88,23 @@ def test_what_a_move_of_the_clock_passed_was_not_missed(store: Records, clock: P
     clock.offset_s += 600
     assert mine.fire_due() == 10
     assert times == [first + number * MINUTE_MS for number in range(10)]
+
+
+def test_of_a_long_move_of_the_clock_the_first_thousand_times_fire(store: Records, clock: ProductClock) -> None:
+    times: list[int] = []
+
+    def fire(_cloud: Any, timer: Timer, moment: Moment) -> Fired:
+        times.append(timer.due_ms)
+        passed = max(timer.due_ms, moment.since_ms) - timer.due_ms
+        return Fired((setting("s/thing", timer.id, timer.due_ms + MINUTE_MS * (1 + passed // MINUTE_MS)),))
+
+    mine = firing(store, clock, fire)
+    store.write(setting("s/thing", "a", now_ms(clock) + MINUTE_MS))
+    clock.offset_s += 100 * 86_400
+    assert mine.fire_due() in (MOST + 1, MOST + 2)
+    assert times[:3] == [times[0], times[0] + MINUTE_MS, times[0] + 2 * MINUTE_MS]
+    clock.offset_s += 60
+    assert mine.fire_due() == 1
 
 
 def test_what_changes_is_written_with_the_end_of_the_timer(store: Records, clock: ProductClock) -> None:
