@@ -2,7 +2,7 @@
 
     apigateway  execute-api    <api-id>.execute-api.*      /_aws/execute-api/<api-id>/<stage>/...   /restapis/<api-id>/<stage>/_user_request_/...
     lambda      function-url   <url-id>.lambda-url.*       /_aws/lambda-url/<url-id>/...
-    lambda      runtime-api                                /_pilvi/lambda/<token>/...
+    lambda      runtime-api    <token>.lambda-runtime.*    /_pilvi/lambda/<token>/...
     sagemaker   notebook                                   /_aws/notebook/<kind>/...
     sagemaker   spot                                       /_aws/spot/<job>   (signed)
     ce          bill                                       /_aws/bill/<month> (signed)
@@ -31,7 +31,11 @@ class Site(NamedTuple):
     path_params: dict[str, str]
 
 
-_BY_HOST = ((".execute-api.", "apigateway", "execute-api", "api_id"), (".lambda-url.", "lambda", "function-url", "url_id"))
+_BY_HOST = (
+    (".execute-api.", "apigateway", "execute-api", "api_id"),
+    (".lambda-url.", "lambda", "function-url", "url_id"),
+    (".lambda-runtime.", "lambda", "runtime-api", "token"),
+)
 _BY_PATH = (
     ("/_aws/execute-api/", "apigateway", "execute-api", "api_id"),
     ("/_aws/lambda-url/", "lambda", "function-url", "url_id"),

@@ -48,7 +48,7 @@ def create_function(ctx: Context, req: t.CreateFunctionRequestTypeDef) -> Mappin
     Source: Lambda API reference, CreateFunction.
     Differs: every python3.x and nodejs runtime runs on the one interpreter of its environment (lambda-python, lambda-node), whatever the
     architecture asked for, and Node brings no AWS SDK; provided runtimes see this machine's system; Java, .NET and Ruby, networks, tracing
-    and snapshots are refused; of images those run whose runtime client takes an address with a path (Python's and Go's do, Node's does not); State is Active at once;
+    and snapshots are refused; State is Active at once;
     EphemeralStorage is kept, but /tmp holds 512 MB; code and environment variables are sealed at rest, the unpacked working
     copy of a function that runs is not.
     """

@@ -1,9 +1,10 @@
-"""The Lambda runtime API, as workers call it, under a path that only the worker knows.
+"""The Lambda runtime API, as workers call it, under a path or a host that only the worker knows.
 
     /_pilvi/lambda/<token>/2018-06-01/runtime/invocation/next               long poll: the next event
     /_pilvi/lambda/<token>/2018-06-01/runtime/invocation/<id>/response      the handler's answer
     /_pilvi/lambda/<token>/2018-06-01/runtime/invocation/<id>/error         its exception
     /_pilvi/lambda/<token>/2018-06-01/runtime/init/error                    the module could not be loaded
+    <token>.lambda-runtime.localhost/2018-06-01/...                         the same, for clients that know no path
     /_pilvi/lambda/zip.<ticket>/package.zip                                 a package, by the link GetFunction gave
 
 Source: developer guide, "Using the Lambda runtime API for custom runtimes".
@@ -28,7 +29,10 @@ _ACCEPTED = b'{"status":"OK"}'
 
 async def runtime_api(ctx: Context, request: Request) -> Response:
     """Answer one request of a worker."""
-    token, _, rest = request.raw_path.removeprefix(download.PATH).partition("/")
+    if request.raw_path.startswith(download.PATH):
+        token, _, rest = request.raw_path.removeprefix(download.PATH).partition("/")
+    else:
+        token, rest = request.host.partition(".")[0], request.raw_path[1:]
     if download.is_link(token):
         return await asyncio.to_thread(download.serve, ctx, token)
     engine = running_engine(ctx.cloud)

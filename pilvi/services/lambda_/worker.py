@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.resources
+import ipaddress
 import json
 import logging
 import threading
@@ -21,6 +22,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from pilvi.compute import Bind, Exit, Process, ProcessSpec
 from pilvi.compute.environments import Environment, Environments
@@ -266,9 +268,12 @@ class Worker:
         env |= environment_of(target, environment, group, stream) | credentials
         if self.is_provisioned:
             env["AWS_LAMBDA_INITIALIZATION_TYPE"] = "provisioned-concurrency"
+        door, hosts, port = self._door()
         env |= {
             "AWS_ENDPOINT_URL": cloud.endpoint,
-            "AWS_LAMBDA_RUNTIME_API": f"{cloud.endpoint.partition('://')[2]}/_pilvi/lambda/{self.token}",
+            "AWS_LAMBDA_RUNTIME_API": f"{door}:{port}"
+            if door
+            else f"{cloud.endpoint.partition('://')[2]}/_pilvi/lambda/{self.token}",
         }
         binds = [
             *(environment.binds if environment is not None else ()),
@@ -293,6 +298,7 @@ class Worker:
             env=env,
             binds=tuple(binds),
             cwd=_TASK_ROOT,
+            hosts=hosts,
             memory_mib=target.memory_mib,
         )
         if self.language is IMAGE:
@@ -300,6 +306,18 @@ class Worker:
         self.journal.init_start(deprecation_of(str(target.record.get("Runtime", ""))))
         self._process = process = cloud.compute.launch(spec, self.journal.line)
         self.journal.measure = process.peak_memory_mib
+
+    def _door(self) -> tuple[str, dict[str, str], int]:
+        """The name under which the worker finds the runtime API, its table of hosts, and the port. '' for the address with a path.
+
+        Clients of others (AWS's for Node, Rust, ...) take a host and a port only. Ours know the path, and save themselves the look-up.
+        """
+        url = urlsplit(self.pool.cloud.endpoint)
+        address = url.hostname or ""
+        if self.language.is_marked or self.pool.cloud.compute.isolation == "none" or not is_address(address):
+            return "", {}, 0
+        name = f"{self.token}.lambda-runtime.localhost"
+        return name, {name: address}, url.port or 80
 
     def _in_image(self, spec: ProcessSpec, service: Context) -> ProcessSpec:
         """The same program as its image says, in the image's own tree. Errors: ServiceException - it cannot be pulled or started."""
@@ -390,6 +408,14 @@ class Worker:
         for packages in held:
             self.pool.unpacked.release(packages)
         self.pool.drop_scratch(self.token)
+
+
+def is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def environment_of(target: Target, environment: Environment | None, group: str, stream: str) -> dict[str, str]:

@@ -17,8 +17,8 @@ from botocore.exceptions import ClientError
 from tests.services.ecr.conftest import Image, digest, layer_of, push
 
 LOOP = rb"""#!/bin/bash
-address=${AWS_LAMBDA_RUNTIME_API%%/*}
-below=${AWS_LAMBDA_RUNTIME_API#*/}/2018-06-01/runtime/invocation
+address=$AWS_LAMBDA_RUNTIME_API
+below=2018-06-01/runtime/invocation
 exec 3<>"/dev/tcp/${address%%:*}/${address##*:}"
 ask() {
   printf '%s /%s/%s HTTP/1.1\r\nHost: %s\r\nContent-Length: %d\r\n\r\n%s' "$1" "$below" "$2" "$address" "${#3}" "$3" >&3
