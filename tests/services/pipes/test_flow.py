@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
+
 from pilvi.testing.server import eventually
 from tests.services.pipes.conftest import Plumber
 
@@ -210,3 +212,28 @@ def test_source_and_target_are_the_roles(plumber: Plumber) -> None:
     plumber.send(url, "hello")
     eventually(lambda: plumber.left(url) == (0, 1))
     assert plumber.left(to) == (0, 0)
+
+
+def test_a_fifo_source_keeps_its_order(plumber: Plumber) -> None:
+    url, source = plumber.queue("in.fifo", FifoQueue="true", ContentBasedDeduplication="true")
+    to, target = plumber.queue("out.fifo", FifoQueue="true", ContentBasedDeduplication="true")
+    parameters = {"SqsQueueParameters": {"MessageGroupId": "$.attributes.MessageGroupId"}, "InputTemplate": "<$.body>"}
+    plumber.pipe(source, target, SourceParameters={"SqsQueueParameters": {"BatchSize": 3}}, TargetParameters=parameters)
+    for number in range(20):
+        plumber.sqs.send_message(QueueUrl=url, MessageBody=f"{number:02}", MessageGroupId="a")
+    assert plumber.received(to, 20) == [f"{number:02}" for number in range(20)]
+
+
+def test_a_role_may_trust_one_pipe_only(plumber: Plumber) -> None:
+    (_, source), (_, target) = plumber.queue(), plumber.queue()
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "pipes.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"aws:SourceArn": f"arn:aws:pipes:us-east-1:{plumber.account.account}:pipe/mine"}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    plumber.account.client("iam").update_assume_role_policy(RoleName="plumber", PolicyDocument=policy)
+    plumber.pipe(source, target, Name="mine")
+    with pytest.raises(plumber.pipes.exceptions.ValidationException):
+        plumber.pipe(source, target, Name="other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from pilvi.testing.server import Account
 
 Refusal = Callable[..., tuple[str, str]]
+ALLOWED = {"Effect": "Allow", "Action": "sqs:SendMessage", "Resource": "*"}
 
 
 @pytest.fixture
@@ -145,6 +147,24 @@ def test_create_schedule_needs_a_role_that_trusts_it(aws: Account, request_for: 
         aws.client("scheduler").create_schedule, **request_for(target={"RoleArn": "arn:aws:iam::111122223333:role/r"})
     )
     assert code == "AccessDeniedException"
+
+
+def test_a_role_may_trust_one_group_only(aws: Account, request_for: Any, refusal: Refusal) -> None:
+    """The condition keys by which AWS's guide guards against the confused deputy."""
+    aws.client("scheduler").create_schedule_group(Name="trusted")
+    role = aws.role("guarded", "scheduler.amazonaws.com", {"Version": "2012-10-17", "Statement": [ALLOWED]})
+    group = f"arn:aws:scheduler:us-east-1:{aws.account}:schedule-group/trusted"
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"Service": "scheduler.amazonaws.com"},
+        "Action": "sts:AssumeRole",
+        "Condition": {"StringEquals": {"aws:SourceAccount": aws.account, "aws:SourceArn": group}},
+    }
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
+    aws.client("iam").update_assume_role_policy(RoleName="guarded", PolicyDocument=policy)
+    aws.client("scheduler").create_schedule(**request_for(GroupName="trusted", target={"RoleArn": role}))
+    code, _ = refusal(aws.client("scheduler").create_schedule, **request_for(target={"RoleArn": role}))
+    assert code == "ValidationException"
 
 
 def test_create_schedule_needs_permission_to_pass_the_role(aws: Account, request_for: Any, refusal: Refusal) -> None:
