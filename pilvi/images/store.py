@@ -75,9 +75,16 @@ def row_tag(id: str) -> str:
 
 
 def put_image(
-    ctx: Context, repository: str, manifest: Manifest, data: bytes, tag: str, *, may_move: Callable[[str], bool], facts: Record
+    ctx: Context,
+    repository: str,
+    manifest: Manifest,
+    data: bytes,
+    tag: str,
+    *more: Change,
+    may_move: Callable[[str], bool],
+    facts: Record,
 ) -> Record:
-    """Keep a manifest and point a tag at it; gives the image.
+    """Keep a manifest and point a tag at it, and whatever else in the same transaction; gives the image.
 
     may_move: whether a tag may leave the image it points to. facts: further members of a new image's record.
     """
@@ -112,7 +119,7 @@ def put_image(
         if tag:
             image = {**image, "tags": sorted({*image["tags"], tag})}
             changes.append(Put(tags.table, f"{repository} {tag}", {"digest": manifest.digest, "pushed": now}))
-        ctx.write(*changes, Put(images.table, image_id(repository, manifest.digest), image))
+        ctx.write(*changes, Put(images.table, image_id(repository, manifest.digest), image), *more)
     return image
 
 
@@ -125,23 +132,25 @@ def _check_references(ctx: Context, repository: str, manifest: Manifest) -> None
         raise ImagesMissing(digests=missing)
 
 
-def untag(ctx: Context, repository: str, tag: str) -> Record:
-    """Take a tag away, and with the last one the image. NotFound when there is no such tag. Gives the image as it was."""
+def untag(ctx: Context, repository: str, tag: str, *more: Change) -> Record:
+    """Take a tag away, and with the last one the image; `more` in the same transaction. NotFound when there is no such tag.
+    Gives the image as it was."""
     with changing(ctx):
         image = find_image(ctx, repository, tag=tag)
         if image is None:
             raise NotFound(f"The tag {tag} does not exist.")
         if image["tags"] == [tag] and not _lists_with(ctx, repository, image["digest"]):
-            return delete_image(ctx, repository, image["digest"])
+            return delete_image(ctx, repository, image["digest"], *more)
         left = {**image, "tags": [name for name in image["tags"] if name != tag]}
         ctx.write(
             ctx.records("Image").replacement(image_id(repository, image["digest"]), left),
             ctx.records("Tag").deletion(f"{repository} {tag}"),
+            *more,
         )
         return image
 
 
-def delete_image(ctx: Context, repository: str, digest: str) -> Record:
+def delete_image(ctx: Context, repository: str, digest: str, *more: Change) -> Record:
     """Remove an image with its tags, and layers that nothing needs any more. NotFound; InList. Gives the image as it was."""
     with changing(ctx):
         image = find_image(ctx, repository, digest=digest)
@@ -149,7 +158,7 @@ def delete_image(ctx: Context, repository: str, digest: str) -> Record:
             raise NotFound(f"The image {digest} does not exist.")
         if lists := _lists_with(ctx, repository, digest):
             raise InList(lists=lists)
-        delete_images(ctx, repository, [image])
+        delete_images(ctx, repository, [image], *more)
         return image
 
 

@@ -9,6 +9,7 @@ from pilvi.core.errors import Invalid
 from pilvi.core.service import Context
 from pilvi.images import layers, store
 from pilvi.services.ecr.errors import bad_parameter
+from pilvi.services.ecr.image_action import telling, wake
 from pilvi.services.ecr.lifecycle import Rule, expired, read_rules
 from pilvi.services.ecr.repository import Record, change, find_repository
 
@@ -23,7 +24,8 @@ def evaluate(ctx: Context, name: str) -> None:
         record = find_repository(ctx, name)
         if record.get("_lifecycle"):
             for image, rule in expired(rules_of(record["_lifecycle"]), store.images_of(ctx, name), ctx.clock.now()):
-                store.delete_images(ctx, name, [dict(image)])
+                store.delete_images(ctx, name, [dict(image)], *telling(ctx, name, image["digest"], "DELETE", image["tags"]))
+                wake(ctx)
                 log.info("lifecycle rule %d expired %s of %s", rule.priority, image["digest"], name)
         change(ctx, name, lambda record: record | {"_evaluated": ctx.clock.now()})
 

@@ -12,6 +12,7 @@ from pilvi.images import store
 from pilvi.images.manifest import is_digest, is_tag, read_manifest
 from pilvi.services.ecr import errors, replication
 from pilvi.services.ecr.expiry import evaluate_if_due
+from pilvi.services.ecr.image_action import telling, wake
 from pilvi.services.ecr.pull_through import fetched
 from pilvi.services.ecr.repository import Record, find_repository, in_registry, may_move
 from pilvi.services.ecr.scanning import scan_after_push, scan_status
@@ -42,7 +43,8 @@ def put_image(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         raise ServiceError("ImageDigestDoesNotMatchException", f"The image digest {wanted} is not that of the manifest.")
     facts = {"pulled": None, "layers": [layer.digest for layer in manifest.layers]}
     try:
-        image = store.put_image(ctx, name, manifest, data, tag, may_move=lambda tag: may_move(repository, tag), facts=facts)
+        told = telling(ctx, name, manifest.digest, "PUSH", [tag] if tag else ())
+        image = store.put_image(ctx, name, manifest, data, tag, *told, may_move=lambda tag: may_move(repository, tag), facts=facts)
     except store.SameImage:
         raise errors.image_exists(ctx, name, manifest.digest, tag) from None
     except store.TagTaken:
@@ -51,6 +53,7 @@ def put_image(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         raise errors.missing(ctx, "LayersNotFoundException", "Layers", name, error.fields["digests"]) from None
     except store.ImagesMissing as error:
         raise errors.missing(ctx, "ReferencedImagesNotFoundException", "Images", name, error.fields["digests"]) from None
+    wake(ctx)
     replication.replicate(ctx, repository, image, tag)
     scan_after_push(ctx, repository, image)
     return {"image": _image(ctx, image, tag)}
@@ -90,16 +93,17 @@ def batch_delete_image(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any
         tag, digest = id.get("imageTag") or "", image["digest"]
         try:
             if tag:
-                store.untag(ctx, name, tag)
+                store.untag(ctx, name, tag, *telling(ctx, name, digest, "DELETE", [tag]))
                 gone.append({"imageDigest": digest, "imageTag": tag})
             else:
-                image = store.delete_image(ctx, name, digest)
+                image = store.delete_image(ctx, name, digest, *telling(ctx, name, digest, "DELETE", image["tags"]))
                 gone += [{"imageDigest": digest, "imageTag": tag} for tag in image["tags"]] or [{"imageDigest": digest}]
         except store.InList as error:
             reason = f"Requested image referenced by manifest list: [{', '.join(error.fields['lists'])}]"
             failures.append(_failure(id, "ImageReferencedByManifestList", reason))
         except NotFound:
             failures.append(_failure(id, "ImageNotFound", "Requested image not found"))
+    wake(ctx)
     return {"imageIds": gone, "failures": failures}
 
 

@@ -22,7 +22,7 @@ from pilvi.services.kms import spec as kinds
 from pilvi.services.kms.errors import invalid_ciphertext, invalid_state, unsupported, validation
 from pilvi.services.kms.keys import Key, Row, check_changeable, find
 from pilvi.services.kms.material import fits, new_version, private_bytes, public_bytes
-from pilvi.storage.records import Update
+from pilvi.storage.records import Change, Update
 
 ops = Operations()
 
@@ -108,8 +108,10 @@ def delete_imported_key_material(ctx: Context, req: Mapping[str, Any]) -> Mappin
 # -- for the other nouns --------------------------------------------------------------------------------------------------
 
 
-def erase(ctx: Context, key: Key, material_ids: list[str]) -> None:
-    """Forget versions in this Region; their bytes go with the last Region that has them. The ids stay: only the same may come back."""
+def erase(ctx: Context, key: Key, material_ids: list[str], *more: Change) -> None:
+    """Forget versions in this Region; their bytes go with the last Region that has them. The ids stay: only the same may come back.
+
+    more: written in the same transaction."""
     materials, keys = (
         ctx.records("Material", account=key.account, region=""),
         ctx.records("Key", account=key.account, region=key.region),
@@ -130,6 +132,7 @@ def erase(ctx: Context, key: Key, material_ids: list[str]) -> None:
             ctx.write(
                 Update(materials.table, key.id, shared.value | {"materials": versions}, shared.version),
                 Update(keys.table, key.id, row.value | {"_imported": imported}, row.version),
+                *more,
             )
         except Conflict:
             continue

@@ -17,6 +17,7 @@ from pilvi.services.kms.errors import invalid_state, limit_exceeded, unsupported
 from pilvi.services.kms.keys import Key, Row, check_changeable, check_state, find, is_present
 from pilvi.services.kms.listing import page_of
 from pilvi.services.kms.material import new_material, new_version
+from pilvi.services.kms.notice import ROTATED, telling, wake_bus
 from pilvi.storage.records import Table, Update
 
 if TYPE_CHECKING:
@@ -152,10 +153,12 @@ def rotate_due(cloud: Cloud, key: Key, now: datetime) -> None:
         elif date + timedelta(days=shared["rotation"]["period"]) > now:
             break
         shared = shared | {"rotation": shared["rotation"] | {"from": date}}
+    noticed = [telling(cloud, key, ROTATED)] if shared.get("current") != row.value.get("current") else []
     try:
-        cloud.store.write(Update(table, key.id, shared, row.version))
+        cloud.store.write(Update(table, key.id, shared, row.version), *noticed)
     except Conflict:
         return  # somebody has changed it just now; the next look rotates it
+    wake_bus(cloud, key)
 
 
 def _rotatable(ctx: Context, req: Mapping[str, Any]) -> Key:

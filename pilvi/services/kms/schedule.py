@@ -15,6 +15,7 @@ from pilvi.schedules import Periodic
 from pilvi.services.kms import usage
 from pilvi.services.kms.imported import erase
 from pilvi.services.kms.keys import SERVICE, Key, Row, load
+from pilvi.services.kms.notice import DELETED, EXPIRED, telling, wake_bus
 from pilvi.services.kms.rotation import rotate_due
 from pilvi.storage.records import Delete, Rows, Table, Update
 from pilvi.storage.records import Row as StoredRow
@@ -74,9 +75,10 @@ def remove(cloud: Cloud, key: Key) -> None:
             changes.append(Update(materials, key.id, shared.value | {"replicas": others}, shared.version))
             changes += _primary_waits(cloud, key, shared.value, others, row.value)
         try:
-            cloud.store.write(*changes)
+            cloud.store.write(*changes, telling(cloud, key, DELETED))
         except (Conflict, NotFound):
             continue
+        wake_bus(cloud, key)
         return
 
 
@@ -117,7 +119,13 @@ def _expire(cloud: Cloud, key: Key) -> None:
     expired = [id for id, until in key.row["_imported"].items() if until is not None and until <= now]
     if expired:
         nobody = Principal("service", key.account, "", "kms.amazonaws.com", "kms.amazonaws.com")
-        erase(Context(cloud, principal=nobody, account=key.account, region=key.region, service=SERVICE), key, expired)
+        erase(
+            Context(cloud, principal=nobody, account=key.account, region=key.region, service=SERVICE),
+            key,
+            expired,
+            telling(cloud, key, EXPIRED),
+        )
+        wake_bus(cloud, key)
 
 
 def _all_keys(cloud: Cloud) -> Iterator[tuple[Table, str]]:
