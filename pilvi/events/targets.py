@@ -111,7 +111,7 @@ def _pipeline(_ctx: Context, arn: Arn, _body: str, options: Options) -> Call:
 
 
 def _state_machine(_ctx: Context, arn: Arn, body: str, options: Options) -> Call:
-    return Call("states", "StartExecution", {"stateMachineArn": str(arn), "input": body} | _some(options, "name"))
+    return Call("stepfunctions", "StartExecution", {"stateMachineArn": str(arn), "input": body} | _some(options, "name"))
 
 
 def _stream(ctx: Context, arn: Arn, body: str, options: Options) -> Call:

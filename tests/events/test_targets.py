@@ -33,7 +33,7 @@ def context(server: TestServer, account: str) -> Context:
         ("arn:aws:events:us-east-1:123456789012:event-bus/own", "events", "PutEvents"),
         ("arn:aws:logs:us-east-1:123456789012:log-group:/aws/events/x:*", "logs", "PutLogEvents"),
         ("arn:aws:sagemaker:us-east-1:123456789012:pipeline/p", "sagemaker", "StartPipelineExecution"),
-        ("arn:aws:states:us-east-1:123456789012:stateMachine:m", "states", "StartExecution"),
+        ("arn:aws:states:us-east-1:123456789012:stateMachine:m", "stepfunctions", "StartExecution"),
         ("arn:aws:kinesis:us-east-1:123456789012:stream/s", "kinesis", "PutRecord"),
         ("arn:aws:firehose:us-east-1:123456789012:deliverystream/s", "firehose", "PutRecord"),
     ],

@@ -127,6 +127,8 @@ def test_create_schedule_refuses_targets(aws: Account, request_for: Any, refusal
     [
         "arn:aws:ecs:us-east-1:111122223333:cluster/c",
         "arn:aws:codebuild:us-east-1:111122223333:project/p",
+        "arn:aws:states:us-east-1:111122223333:stateMachine:m",
+        "arn:aws:firehose:us-east-1:111122223333:deliverystream/d",
         "arn:aws:scheduler:::aws-sdk:braket:createJob",
     ],
 )
