@@ -11,11 +11,14 @@ from __future__ import annotations
 import asyncio
 import importlib.resources
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from pilvi.compute import Bind, Exit, Process, ProcessSpec
 from pilvi.compute.environments import Environments, interpreter
@@ -87,6 +90,8 @@ class Server:
         self._loop = asyncio.get_running_loop()
         self._process: Process | None = None
         self._image: Unpacked | None = None
+        self._relay: subprocess.Popen[bytes] | None = None
+        self._has_port = False
         self._over: asyncio.Future[str] = self._loop.create_future()
         self._is_ending = False
         self._lock = threading.Lock()
@@ -152,6 +157,8 @@ class Server:
             self._process = process
         if self._is_ending:
             process.kill()
+        elif self.spec.image and not port:
+            self._relay = self._bridge(process.pid)
         threading.Thread(target=self._watch, args=(process,), name="pilvi-model", daemon=True).start()
         return port
 
@@ -182,6 +189,13 @@ class Server:
         if self._image is not None:
             self._image.lease.end()
             self._image = None
+        if self._relay is not None:
+            self._relay.kill()
+            self._relay.wait()
+            self._relay = None
+        if self._has_port:
+            self._has_port = False
+            _PORTS.give_back()
         remove_folder(self._folder)
 
     def _program(self) -> tuple[ProcessSpec, int]:
@@ -222,11 +236,11 @@ class Server:
         if self._ctx.compute.isolation == "none":
             raise Unavailable("This machine has no namespaces, so a container image cannot be run here.")
         self._image = image = unpack(self._role, self.spec.image)
-        port = _free_port()
+        self._has_port = port = self.spec.network and _PORTS.take()
         env = {
             **image.config.environment(image.user.home),
             **said,
-            "SAGEMAKER_BIND_TO_PORT": str(port),
+            "SAGEMAKER_BIND_TO_PORT": str(PORT),
             **self.spec.env,
         }
         spec = ProcessSpec(
@@ -237,7 +251,15 @@ class Server:
             hostname="model",
             root=image.root(self._folder / "changes"),
         )
-        return self._limited(spec), port
+        limited = self._limited(spec)
+        return (limited, PORT) if port else (replace(limited, network=False), 0)
+
+    def _bridge(self, pid: int) -> subprocess.Popen[bytes]:
+        """The program has a network of its own: requests go in, and its own to this server come out, by way of a relay."""
+        server = urlsplit(self._ctx.cloud.endpoint)
+        place = str(self._folder / "sockets")
+        words = (str(pid), place, str(PORT), server.hostname or "127.0.0.1", str((server.port or 80) if self.spec.network else 0))
+        return subprocess.Popen((sys.executable, "-m", "pilvi.serving.relay", *words), stdin=subprocess.DEVNULL)
 
     def _binds(self) -> tuple[Bind, ...]:
         return (
@@ -260,17 +282,32 @@ def remove_left_over(folder: Path, used: Collection[str] = ()) -> None:
             remove_folder(place)
 
 
-def _free_port() -> int:
-    """8080 where nobody has it, else any other: a container finds its port in SAGEMAKER_BIND_TO_PORT."""
-    for wanted in (PORT, 0):
-        with socket.socket() as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                sock.bind(("127.0.0.1", wanted))
-            except OSError:
-                continue
-            return int(sock.getsockname()[1])
-    raise Unavailable("There is no free port for the container.")
+class _Ports:
+    """Who has port 8080 of this machine's network: one container at a time."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._is_taken = False
+
+    def take(self) -> bool:
+        with self._lock:
+            if self._is_taken:
+                return False
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                try:
+                    sock.bind(("", PORT))
+                except OSError:
+                    return False
+            self._is_taken = True
+            return True
+
+    def give_back(self) -> None:
+        with self._lock:
+            self._is_taken = False
+
+
+_PORTS = _Ports()
 
 
 def _words(how: Exit) -> str:

@@ -313,7 +313,7 @@ class Run:
     def _credentials(self) -> dict[str, str]:
         """Where AWS clients get the role's keys, again and again. They go nowhere but to this machine for them."""
         endpoint = self.ctx.cloud.endpoint
-        if _is_loopback(endpoint):
+        if is_loopback(endpoint):
             return {
                 "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{endpoint}{PATH}credentials/{self.id}",
                 "AWS_CONTAINER_AUTHORIZATION_TOKEN": self.secret,
@@ -347,7 +347,7 @@ def _free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _is_loopback(endpoint: str) -> bool:
+def is_loopback(endpoint: str) -> bool:
     host = urlsplit(endpoint).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

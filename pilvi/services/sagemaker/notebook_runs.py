@@ -9,9 +9,12 @@ import hmac
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pilvi.core.errors import Unavailable
+from pilvi.core.service import Context
+from pilvi.services.sagemaker.job_check import SESSION
 from pilvi.services.sagemaker.notebook_run import Run, identity_of
 from pilvi.services.sagemaker.notebook_ticket import Place, Tickets
 
@@ -26,11 +29,22 @@ _CLOSE_S = 10.0
 _making = threading.Lock()
 
 
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A program that gets its role's keys by this door, too."""
+
+    secret: str
+    ctx: Context
+    role_arn: str
+
+
 class Runs:
     def __init__(self, cloud: Cloud) -> None:
         self.tickets = Tickets(cloud.clock, cloud.ids)
         self.is_closed = False
         self.here: dict[Place, Run] = {}
+        self.guests: dict[str, Guest] = {}
+        """Other programs that live long and need keys anew, by id: model servers."""
         self._cloud = cloud
         self._threads: set[threading.Thread] = set()
         self._lock = threading.Lock()
@@ -66,16 +80,21 @@ class Runs:
         Denied when the role has gone or no longer trusts SageMaker.
         """
         run = next((run for run in list(self.here.values()) if run.id == id), None)
-        if run is None or not hmac.compare_digest(run.secret, secret):
+        found: Run | Guest | None = run or self.guests.get(id)
+        if found is None or not hmac.compare_digest(found.secret, secret):
             return None
-        identity = identity_of(run.ctx, run.seat)
+        if isinstance(found, Guest):
+            identity = found.ctx.cloud.identities.assume_role(found.ctx.principal, found.role_arn, SESSION)
+            role_arn = found.role_arn
+        else:
+            identity, role_arn = identity_of(found.ctx, found.seat), found.seat.role_arn
         assert identity.expires is not None
         return {
             "AccessKeyId": identity.access_key_id,
             "SecretAccessKey": identity.secret,
             "Token": identity.session_token,
             "Expiration": f"{identity.expires:%Y-%m-%dT%H:%M:%SZ}",
-            "RoleArn": run.seat.role_arn,
+            "RoleArn": role_arn,
         }
 
     def close(self) -> None:

@@ -16,6 +16,9 @@ from pilvi.jobs.host import remove_folder
 from pilvi.jobs.logs import JobLog
 from pilvi.services.sagemaker.job_check import SESSION
 from pilvi.services.sagemaker.model import containers_of
+from pilvi.services.sagemaker.notebook_run import is_loopback
+from pilvi.services.sagemaker.notebook_runs import Guest, runs_of
+from pilvi.services.sagemaker.notebook_ticket import PATH
 from pilvi.services.sagemaker.serving_files import Files
 from pilvi.services.sagemaker.serving_models import MODELS, ModelCache
 from pilvi.services.sagemaker.serving_spec import Room, names_of, server_spec
@@ -124,6 +127,7 @@ class Instance:
     async def end(self, grace_s: float = 0.0) -> None:
         self.is_up = False
         self._uses.ends(self.id, self._ctx.clock.now())
+        runs_of(self._ctx.cloud).guests.pop(self.id, None)
         await asyncio.gather(*(server.end(grace_s) for server in self.servers))
         await asyncio.to_thread(remove_folder, self._folder)
         logs, self._logs = self._logs, []
@@ -159,15 +163,21 @@ class Instance:
     # -- private ------------------------------------------------------------------------------------------------------
 
     def _credentials(self) -> tuple[Context, dict[str, str]]:
-        """The model's role, and its keys for the program."""
-        role = self.variant["_model"]["ExecutionRoleArn"]
-        identity = self._ctx.cloud.identities.assume_role(self._ctx.principal, role, SESSION)
+        """The model's role, and how the program gets its keys: again and again, as it may live long."""
+        role, cloud = self.variant["_model"]["ExecutionRoleArn"], self._ctx.cloud
+        as_role = self._ctx.as_role(role, SESSION)
+        if is_loopback(cloud.endpoint):
+            secret = self._ctx.ids.hex(64)
+            runs_of(cloud).guests[self.id] = Guest(secret, self._ctx, role)
+            uri = f"{cloud.endpoint}{PATH}credentials/{self.id}"
+            return as_role, {"AWS_CONTAINER_CREDENTIALS_FULL_URI": uri, "AWS_CONTAINER_AUTHORIZATION_TOKEN": secret}
+        identity = cloud.identities.assume_role(self._ctx.principal, role, SESSION)
         secrets = {
             "AWS_ACCESS_KEY_ID": identity.access_key_id,
             "AWS_SECRET_ACCESS_KEY": identity.secret,
             "AWS_SESSION_TOKEN": identity.session_token,
         }
-        return self._ctx.as_role(role, SESSION), secrets
+        return as_role, secrets
 
     def _note(self, metric: str, value: float, unit: str) -> None:
         self.on_note(self.variant["VariantName"], metric, value, unit)

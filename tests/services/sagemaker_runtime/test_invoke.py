@@ -13,6 +13,17 @@ from botocore.exceptions import ClientError
 from pilvi.testing.server import eventually
 from tests.services.sagemaker_runtime.conftest import Desk
 
+KEYS = """\
+import json, os, urllib.request
+
+def model_fn(model_dir):
+    return None
+
+def predict_fn(data, model):
+    token = {"Authorization": os.environ["AWS_CONTAINER_AUTHORIZATION_TOKEN"]}
+    request = urllib.request.Request(os.environ["AWS_CONTAINER_CREDENTIALS_FULL_URI"], headers=token)
+    return [json.load(urllib.request.urlopen(request, timeout=10))["RoleArn"], os.environ.get("AWS_ACCESS_KEY_ID")]
+"""
 HEADERS = """\
 def model_fn(model_dir):
     return None
@@ -158,3 +169,9 @@ def test_invoke_endpoint_needs_permission(desk: Desk, endpoint: str) -> None:
     assert json.loads(answer["Body"].read()) == [2.0]
     other = refused(user.client("sagemaker-runtime").invoke_endpoint, EndpointName="told", Body="[1]")
     assert other["Error"]["Code"] in ("AccessDeniedException", "AccessDenied")
+
+
+def test_a_model_gets_its_roles_keys_anew(desk: Desk) -> None:
+    desk.endpoint("keys", desk.variant(desk.model("keys", script=KEYS)))
+    assert json.loads(desk.ask("keys")) == [desk.role, None]
+    desk.remove("keys")
