@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from tests.runtimes.training.conftest import SUPPORT
 
@@ -41,3 +42,16 @@ def test_the_door_lets_in_who_knows_the_jobs_keys() -> None:
             assert stranger.returncode == 1
         finally:
             door.kill()
+
+
+def test_a_rank_that_ends_leaves_its_group(tmp_path: Path) -> None:
+    (tmp_path / "torch").mkdir()
+    (tmp_path / "torch" / "__init__.py").touch()
+    (tmp_path / "torch" / "distributed.py").write_text(
+        "is_available = is_initialized = lambda: True\ndef destroy_process_group(): print('left')\n"
+    )
+    env = {"PYTHONPATH": f"{SUPPORT}:{tmp_path}", "RANK": "0", "WORLD_SIZE": "1"}
+    for script, said in (("print('done')", "done\nleft\n"), ("raise SystemExit", "left\n"), ("1 / 0", "")):
+        command = [sys.executable, "-c", f"import torch.distributed; {script}"]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+        assert done.stdout == said, done.stderr
