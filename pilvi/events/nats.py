@@ -19,6 +19,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
 from urllib.parse import quote, unquote
@@ -78,32 +79,40 @@ class NatsLog:
         """Bring what lies in the outbox to NATS, oldest first."""
         with self._carrying:
             while entries := self.outbox.read(consumer, lane, CARRIED):
-                changes: list[Change] = []
-                messages = [self._message(consumer, entry, changes) for entry in entries]
+                messages, leaving = [], []
+                for entry in entries:
+                    message, is_whole = self._message(consumer, entry)
+                    messages.append(message)
+                    leaving.append(self._leaving(consumer, entry, message, is_whole=is_whole))
                 self.stream.call(partial(self.stream.publish, messages=messages))
-                self._write([*changes, *(Delete(queue_of(consumer), entry.id) for entry in entries)])
+                self._write(leaving)
 
-    def _message(self, consumer: str, entry: Entry, changes: list[Change]) -> Message:
+    def _message(self, consumer: str, entry: Entry) -> tuple[Message, bool]:
+        """What is published, and whether the fact is in it."""
         origin = entry.id.rpartition("\0")[2]
         data = self._packed({"k": entry.key, "a": entry.at, "f": dict(entry.fact)}, origin)
-        if len(data) + HEAD_BYTES > self.stream.most_bytes:
+        if is_long := len(data) + HEAD_BYTES > self.stream.most_bytes:
             data = self._packed({"k": entry.key, "a": entry.at}, origin)
-            changes.append(Put(kept_of(consumer), origin, {"fact": dict(entry.fact)}))
-        return Message(f"{self._stream_name()}.{consumer}.{token_of(entry.lane)}", origin, data)
+        return Message(f"{self._stream_name()}.{consumer}.{token_of(entry.lane)}", origin, data), not is_long
+
+    def _leaving(self, consumer: str, entry: Entry, message: Message, *, is_whole: bool) -> list[Change]:
+        """How an entry leaves the outbox: a fact that is not in its message stays beside it."""
+        leaving: list[Change] = [Delete(queue_of(consumer), entry.id)]
+        if not is_whole:
+            leaving.append(Put(kept_of(consumer), message.id, {"fact": dict(entry.fact)}))
+        return leaving
 
     def _packed(self, value: Mapping[str, Any], origin: str) -> bytes:
         return self._seal.seal(_encode(value), b"events:" + origin.encode())
 
-    def _write(self, changes: Sequence[Change]) -> None:
+    def _write(self, leaving: Sequence[Sequence[Change]]) -> None:
         """All, or where another server has carried some of them, each by itself."""
         try:
-            self._store.write(*changes)
+            self._store.write(*(change for changes in leaving for change in changes))
         except NotFound:
-            for change in changes:
-                try:
-                    self._store.write(change)
-                except NotFound:
-                    continue
+            for changes in leaving:
+                with suppress(NotFound):
+                    self._store.write(*changes)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 

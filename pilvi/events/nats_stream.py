@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("pilvi.events")
 
 CONNECT_S: Final = 3
-ANSWER_S: Final = 5.0
+ANSWER_S: Final = 10.0
 RETRY_S: Final = 1
 """A server that was not there is asked again after so long."""
 DUPLICATES_S: Final = 3600

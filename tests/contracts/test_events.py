@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,22 @@ def test_adapter_keeps(promise: Callable[[Log, Records], Awaitable[None]], adapt
         await promise(*adapter)
 
     asyncio.run(story())
+
+
+def test_two_servers_carry_the_same_outbox_to_one_stream(nats_server: Nats, tmp_path: Path) -> None:
+    """What both publish is there once, in order, and leaves the outbox once."""
+    stores = [SqliteRecords(tmp_path / "records.db", shared=True) for _ in range(2)]
+    logs = [nats(store, tmp_path, nats_server)[0] for store in stores]
+    long = "x" * 1_200_000
+    for number in range(40):
+        fact = {"n": number, "text": long if number % 20 == 0 else ""}
+        stores[0].write(logs[0].recording("test/listener", "lane", f"k{number % 3}", fact))
+    with ThreadPoolExecutor(8) as pool:
+        readings = list(pool.map(lambda number: logs[number % 2].read("test/listener", "lane", 100), range(16)))
+    for entries in (readings[-1], logs[0].read("test/listener", "lane", 100), logs[1].read("test/listener", "lane", 100)):
+        assert [entry.fact["n"] for entry in entries] == list(range(40))
+        assert [len(entry.fact["text"]) for entry in entries if entry.fact["text"]] == [len(long)] * 2
+    assert logs[0].status()["outbox"] == 0
+    for log, store in zip(logs, stores, strict=True):
+        log.close()
+        store.close()
