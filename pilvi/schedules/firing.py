@@ -145,6 +145,8 @@ class Firing:
         many = 0
         with self._running:
             self._fired.clear()
+            real_s = self._clock.real_s()
+            self._retry = {key: again_s for key, again_s in self._retry.items() if again_s > real_s}
             moment = self._moment()
             while found := self._end_page(moment):
                 many += found
@@ -184,7 +186,7 @@ class Firing:
         """Timers whose time has come, without those that failed a moment ago."""
         found: list[Row] = []
         for row in self._rows(f"{moment.now_ms + 1:016d}"):
-            if self._retry.get(row.id, 0.0) <= self._clock.real_s():
+            if row.id not in self._retry:
                 found.append(row)
             if len(found) == PAGE:
                 break
@@ -256,7 +258,7 @@ class Firing:
         """Until the next timer. While it is asked for, whoever sets an earlier one wakes this thread."""
         self._next_ms = 1 << 62
         now = self._now_ms()
-        waiting = [self._wait_s(row, now) for row in self._store.scan(TIMERS, limit=PAGE)]
+        waiting = [self._wait_s(row, now) for row in self._store.scan(TIMERS, limit=len(self._retry) + 1)]
         pause = min([LOOK_S, *waiting])
         self._next_ms = now + int(pause * 1000)
         return pause
