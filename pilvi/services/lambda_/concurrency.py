@@ -11,6 +11,7 @@ from pilvi.services.lambda_.catalog import catalog_of
 from pilvi.services.lambda_.engine import ACCOUNT_CONCURRENCY
 from pilvi.services.lambda_.names import FunctionRef, function_not_found, function_ref, invalid
 from pilvi.services.lambda_.package import UNZIPPED_BYTES, ZIP_BYTES
+from pilvi.services.lambda_.provisioned import NOUN
 from pilvi.services.lambda_.version import find_version
 
 if TYPE_CHECKING:
@@ -37,6 +38,11 @@ def put_function_concurrency(ctx: Context, req: t.PutFunctionConcurrencyRequestT
         raise invalid(
             "Specified ReservedConcurrentExecutions for function decreases account's UnreservedConcurrentExecution below its minimum "
             f"value of [{UNRESERVED_MINIMUM}]."
+        )
+    provisioned = sum(record["Requested"] for record in ctx.records(NOUN, account=ref.account).all(prefix=f"{ref.name}/"))
+    if 0 < wanted < provisioned:
+        raise invalid(
+            f"ReservedConcurrentExecutions [{wanted}] should not be lower than function's total provisioned concurrency [{provisioned}]."
         )
     _set(ctx, ref, wanted)
     return {"ReservedConcurrentExecutions": wanted}

@@ -146,6 +146,9 @@ class EventQueue:
             self._schedule(event["due_s"], row_id, table, function)
         except NotFound:
             pass  # the row went with a reset
+        except PilviError as error:
+            log.warning("event %s of %s has to wait: %s", row_id, function, error)
+            self._schedule(self._cloud.clock.time_s() + _BACKOFF_S[1], row_id, table, function)
         finally:
             self._busy[key] -= 1
             if not self._busy[key]:
@@ -155,19 +158,28 @@ class EventQueue:
     async def _attempt(self, event: dict[str, Any]) -> Done | None:
         """Run it once. None when it is to be tried again, as `event` then says."""
         ref = FunctionRef(*event["function"])
+        try:
+            return await self._run(event, ref)
+        except ServiceError as error:
+            if error.code != "ResourceNotFoundException":
+                raise
+        figures.add(self._cloud, ref, "AsyncEventsDropped")  # the function is gone, and with it where its failures went
+        return Done([], [])
+
+    async def _run(self, event: dict[str, Any], ref: FunctionRef) -> Done | None:
         payload = self._cloud.keyring.unseal(event["payload"], _CONTEXT)
         settings = self._settings(ref)
-        figures.took(self._cloud, ref, "AsyncEventAge", max(0.0, (self._cloud.clock.time_s() - event["received_s"]) * 1000))
+        age_s = max(0.0, self._cloud.clock.time_s() - event["received_s"])
+        if age_s > settings.age_s:
+            return self._given_up(event, ref, payload, settings, "EventAgeExceeded", why="The event was too old.", code=429)
+        figures.took(self._cloud, ref, "AsyncEventAge", age_s * 1000)
         try:
             target, outcome = await self._engine.run(
                 ref, event["request_id"], payload, event["client_context"], trace=event.get("trace", "")
             )
-        except ServiceError as error:
-            if error.code == "ResourceNotFoundException":
-                figures.add(self._cloud, ref, "AsyncEventsDropped")
-                return Done([], [])
-            return self._refused(event, ref, payload, settings, error)
         except PilviError as error:
+            if isinstance(error, ServiceError) and error.code == "ResourceNotFoundException":
+                raise
             return self._refused(event, ref, payload, settings, error)
         if not outcome.error:
             return self._succeeded(event, ref, payload, settings, target, outcome)

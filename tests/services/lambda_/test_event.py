@@ -110,3 +110,22 @@ def test_the_engine_is_there_only_once(server, lab):
     lab.create("any")
     lab.invoke("any")
     assert isinstance(server.cloud.memory["lambda"], Engine)
+
+
+def test_events_of_a_function_that_goes_go_with_it(lab, pending, monkeypatch):
+    monkeypatch.setattr(event_queue, "_BACKOFF_S", (0.05, 0.05))
+    lab.create("going", RECORD)
+    lab.client.put_function_concurrency(FunctionName="going", ReservedConcurrentExecutions=0)
+    lab.raw(FunctionName="going", InvocationType="Event", Payload=b"{}")
+    assert eventually(lambda: [row for row in pending() if row.value["refusals"] > 1])
+    lab.client.delete_function(FunctionName="going")
+    eventually(lambda: not pending())
+
+
+def test_events_that_are_too_old_are_not_run(lab, pending, monkeypatch):
+    monkeypatch.setattr(event_queue, "_BACKOFF_S", (0.05, 0.05))
+    monkeypatch.setattr(event_queue, "MAX_AGE_S", 0.3)
+    lab.create("aged", FAIL)
+    lab.client.put_function_concurrency(FunctionName="aged", ReservedConcurrentExecutions=0)
+    lab.raw(FunctionName="aged", InvocationType="Event", Payload=b"7")
+    eventually(lambda: not pending())

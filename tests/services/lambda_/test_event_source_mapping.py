@@ -312,6 +312,24 @@ def test_update_changes_what_is_given(desk, mapped):
     )
 
 
+def test_what_is_between_two_states_is_in_use(desk, lab):
+    url, arn = desk.queue()
+    lab.create("sleepy", "import time\ndef handler(event, context):\n    time.sleep(2)\n", Timeout=10)
+    uuid = desk.client.create_event_source_mapping(FunctionName="sleepy", EventSourceArn=arn)["UUID"]
+    desk.wait(uuid, "Enabled")
+    desk.sqs.send_message(QueueUrl=url, MessageBody="slow")
+    eventually(lambda: desk.counts(url) == (0, 1))
+    assert desk.client.update_event_source_mapping(UUID=uuid, Enabled=False)["State"] == "Disabling"
+    for call, words in (
+        (desk.client.update_event_source_mapping, "Cannot update"),
+        (desk.client.delete_event_source_mapping, "Cannot delete"),
+    ):
+        refused(call, "ResourceInUseException", words, UUID=uuid)
+    desk.wait(uuid, "Disabled")
+    assert desk.counts(url) == (0, 0)  # what was under way came to its end
+    desk.unmap(uuid)
+
+
 def test_create_tells_what_it_made(desk, mapped):
     _, arn = desk.queue()
     made = desk.client.create_event_source_mapping(FunctionName="sink", EventSourceArn=arn, Tags={"team": "a"}, Enabled=False)

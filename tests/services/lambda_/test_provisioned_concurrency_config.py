@@ -42,6 +42,13 @@ def test_put_provisioned_concurrency_config_keeps_workers_warm(server, lab):
         if worker.target.name == "warm":
             worker.end()
     assert eventually(lambda: found()["Status"] == "READY")
+    refused(
+        lab.client.put_function_concurrency,
+        "InvalidParameterValueException",
+        "total provisioned concurrency [2]",
+        FunctionName="warm",
+        ReservedConcurrentExecutions=1,
+    )
     lab.client.delete_provisioned_concurrency_config(FunctionName="warm", Qualifier="1")
     lab.client.delete_provisioned_concurrency_config(FunctionName="warm", Qualifier="1")
     refused(
