@@ -1,6 +1,6 @@
 #!/bin/sh
 # `make bench`: set up the peers in a venv of their own, then measure. Arguments go to bench.py (--quick, --only, --json),
-# and leave out the jobs: how they start, tuning and XGBoost beside the same by hand.
+# and leave out the rest: queues, functions and events, how jobs start, tuning and XGBoost beside the same by hand.
 set -eu
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3.11}
@@ -38,7 +38,9 @@ patience=""
 if command -v timeout >/dev/null 2>&1; then
     patience="timeout 900"
 fi
-for part in training tuning builtin_xgboost; do
+PILVI_RUNTIMES_DIR=${PILVI_RUNTIMES_DIR:-$PWD/.venv/pilvi-runtimes}
+export PILVI_RUNTIMES_DIR
+for part in sqs functions events training tuning builtin_xgboost; do
     echo
     $patience .venv/bin/python "benchmarks/$part.py" || echo "benchmarks/$part.py did not finish"
 done
