@@ -168,7 +168,7 @@ def test_a_pipe_logs_its_steps(plumber: Plumber) -> None:
     assert json.loads(found[0]["payload"])[0]["body"] == "hello"
 
 
-def test_errors_are_logged_and_figures_told(plumber: Plumber) -> None:
+def test_errors_are_logged(plumber: Plumber) -> None:
     logs = plumber.account.client("logs")
     logs.create_log_group(logGroupName="/errors")
     group = f"arn:aws:logs:us-east-1:{plumber.account.account}:log-group:/errors"
