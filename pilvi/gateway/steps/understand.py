@@ -40,6 +40,6 @@ async def understand(gateway: Gateway, call: Call) -> None:
         claim=call.claim,
         tls=call.request.tls,
         vpce=match.vpce,
-        trace=call.request.headers.get("x-amzn-trace-id", ""),
+        trace=call.request.headers.get("x-amzn-trace-id", "")[:512],
         request=call.request,
     )
