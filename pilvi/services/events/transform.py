@@ -2,7 +2,8 @@
 
     body_of({"InputTransformer": {"InputPathsMap": {"who": "$.detail.user"}, "InputTemplate": '{"user": <who>}'}}, event, facts)
 
-In a template, a variable inside quotes becomes text, outside of them JSON. A path that leads nowhere is empty text.
+In a template, a variable inside quotes becomes text, outside of them JSON. A path that leads nowhere is empty text. A list or an object
+loses its quotation marks inside text; inside a text of a JSON template it does not, so that what comes of it is no JSON, as on AWS.
 
 Source: EventBridge User Guide, "Amazon EventBridge input transformation"; how lists and objects look inside text: public recordings of
 AWS's answers.
@@ -126,14 +127,14 @@ def _reserved(template: str, event: Mapping[str, Any], facts: Facts) -> dict[str
 def _pieces(template: str, values: Mapping[str, Any]) -> Iterator[str]:
     """The template's own text, and what stands for its variables."""
     at = 0
-    is_quoted = False
+    is_quoted, is_text = False, not template.lstrip().startswith(("{", "["))
     for found in _PLACE.finditer(template):
         if found[1] not in values:
             continue
         before = template[at : found.start()]
         yield before
         is_quoted ^= _quotes(before) % 2 == 1
-        yield _as_text(values[found[1]]) if is_quoted else _as_json(values[found[1]])
+        yield _as_text(values[found[1]], is_text=is_text) if is_quoted else _as_json(values[found[1]])
         at = found.end()
     yield template[at:]
 
@@ -147,12 +148,12 @@ def _as_json(value: Any) -> str:
     return '""' if value is NOTHING else encoded(value)
 
 
-def _as_text(value: Any) -> str:
+def _as_text(value: Any, *, is_text: bool) -> str:
     if value is NOTHING:
         return ""
     if isinstance(value, str):
         return encoded(value)[1:-1]
-    return encoded(value).replace('"', "").replace("\\", "")
+    return encoded(value).replace('"', "").replace("\\", "") if is_text else encoded(value)
 
 
 def is_json(text: str) -> bool:

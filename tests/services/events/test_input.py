@@ -77,9 +77,10 @@ def test_body_of_several_lines() -> None:
     assert body_of(target, EVENT, FACTS) == '"ann said"\n"5"'
 
 
-def test_body_of_what_is_no_json_is_refused() -> None:
+@pytest.mark.parametrize("template", ["<user> and more", '{"x": "<list>"}', '{"x": "all of <thing>", "y": <thing>}'])
+def test_body_of_what_is_no_json_is_refused(template: str) -> None:
     with pytest.raises(Invalid):
-        body_of({"InputTransformer": {"InputPathsMap": PATHS, "InputTemplate": "<user> and more"}}, EVENT, FACTS)
+        body_of({"InputTransformer": {"InputPathsMap": PATHS, "InputTemplate": template}}, EVENT, FACTS)
 
 
 @pytest.mark.parametrize(
