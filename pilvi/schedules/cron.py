@@ -130,10 +130,9 @@ def parse(expression: str, zone: str = "UTC") -> Expression:
         return Rate(int(rate[1]) * UNITS_S[rate[2]])
     if at := _AT.match(expression):
         try:
-            wall = datetime.fromisoformat(at[1])
-        except ValueError:
+            return At(datetime.fromisoformat(at[1]).replace(tzinfo=place).astimezone(UTC))
+        except (ValueError, OverflowError):
             raise _invalid(expression) from None
-        return At(wall.replace(tzinfo=place).astimezone(UTC))
     if cron := _CRON.match(expression):
         try:
             return _cron(cron[1].upper().split(), place)

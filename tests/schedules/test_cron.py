@@ -160,6 +160,12 @@ def test_what_is_no_expression_is_refused(expression: str) -> None:
         parse(expression)
 
 
+@pytest.mark.parametrize("expression", ["at(9999-12-31T23:59:59)", "at(0001-01-01T00:00:00)"])
+def test_times_beyond_the_calendar_are_refused(expression: str) -> None:
+    with pytest.raises(Invalid):
+        parse(expression, "America/New_York" if "9999" in expression else "Asia/Tokyo")
+
+
 @pytest.mark.parametrize("zone", ["Mars/Olympus", "", "../etc/passwd", "/etc/passwd", "Europe", "a\0b"])
 def test_what_is_no_time_zone_is_refused(zone: str) -> None:
     with pytest.raises(Invalid, match="Timezone"):

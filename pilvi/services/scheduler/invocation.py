@@ -34,7 +34,9 @@ FIRST_S: Final = 1.0
 MOST_S: Final = 900.0
 LETTER_BYTES: Final = 250 << 10
 """What a dead letter's body may be, beside its attributes."""
+MOST_TOLD: Final = 10_000
 _ATTEMPTS: Final = "scheduler:attempts"
+_TOLD: Final = "scheduler:told"
 
 
 def fact_of(cloud: Cloud, account: str, region: str, schedule: Mapping[str, Any], time_ms: int) -> dict[str, Any]:
@@ -90,9 +92,20 @@ async def failed(cloud: Cloud, entry: Entry, error: Exception) -> float | None:
             return delay_s
     _attempts(cloud).pop(fact["id"], None)
     _count(cloud, fact, "InvocationDroppedCount")
-    log.warning("schedule %s: %s was not invoked: %s: %s", fact["arn"], fact["target"]["Arn"], code_of(error), text_of(error))
+    _tell(cloud, fact, error)
     await _bury(cloud, entry, error, condition)
     return None
+
+
+def _tell(cloud: Cloud, fact: Fact, error: Exception) -> None:
+    """The first time a schedule misses its target for a reason is worth a warning."""
+    told: set[tuple[str, str]] = cloud.memory.setdefault(_TOLD, set())
+    reason = (fact["arn"], code_of(error))
+    level = logging.INFO if reason in told else logging.WARNING
+    if len(told) >= MOST_TOLD:
+        told.clear()
+    told.add(reason)
+    log.log(level, "schedule %s: %s was not invoked: %s: %s", fact["arn"], fact["target"]["Arn"], code_of(error), text_of(error))
 
 
 def _prepared(cloud: Cloud, fact: Fact, attempt: int) -> tuple[Context, str, tuple[str, str, dict[str, Any]] | None]:
