@@ -56,7 +56,7 @@ def remove_permission(ctx: Context, req: Mapping[str, Any]) -> None:
     if not req.get("StatementId"):
         raise bad_parameter("StatementId", "Parameter StatementId must be specified when RemoveAllPermissions is not set.")
     if bus.policy is None:
-        raise not_found("EventBus does not have a policy.")
+        raise no_statement()
     changed(ctx, bus.place, lambda value: without(value, req["StatementId"]))
 
 
@@ -100,7 +100,7 @@ def without(value: dict[str, Any], sid: str) -> dict[str, Any]:
     document = json.loads(value.get("Policy") or '{"Statement": []}')
     kept = [one for one in statements_of(document) if one.get("Sid") != sid]
     if len(kept) == len(statements_of(document)):
-        raise not_found("Statement with the provided id does not exist.")
+        raise no_statement()
     if not kept:
         return without_policy(value)
     return value | {"Policy": json.dumps({**document, "Statement": kept}, separators=(",", ":"))}
@@ -113,6 +113,10 @@ def without_policy(value: dict[str, Any]) -> dict[str, Any]:
 def statements_of(document: Mapping[str, Any]) -> list[dict[str, Any]]:
     found = document["Statement"]
     return list(found) if isinstance(found, list) else [found]
+
+
+def no_statement() -> ServiceError:
+    return not_found("Statement with the provided id does not exist.")
 
 
 def check_length(text: str) -> None:

@@ -13,7 +13,7 @@ from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.events import replaying
 from pilvi.services.events.archive import find_archive
-from pilvi.services.events.buses import DATA
+from pilvi.services.events.buses import DATA, find_bus
 from pilvi.services.events.errors import already, bad_parameter, busy, invalid, no_replay, too_many
 from pilvi.services.events.rule import place_and_name
 from pilvi.storage.records import Insert, Rows, Update
@@ -31,7 +31,8 @@ def start_replay(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
 
     req: ReplayName, EventSourceArn (the archive), EventStartTime, EventEndTime, Destination (Arn: the bus; FilterArns: only these rules),
     Description.
-    Errors: ResourceAlreadyExistsException. LimitExceededException - ten at work. ValidationException - another bus, times in no order.
+    Errors: ResourceNotFoundException - the bus. ResourceAlreadyExistsException. LimitExceededException - ten at work.
+    ValidationException - another bus, times in no order.
     """
     name = req["EventSourceArn"].partition(":archive/")[2]
     if not name:
@@ -43,6 +44,7 @@ def start_replay(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     if req["EventStartTime"] >= req["EventEndTime"]:
         raise bad_parameter("EventEndTime", "EventStartTime must be before EventEndTime.")
     if req["Destination"]["Arn"] != archive["EventSourceArn"]:
+        find_bus(ctx, req["Destination"]["Arn"])
         raise bad_parameter("Destination.Arn", "Cross event bus replay is not permitted.")
     for arn in req["Destination"].get("FilterArns") or ():
         if place_and_name(arn) is None:

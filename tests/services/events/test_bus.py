@@ -103,7 +103,7 @@ def test_put_permission_remove_permission(aws: Account, events: Any) -> None:
         events.remove_permission(StatementId="all")
     events.remove_permission(RemoveAllPermissions=True)
     assert "Policy" not in events.describe_event_bus()
-    with pytest.raises(ClientError, match="EventBus does not have a policy"):
+    with pytest.raises(ClientError, match="Statement with the provided id does not exist"):
         events.remove_permission(StatementId="one")
 
 

@@ -82,10 +82,6 @@ def test_start_replay_of_a_window_to_some_rules(
             "Parameter EventSourceArn is not valid. Reason: Archive no does not exist.",
         ),
         (
-            {"Destination": {"Arn": "arn:aws:events:us-east-1:123456789012:event-bus/x"}},
-            "Parameter Destination.Arn is not valid. Reason: Cross event bus replay is not permitted.",
-        ),
-        (
             {"EventStartTime": datetime(2031, 1, 1, tzinfo=UTC), "EventEndTime": datetime(2030, 1, 1, tzinfo=UTC)},
             "Parameter EventEndTime is not valid. Reason: EventStartTime must be before EventEndTime.",
         ),
@@ -101,6 +97,15 @@ def test_start_replay_says_what_is_wrong(events: Any, archive: dict[str, Any], g
     with pytest.raises(ClientError) as raised:
         events.start_replay(ReplayName="r", **(archive | given))
     assert raised.value.response["Error"] == {"Code": "ValidationException", "Message": message}
+
+
+def test_start_replay_brings_events_only_to_their_own_bus(events: Any, archive: dict[str, Any]) -> None:
+    archive["Destination"]["Arn"] = archive["Destination"]["Arn"].replace("/default", "/other")
+    with pytest.raises(ClientError, match="Event bus other does not exist"):
+        events.start_replay(ReplayName="r", **archive)
+    events.create_event_bus(Name="other")
+    with pytest.raises(ClientError, match=r"Parameter Destination.Arn is not valid. Reason: Cross event bus replay is not permitted."):
+        events.start_replay(ReplayName="r", **archive)
 
 
 def test_list_replays_describe_replay_cancel_replay(events: Any, archive: dict[str, Any]) -> None:
