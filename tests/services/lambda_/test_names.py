@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pilvi.core.errors import ServiceError
@@ -16,6 +16,7 @@ NAMES = st.from_regex(r"[a-zA-Z0-9_][a-zA-Z0-9_-]{0,20}", fullmatch=True).filter
 QUALIFIERS = st.one_of(st.just(""), st.just("$LATEST"), st.from_regex(r"[a-zA-Z0-9_]{1,10}", fullmatch=True))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     NAMES,
     QUALIFIERS,

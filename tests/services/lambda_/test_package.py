@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pilvi.core.errors import ServiceError
@@ -82,6 +82,7 @@ def test_check_zip_refuses_names_that_leave_or_clash(entries):
         check_zip(archive(*entries))
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=50), st.sampled_from([FILE, LINK])), max_size=6))
 def test_whatever_is_in_a_zip_stays_inside(tmp_path_factory, entries):
     import warnings

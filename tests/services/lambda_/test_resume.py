@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from pilvi.testing.server import eventually
 from pilvi.testing.up import Up
@@ -36,53 +33,44 @@ def begin(first: Up, lab: Any) -> None:
         FunctionName="telling", DestinationConfig={"OnSuccess": {"Destination": arns["results"]}}
     )
     client.create_event_source_mapping(FunctionName="fed", EventSourceArn=arns["work"])
-    client.invoke(FunctionName="later", Payload=b'"warm"')["Payload"].read()
     for name in ("later", "fed"):
         client.put_function_concurrency(FunctionName=name, ReservedConcurrentExecutions=0)
     sqs.send_message(QueueUrl=urls["work"], MessageBody="survivor", DelaySeconds=1)
-    answer = client.invoke(FunctionName="later", InvocationType="Event", Payload=json.dumps(SECRET))
-    assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
     for number in range(6):
         client.invoke(FunctionName="telling", InvocationType="Event", Payload=json.dumps({"number": number}))["Payload"].read()
+    answer = client.invoke(FunctionName="later", InvocationType="Event", Payload=json.dumps(SECRET))
+    assert (answer["StatusCode"], answer["Payload"].read()) == (202, b"")
     for name in ("later", "fed"):
         client.delete_function_concurrency(FunctionName=name)
 
 
-@pytest.fixture(scope="module")
-def second(tmp_path_factory, lab) -> Any:
-    folder: Path = tmp_path_factory.mktemp("killed")
-    first = Up(folder)
+def test_a_killed_server_is_succeeded_by_one_that_goes_on(tmp_path, lab):
+    first = Up(tmp_path)
     try:
         begin(first, lab)
     finally:
         first.kill()
-    assert [path for path in folder.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()] == []
-    second = Up(folder)
-    yield second
-    second.kill()
+    assert [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()] == []
+    second = Up(tmp_path)
+    try:
+        for function, word in (("later", SECRET), ("fed", "survivor")):
+            assert eventually(lambda function=function, word=word: has_said(second, function, word), within_s=60)
+        sqs = second.root.client("sqs")
+        url = sqs.get_queue_url(QueueName="results")["QueueUrl"]
+        seen: set[int] = set()
+        assert eventually(lambda: len(seen.update(received(sqs, url)) or seen) == 6, within_s=60)
+    finally:
+        second.kill()
 
 
-@pytest.mark.parametrize(("function", "word"), [("later", SECRET), ("fed", "survivor")])
-def test_events_and_messages_are_handled(second, function, word):
-    logs = second.root.client("logs")
-
-    def got() -> bool:
-        try:
-            return bool(logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern=f'"{word}"')["events"])
-        except logs.exceptions.ResourceNotFoundException:
-            return False
-
-    assert eventually(got)
+def has_said(server: Up, function: str, word: str) -> bool:
+    logs = server.root.client("logs")
+    try:
+        return bool(logs.filter_log_events(logGroupName=f"/aws/lambda/{function}", filterPattern=f'"{word}"')["events"])
+    except logs.exceptions.ResourceNotFoundException:
+        return False
 
 
-def test_results_arrive(second):
-    sqs = second.root.client("sqs")
-    url = sqs.get_queue_url(QueueName="results")["QueueUrl"]
-    seen: set[int] = set()
-
-    def all_there() -> bool:
-        for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", ()):
-            seen.add(json.loads(message["Body"])["responsePayload"]["doubled"])
-        return len(seen) == 6
-
-    assert eventually(all_there)
+def received(sqs: Any, url: str) -> list[int]:
+    messages = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", ())
+    return [json.loads(message["Body"])["responsePayload"]["doubled"] for message in messages]
