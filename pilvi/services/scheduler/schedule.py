@@ -52,8 +52,10 @@ def create_schedule(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     group, now_ms = req.get("GroupName") or DEFAULT, _now_ms(ctx)
     schedule = _schedule(ctx, req, group, now_ms, None)
     schedule |= {"_token": req.get("ClientToken"), "_asked": _digest(req)}
+    insertion = Insert(_rows(ctx).table, _key(group, req["Name"]), schedule)
     try:
-        _write(ctx, Insert(_rows(ctx).table, _key(group, req["Name"]), schedule), plan.first(schedule, now_ms), schedule, None)
+        while not _written(ctx, insertion, plan.first(schedule, now_ms), schedule, None, _group(ctx, group)):
+            pass  # the group was tagged
     except AlreadyExists:
         there = _rows(ctx).find(_key(group, req["Name"]))
         if (
@@ -105,12 +107,10 @@ def update_schedule(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         row, now_ms = _find(ctx, req), _now_ms(ctx)
         schedule = _schedule(ctx, req, row.value["GroupName"], now_ms, row.value)
         schedule |= {member: row.value[member] for member in ("_token", "_asked")}
-        planned = plan.changed(schedule, row.value, now_ms)
-        try:
-            _write(ctx, Update(_rows(ctx).table, row.id, schedule, row.version), planned, schedule, row.value)
-        except (Conflict, NotFound):
-            continue  # it has just fired, or somebody else changed it
-        return {"ScheduleArn": schedule["Arn"]}
+        planned, holder = plan.changed(schedule, row.value, now_ms), _group(ctx, row.value["GroupName"])
+        update = Update(_rows(ctx).table, row.id, schedule, row.version)
+        if _written(ctx, update, planned, schedule, row.value, holder):
+            return {"ScheduleArn": schedule["Arn"]}
 
 
 @ops
@@ -172,32 +172,38 @@ def _check_dates(ctx: Context, req: Mapping[str, Any], before: Mapping[str, Any]
 # -- its row and its timer ----------------------------------------------------------------------------------------------------
 
 
-def _write(
-    ctx: Context, change: Insert | Update, planned: Planned | None, schedule: dict[str, Any], before: Mapping[str, Any] | None
-) -> None:
-    """The schedule with its timer, as long as its group is there."""
-    group = ctx.records("ScheduleGroup").row(schedule["GroupName"])
-    if group is None:
-        find_group(ctx, schedule["GroupName"])
-        group = ctx.records("ScheduleGroup").row(schedule["GroupName"])
-    if group is None or group.value["State"] == "DELETING":
-        raise Conflict(f"Schedule group {schedule['GroupName']} is being deleted.")
+def _group(ctx: Context, name: str) -> Row:
+    """The row of a group that may have schedules."""
+    find_group(ctx, name)
+    row = ctx.records("ScheduleGroup").row(name)
+    if row is None or row.value["State"] == "DELETING":
+        raise Conflict(f"Schedule group {name} is being deleted.")
+    return row
+
+
+def _written(
+    ctx: Context,
+    change: Insert | Update,
+    planned: Planned | None,
+    schedule: dict[str, Any],
+    before: Mapping[str, Any] | None,
+    group: Row,
+) -> bool:
+    """The schedule with its timer, as long as its group is there. False when it has just fired, or somebody else was quicker."""
     id = timer_id(ctx, _key(schedule["GroupName"], schedule["Name"]))
     schedule |= {"_next_ms": None if planned is None else planned.next_ms, "_due_ms": None if planned is None else planned.due_ms}
-    changes: list[Change] = [change]
+    changes: list[Change] = [Expect(ctx.records("ScheduleGroup").table, group.id, group.version), change]
     if before is not None and before["_due_ms"] is not None:
         changes.append(clearing(TIMER, id, before["_due_ms"]))
     if planned is not None:
         changes.append(setting(TIMER, id, planned.due_ms))
     try:
-        ctx.write(Expect(ctx.records("ScheduleGroup").table, group.id, group.version), *changes)
-    except Conflict:
-        if before is not None:
-            raise
-        _write(ctx, change, planned, schedule, before)  # the group was tagged, or is being deleted
-        return
+        ctx.write(*changes)
+    except (Conflict, NotFound):
+        return False
     if planned is not None:
         ctx.cloud.schedules.expect(planned.due_ms)
+    return True
 
 
 def fire(cloud: Cloud, timer: Timer, moment: Moment) -> Fired:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pilvi.testing.server import Account, eventually
+from pilvi.testing.server import Account, TestServer, eventually
 
 Refusal = Callable[..., tuple[str, str]]
 
@@ -100,3 +100,20 @@ def test_a_groups_tags_decide_who_may(aws: Account, team: str, refusal: Refusal)
         assert user.client("scheduler").get_schedule_group(Name="g")["Name"] == "g"
     else:
         assert refusal(user.client("scheduler").get_schedule_group, Name="g")[0] == "AccessDeniedException"
+
+
+def test_a_group_that_is_being_deleted_takes_no_schedule(
+    server: TestServer, aws: Account, queue_in: Any, role_in: Any, asked: Any, refusal: Refusal
+) -> None:
+    """Written by hand: the state lasts for moments only."""
+    scheduler = aws.client("scheduler")
+    request = asked(queue_in(aws), role_in(aws), "cron(0 0 1 1 ? 2190)", GroupName="g", Name="s")
+    scheduler.create_schedule_group(Name="g")
+    scheduler.create_schedule(**request)
+    rows = server.cloud.rows(aws.account, "us-east-1", "scheduler", "ScheduleGroup")
+    rows.update("g", lambda group: {**group, "State": "DELETING"})
+    deleting = ("ConflictException", "Schedule group g is being deleted.")
+    assert refusal(scheduler.create_schedule, **request | {"Name": "other"}) == deleting
+    assert refusal(scheduler.update_schedule, **request) == deleting
+    assert refusal(scheduler.delete_schedule_group, Name="g") == deleting
+    assert refusal(scheduler.create_schedule_group, Name="g")[0] == "ConflictException"
