@@ -13,16 +13,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from pilvi.core.errors import Conflict, PilviError, ServiceError
+from pilvi.core.errors import AlreadyExists, Conflict, PilviError, ServiceError
 from pilvi.core.paging import decode_token, encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.lambda_.catalog import Target, catalog_of
 from pilvi.services.lambda_.engine import engine_of
-from pilvi.services.lambda_.mappings import NOUN, PASSING
+from pilvi.services.lambda_.mappings import NOUN, PASSING, pair_of
 from pilvi.services.lambda_.names import FunctionRef, conflict, function_not_found, function_ref, invalid, not_found
 from pilvi.services.lambda_.role import acting_as
 from pilvi.services.lambda_.source_settings import applied, check_source, mapping_arn
-from pilvi.storage.records import Insert, Row, Table, Update
+from pilvi.storage.records import Change, Insert, Row, Table, Update
 
 if TYPE_CHECKING:
     from types_boto3_lambda import type_defs as t
@@ -55,12 +55,7 @@ async def create_event_source_mapping(ctx: Context, req: t.CreateEventSourceMapp
     settings = applied({}, req, source)
     target = catalog_of(ctx.cloud).target(ref, ctx.ids)
     table = _table(ctx)
-    for row in _rows(ctx):
-        if row.value["EventSourceArn"] == source.arn and row.value["FunctionArn"] == ref.qualified_arn:
-            raise conflict(
-                f'The event source arn (" {source.arn} ") and function (" {ref.name} ") provided mapping already exists. '
-                f"Please update or delete the existing mapping with UUID {row.id}"
-            )
+    _check_new(ctx, ref, source.arn)
     await _check_queue(ctx, target, source.arn)
     uuid = ctx.ids.uuid()
     record: dict[str, Any] = {
@@ -76,7 +71,11 @@ async def create_event_source_mapping(ctx: Context, req: t.CreateEventSourceMapp
         "_enabled": req.get("Enabled") is not False,
         "_tags": dict(req.get("Tags") or {}),
     }
-    await ctx.store.commit([Insert(table, uuid, record)])
+    try:
+        await ctx.store.commit([Insert(table, uuid, record), pair_of(table, record).inserted])
+    except AlreadyExists:
+        _check_new(ctx, ref, source.arn)
+        raise
     engine_of(ctx.cloud).mappings.attend(table, uuid)
     return _shown(ctx, record)
 
@@ -124,6 +123,8 @@ async def update_event_source_mapping(ctx: Context, req: t.UpdateEventSourceMapp
     if req.get("FunctionName"):
         ref = _own_function(ctx, req["FunctionName"])
         catalog_of(ctx.cloud).target(ref, ctx.ids)
+        if ref.qualified_arn != record["FunctionArn"]:
+            _check_new(ctx, ref, source.arn)
         record |= {"FunctionArn": ref.qualified_arn, "_function": list(ref)}
     target = catalog_of(ctx.cloud).target(FunctionRef(*record["_function"]), ctx.ids)
     await _check_queue(ctx, target, source.arn)
@@ -188,12 +189,26 @@ def _in_use(verb: str) -> ServiceError:
 async def _pass(ctx: Context, row: Row, record: dict[str, Any], verb: str) -> dict[str, Any]:
     """Write a state that passes, and have it passed."""
     table = _table(ctx)
+    changes: list[Change] = [Update(table, row.id, record, row.version)]
+    if record["FunctionArn"] != row.value["FunctionArn"]:
+        changes += [pair_of(table, row.value).removed, pair_of(table, record).inserted]
     try:
-        await ctx.store.commit([Update(table, row.id, record, row.version)])
-    except Conflict:
+        await ctx.store.commit(changes)
+    except (Conflict, AlreadyExists):
         raise _in_use(verb) from None
     engine_of(ctx.cloud).mappings.attend(table, row.id)
     return _shown(ctx, record)
+
+
+def _check_new(ctx: Context, ref: FunctionRef, source: str) -> None:
+    """A function has a source once."""
+    pair = pair_of(_table(ctx), {"FunctionArn": ref.qualified_arn, "EventSourceArn": source, "UUID": ""})
+    found = ctx.store.get(pair.table, pair.id)
+    if found is not None:
+        raise conflict(
+            f'The event source arn (" {source} ") and function (" {ref.name} ") provided mapping already exists. '
+            f"Please update or delete the existing mapping with UUID {found.value['UUID']}"
+        )
 
 
 def _own_function(ctx: Context, name: str) -> FunctionRef:

@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from pilvi.auth.identity import Identity
 from pilvi.core.errors import Conflict, NotFound, PilviError, ServiceError
@@ -28,7 +28,7 @@ from pilvi.services.lambda_.lineage import is_loop, longest
 from pilvi.services.lambda_.names import FunctionRef
 from pilvi.services.lambda_.role import acting_as
 from pilvi.services.lambda_.source_settings import poller_settings
-from pilvi.storage.records import Change, Delete, Table, Update
+from pilvi.storage.records import Change, Delete, Insert, Table, Update
 
 if TYPE_CHECKING:
     from pilvi.services.lambda_.engine import Engine
@@ -40,6 +40,26 @@ PASSING: Final = frozenset({"Creating", "Enabling", "Disabling", "Updating", "De
 RENEW: Final = timedelta(minutes=5)
 """Before its credentials end, a mapping takes new ones."""
 FAILED: Final = "Function call failed"
+
+
+class Pair(NamedTuple):
+    """The row that lets a function have a source only once."""
+
+    table: Table
+    id: str
+    uuid: str
+
+    @property
+    def inserted(self) -> Change:
+        return Insert(self.table, self.id, {"UUID": self.uuid})
+
+    @property
+    def removed(self) -> Change:
+        return Delete(self.table, self.id)
+
+
+def pair_of(table: Table, record: Mapping[str, Any]) -> Pair:
+    return Pair(table._replace(noun=f"{NOUN}Pair"), f"{record['FunctionArn']}|{record['EventSourceArn']}", record["UUID"])
 
 
 class Mappings:
@@ -127,12 +147,12 @@ class Running:
             if row.value["State"] not in PASSING:
                 continue
             if row.value["State"] == "Deleting":
-                done: Change = Delete(self._table, self.uuid, row.version)
+                done: list[Change] = [Delete(self._table, self.uuid, row.version), pair_of(self._table, row.value).removed]
             else:
                 settled = {**row.value, "State": "Enabled" if row.value["_enabled"] else "Disabled"}
-                done = Update(self._table, self.uuid, settled, row.version)
+                done = [Update(self._table, self.uuid, settled, row.version)]
             try:
-                await self._engine.cloud.store.commit([done])
+                await self._engine.cloud.store.commit(done)
             except (Conflict, NotFound):
                 self.news.set()
                 continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -354,6 +355,23 @@ def test_create_tells_what_it_made(desk, mapped):
     found = desk.client.list_event_source_mappings(EventSourceArn=arn)["EventSourceMappings"]
     assert [one["UUID"] for one in found] == [uuid]
     desk.unmap(uuid)
+
+
+def test_of_many_who_create_the_same_one_succeeds(desk):
+    _, arn = desk.queue()
+
+    def create(_: int) -> str:
+        try:
+            return str(desk.client.create_event_source_mapping(FunctionName="sink", EventSourceArn=arn)["UUID"])
+        except desk.client.exceptions.ResourceConflictException:
+            return ""
+
+    with ThreadPoolExecutor(8) as threads:
+        made = [uuid for uuid in threads.map(create, range(8)) if uuid]
+    assert len(made) == 1
+    desk.unmap(made[0])
+    again = desk.client.create_event_source_mapping(FunctionName="sink", EventSourceArn=arn, Enabled=False)["UUID"]
+    desk.unmap(again)
 
 
 def test_list_pages(desk):
