@@ -452,3 +452,26 @@ def test_the_role_must_be_let_in(new_lab):
     sqs.send_message(QueueUrl=url, MessageBody="locked")
     eventually(lambda: "PROBLEM" in lab.client.get_event_source_mapping(UUID=uuid)["LastProcessingResult"])
     lab.client.delete_event_source_mapping(UUID=uuid)
+
+
+def test_update_moves_a_mapping_to_another_function(desk, lab):
+    url, arn = desk.queue()
+    lab.create("taker", Timeout=3)
+    first, second = (
+        desk.client.create_event_source_mapping(FunctionName=name, EventSourceArn=arn, Enabled=False)["UUID"]
+        for name in ("sink", "taker")
+    )
+    desk.wait(first, "Disabled")
+    desk.wait(second, "Disabled")
+    refused(
+        desk.client.update_event_source_mapping,
+        "ResourceConflictException",
+        f"existing mapping with UUID {first}",
+        UUID=second,
+        FunctionName="sink",
+    )
+    desk.unmap(first)
+    assert desk.client.update_event_source_mapping(UUID=second, FunctionName="sink", Enabled=True)["FunctionArn"].endswith(":sink")
+    desk.sqs.send_message(QueueUrl=url, MessageBody="moved")
+    assert desk.bodies(1) == ["moved"]
+    desk.unmap(second)
