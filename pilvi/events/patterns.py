@@ -252,20 +252,32 @@ def _numeric(operand: Any) -> Matcher:
     if not isinstance(operand, list):
         raise Invalid("Value of numeric must be an array.")
     if not operand or not isinstance(operand[0], str):
-        raise Invalid(f"Invalid member in numeric match: {operand[0] if operand else ''}")
-    tests = [_compared(operand[at], operand[at + 1 : at + 2]) for at in range(0, len(operand), 2)]
-    operators = operand[::2]
-    if len(tests) == 2 and not (operators[0] in (">", ">=") and operators[1] in ("<", "<=")):
-        raise Invalid(f"Bad numeric range operator: {operators[1]}")
-    if len(tests) > 2:
+        raise Invalid(f"Invalid member in numeric match: {operand[0] if operand else ']'}")
+    tests = [_compared(operand[0], operand[1:2])]
+    if operand[0] not in (">", ">=") and len(operand) > 2:
         raise Invalid("Too many elements in numeric expression")
-    if len(tests) == 2 and operand[1] >= operand[3]:
-        raise Invalid("Bottom must be less than top")
+    if len(operand) > 2:
+        tests.append(_upper(operand[2:4], operand[1]))
+    if len(operand) > 4:
+        raise Invalid("Too many terms in numeric range expression")
 
     def fits(value: Any) -> bool:
         return _is_number(value) and -MOST <= value <= MOST and all(test(value) for test in tests)
 
     return fits
+
+
+def _upper(part: Sequence[Any], bottom: float) -> Callable[[float], bool]:
+    """The second half of a range. Its words, and their order: answers of SNS, which has the same matcher."""
+    operator = part[0]
+    if not isinstance(operator, str):
+        raise Invalid(f"Bad value in numeric range: {operator}")
+    if operator not in ("<", "<="):
+        raise Invalid(f"Bad numeric range operator: {operator}")
+    test = _compared(operator, part[1:])
+    if bottom >= part[1]:
+        raise Invalid("Bottom must be less than top")
+    return test
 
 
 def _compared(operator: Any, bound: Sequence[Any]) -> Callable[[float], bool]:
@@ -299,7 +311,7 @@ def _exists(operand: Any) -> Matcher:
 
 
 def _cidr(operand: Any) -> Matcher:
-    text = _text(operand, "cidr")
+    text = _text(operand, "prefix")  # as AWS says it
     address, slash, bits = text.partition("/")
     if not slash or "/" in bits:
         raise Invalid("Malformed CIDR, one '/' required")
@@ -330,6 +342,8 @@ def _anything_but(operand: Any) -> Matcher:
     if isinstance(operand, Mapping):
         return _anything_but_alike(operand)
     values = operand if isinstance(operand, list) else [operand]
+    if operand is None or isinstance(operand, bool):
+        raise Invalid("Value of anything-but must be an array or single string/number value.")
     if not values:
         raise Invalid("Empty arrays are not allowed")
     if any(not isinstance(one, str) and not _is_number(one) for one in values):
