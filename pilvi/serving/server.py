@@ -259,7 +259,7 @@ class Server:
         server = urlsplit(self._ctx.cloud.endpoint)
         place = str(self._folder / "sockets")
         words = (str(pid), place, str(PORT), server.hostname or "127.0.0.1", str((server.port or 80) if self.spec.network else 0))
-        return subprocess.Popen((sys.executable, "-m", "pilvi.serving.relay", *words), stdin=subprocess.DEVNULL)
+        return subprocess.Popen((sys.executable, "-m", "pilvi.compute.bridge", *words), stdin=subprocess.DEVNULL)
 
     def _binds(self) -> tuple[Bind, ...]:
         return (

@@ -10,13 +10,15 @@ from typing import Any
 
 from pilvi.core.errors import AlreadyExists, Conflict, Invalid
 from pilvi.core.service import Context, Operations
+from pilvi.events.told import wake
 from pilvi.services.sagemaker.endpoint_check import check_deployment
 from pilvi.services.sagemaker.job_check import NOT_BUILT
 from pilvi.services.sagemaker.job_kind import Record, one_page
 from pilvi.services.sagemaker.notebook_ticket import Place
-from pilvi.services.sagemaker.serving_fleet import NOUN, STATUS, fleet_of, running_fleet
+from pilvi.services.sagemaker.serving_fleet import NOUN, STATUS, fleet_of, running_fleet, state_change
 from pilvi.services.sagemaker.serving_plan import capture_summary, plan_for, summary_of
 from pilvi.services.sagemaker.tag import tagging
+from pilvi.serving import desk_of
 
 ops = Operations()
 
@@ -65,14 +67,14 @@ async def describe_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str
         {**one, "CurrentInstanceCount": counts.get(one["VariantName"], one.get("CurrentInstanceCount", 0))}
         for one in record.get("ProductionVariants") or ()
     ]
-    return {**record, "ProductionVariants": variants or None}
+    return {**_shown(ctx, record), "ProductionVariants": variants or None}
 
 
 @ops
 def list_endpoints(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Endpoints, a page at a time, filtered by name, status and times. Errors: ValidationException - a foreign token."""
     members = (f"{NOUN}Name", f"{NOUN}Arn", "CreationTime", "LastModifiedTime", STATUS)
-    entries = [{name: record[name] for name in members} for record in ctx.records(NOUN).all()]
+    entries = [{name: shown[name] for name in members} for record in ctx.records(NOUN).all() if (shown := _shown(ctx, record))]
     page, more = one_page(entries, req, NOUN, by="CreationTime", order="Descending")
     return {"Endpoints": page, "NextToken": more}
 
@@ -124,6 +126,13 @@ def find_endpoint(ctx: Context, name: str) -> Record:
     return found
 
 
+def _shown(ctx: Context, record: Record) -> Record:
+    """As it is: a server that has just started has not brought up again yet what was in service."""
+    if record[STATUS] == "InService" and _place(ctx, record["EndpointName"]) not in desk_of(ctx.cloud).open:
+        return {**record, STATUS: "SystemUpdating"}
+    return record
+
+
 # -- private --------------------------------------------------------------------------------------------------------------
 
 
@@ -154,9 +163,11 @@ def _create(ctx: Context, req: Mapping[str, Any]) -> tuple[Place, str]:
         "_plan": plan,
     }
     try:
-        ctx.write(endpoints.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")))
+        news = state_change(ctx.cloud, _place(ctx, name), record)
+        ctx.write(endpoints.insertion(name.lower(), record), *tagging(ctx, arn, req.get("Tags")), news)
     except AlreadyExists:
         raise taken from None
+    wake(ctx, ctx.account, ctx.region)
     return _place(ctx, name), arn
 
 
@@ -234,10 +245,12 @@ def _changed(ctx: Context, name: str, allowed: tuple[str, ...], members: Mapping
             if row.value[STATUS] in _BUSY:
                 raise Invalid(f'Cannot update in-progress endpoint "{_arn(ctx, name)}".')
             raise Invalid(f'Cannot update endpoint "{_arn(ctx, name)}" in status {row.value[STATUS]}.')
+        value = {**row.value, "LastModifiedTime": ctx.clock.now(), **members}
         try:
-            ctx.write(endpoints.revision(name.lower(), {**row.value, "LastModifiedTime": ctx.clock.now(), **members}, row.version))
+            ctx.write(endpoints.revision(name.lower(), value, row.version), state_change(ctx.cloud, _place(ctx, name), value))
         except Conflict:
             continue
+        wake(ctx, ctx.account, ctx.region)
         return str(row.value["EndpointArn"])
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from pilvi.core.errors import Conflict, PilviError
 from pilvi.core.principal import Principal
 from pilvi.core.service import Context
+from pilvi.events.told import told, wake
 from pilvi.services.sagemaker.access import PRINCIPAL
 from pilvi.services.sagemaker.notebook_ticket import Place
 from pilvi.services.sagemaker.serving_async import Queue
@@ -39,7 +40,7 @@ from pilvi.serving.server import remove_left_over
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
-    from pilvi.storage.records import Rows
+    from pilvi.storage.records import Change, Rows
 
 log = logging.getLogger("pilvi.sagemaker")
 
@@ -296,10 +297,13 @@ class Fleet:
         rows = self.rows(place)
         while (row := rows.row(place.name)) is not None and row.value[STATUS] != "Deleting":
             value = {**row.value, "LastModifiedTime": self.cloud.clock.now(), **members}
+            news = (state_change(self.cloud, place, value),) if value[STATUS] != row.value[STATUS] else ()
             try:
-                self.cloud.store.write(rows.revision(place.name, value, row.version))
+                self.cloud.store.write(rows.revision(place.name, value, row.version), *news)
             except Conflict:
                 continue
+            if news:
+                wake(self.cloud, place.account, place.region)
             return
 
     def _forget(self, place: Place) -> None:
@@ -307,7 +311,10 @@ class Fleet:
         record = rows.find(place.name)
         if record is not None:
             ctx = context_for(self.cloud, place, record[f"{NOUN}Arn"])
-            self.cloud.store.write(rows.deletion(place.name), *untagging(ctx, record[f"{NOUN}Arn"]))
+            gone = {**record, STATUS: "Deleted", "LastModifiedTime": self.cloud.clock.now()}
+            news = state_change(self.cloud, place, gone)
+            self.cloud.store.write(rows.deletion(place.name), *untagging(ctx, record[f"{NOUN}Arn"]), news)
+            wake(self.cloud, place.account, place.region)
 
 
 def _note_start(endpoint: Endpoint, variant: str, seconds: float) -> None:
@@ -317,6 +324,12 @@ def _note_start(endpoint: Endpoint, variant: str, seconds: float) -> None:
 def made(ctx: Context, record: Mapping[str, Any], folder: Path, around: Surroundings) -> Variant:
     """A variant of its kind."""
     return (ServerlessVariant if record.get("ServerlessConfig") else Variant)(ctx, record, folder, around)
+
+
+def state_change(cloud: Cloud, place: Place, record: Mapping[str, Any]) -> Change:
+    """What the default bus is told. Source: developer guide, "Events that Amazon SageMaker AI sends to Amazon EventBridge"."""
+    arn = record[f"{NOUN}Arn"]
+    return told(cloud, place.account, place.region, "aws.sagemaker", "SageMaker Endpoint State Change", [arn], record)
 
 
 def _current_plan(deployment: Deployment) -> dict[str, Any]:

@@ -74,7 +74,8 @@ def server_spec(
         "PILVI_MODEL_DIR": MODEL,
         "PILVI_CODE_DIR": CODE,
         "PILVI_SERVING_FRAMEWORK": serving.framework,
-        "PILVI_SERVING_TIMEOUT_S": str(timeout_s),
+        # The caller has heard by then, and the worker is free for others.
+        "PILVI_SERVING_TIMEOUT_S": str(timeout_s + 1),
         "OMP_NUM_THREADS": str(max(1, (room.cpus or 1) // workers)),
         **(more or {}),
         **given,

@@ -134,6 +134,27 @@ def test_create_endpoint_with_model_data_that_is_no_archive_fails(desk: Desk) ->
     assert f"Failed to extract model data for container from URL: s3://{desk.bucket}/models/rotten.tar.gz" in found["FailureReason"]
 
 
+def test_endpoints_tell_the_bus_of_their_states(desk: Desk) -> None:
+    events, sqs = desk.aws.client("events"), desk.aws.client("sqs")
+    url = sqs.create_queue(QueueName="states")["QueueUrl"]
+    queue = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allow = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": queue}
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": json.dumps({"Version": "2012-10-17", "Statement": [allow]})})
+    pattern = {"source": ["aws.sagemaker"], "detail-type": ["SageMaker Endpoint State Change"]}
+    events.put_rule(Name="states", EventPattern=json.dumps(pattern))
+    events.put_targets(Rule="states", Targets=[{"Id": "queue", "Arn": queue}])
+    desk.endpoint("states", desk.variant("model"))
+    desk.remove("states")
+    seen: list[str] = []
+
+    def all_there() -> bool:
+        found = sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", ())
+        seen.extend(json.loads(message["Body"])["detail"]["EndpointStatus"] for message in found)
+        return set(seen) >= {"Creating", "InService", "Deleting", "Deleted"}
+
+    eventually(all_there)
+
+
 def test_update_endpoint_retains_what_it_is_told_to(desk: Desk) -> None:
     desk.endpoint("retain", desk.variant("model", InitialInstanceCount=1, InitialVariantWeight=3.0))
     desk.config("retain-2", desk.variant("model", InitialInstanceCount=2))

@@ -175,3 +175,11 @@ def test_a_model_gets_its_roles_keys_anew(desk: Desk) -> None:
     desk.endpoint("keys", desk.variant(desk.model("keys", script=KEYS)))
     assert json.loads(desk.ask("keys")) == [desk.role, None]
     desk.remove("keys")
+
+
+def test_a_request_that_hangs_ends_its_worker_alone(desk: Desk) -> None:
+    desk.endpoint("hangs", desk.variant(desk.model("hangs", Environment={"SAGEMAKER_MODEL_SERVER_TIMEOUT": "1"})))
+    answer = refused(desk.runtime.invoke_endpoint, EndpointName="hangs", Body='{"sleep": 60}', ContentType="application/json")
+    assert (answer["Error"]["Code"], answer["OriginalStatusCode"]) == ("ModelError", 500)
+    assert json.loads(desk.ask("hangs")) == [2.0, 4.0]
+    desk.remove("hangs")

@@ -3,7 +3,7 @@
     <folder>/model.sock  --(inside)-->  127.0.0.1:<port of the container>
     127.0.0.1:<port of this server>, listened to inside  --(outside)-->  this server
 
-    python -m pilvi.serving.relay <pid> <folder> <container port> <server host> <server port, 0 for none>
+    python -m pilvi.compute.bridge <pid> <folder> <container port> <server host> <server port, 0 for none>
 
 Every container of somebody's own listens on port 8080, and only one can on this machine's network. Names of Unix sockets belong to the file
 system, not to a network, so they lead from one to the other. Ends with the program, or with the server. Standard library only.
