@@ -77,7 +77,7 @@ class Server:
         self._loop.set_default_executor(ThreadPoolExecutor(IO_THREADS, "io"))
         self.audit.start()
         self.cloud.prepare()
-        http = HttpServer(self.gateway.answer, secure=Secure(lambda: self.cloud.authority))
+        http = HttpServer(self.gateway.answer, secure=Secure(lambda: self.cloud.authority), shortcut=self.gateway.shortcut)
         await http.start(self._socket)
         workers = Workers(self.config, self._socket) if self.config.workers > 1 else None
         if workers is not None:

@@ -23,7 +23,17 @@ from pilvi.auth.errors import S3_SERVICES, AuthError, wrong_region
 from pilvi.auth.region import known_region
 from pilvi.core.http import Request
 
-__all__ = ["MAX_SKEW_S", "AuthError", "Claim", "known_region", "read_claim", "unknown_region", "verify", "wrong_service"]
+__all__ = [
+    "MAX_SKEW_S",
+    "AuthError",
+    "Claim",
+    "known_region",
+    "read_claim",
+    "scope_parts",
+    "unknown_region",
+    "verify",
+    "wrong_service",
+]
 
 MAX_SKEW_S = 900
 _ALGORITHM = "AWS4-HMAC-SHA256"
@@ -84,6 +94,11 @@ def _read_header(request: Request, header: str) -> Claim:
 @lru_cache(maxsize=1024)
 def _read_scope(head: str) -> _Scope:
     """All but the signature, which clients send last: the same for every request that a client signs on one day."""
+    return scope_parts(head)
+
+
+def scope_parts(head: str) -> _Scope:
+    """(key id, date, Region, service, signed headers) of an Authorization header without its signature. AuthError as read_claim."""
     return _read_parts(f"{head}{_SIGNATURE_LAST}0")[0]
 
 

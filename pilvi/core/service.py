@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pilvi.core.clock import Clock
     from pilvi.core.config import Config
     from pilvi.core.ids import Ids
+    from pilvi.core.shortcut import ShortWay
     from pilvi.events import Events
     from pilvi.jobs import Jobs
     from pilvi.protocol.route import Match
@@ -159,11 +160,13 @@ class Service:
         witness: Witness | None = None,
         close: Callable[[Cloud], None] | None = None,
         inside: Mapping[str, Handler] | None = None,
+        short_way: ShortWay | None = None,
     ) -> None:
         """name: as botocore names it. errors: plain error -> this service's code. access: which permissions a call needs
         (default: `<iam prefix>:<Operation>` on '*'). sites: raw HTTP by site name (pilvi.protocol.route lists the names).
         close: called when the server stops, to end what the service keeps running there. inside: coroutine functions by the permission
-        they need, for other services only (`Context.ainside`); they authorize themselves.
+        they need, for other services only (`Context.ainside`); they authorize themselves. short_way: what it knows of plain requests,
+        so that they need not take every step of the general way (pilvi.gateway.shortcut).
 
         A service that has something to go on with after a restart has a module `resume.py` beside this one, with
         `async def resume(cloud)`: called on the event loop, once after a start, when the service has any records.
@@ -187,6 +190,7 @@ class Service:
         self.witness = witness
         self.close = close
         self.inside = dict(inside or {})
+        self.short_way = short_way
 
 
 class ClientSide(NamedTuple):

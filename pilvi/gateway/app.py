@@ -15,6 +15,7 @@ from pilvi.gateway.clock import PATH as CLOCK
 from pilvi.gateway.clock import clock, clock_facts, may_govern
 from pilvi.gateway.letters import PATH as LETTERS
 from pilvi.gateway.letters import letters
+from pilvi.gateway.shortcut import Shortcut
 from pilvi.gateway.steps.reply import plain
 from pilvi.protocol.route import Router
 
@@ -44,6 +45,7 @@ class Gateway:
         self.may_forward = elsewhere is not None or cloud.servers is not None
         self._leader: tuple[str, Forwarder] | None = None
         self.is_ready = False
+        self.shortcut = Shortcut(self)
 
     async def answer(self, request: Request) -> Response:
         if request.raw_path.startswith("/_pilvi/") and not request.raw_path.startswith("/_pilvi/lambda/"):

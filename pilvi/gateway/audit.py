@@ -61,21 +61,46 @@ class Audit:
 
     def add(self, call: Call) -> None:
         """Note a finished call."""
-        match, request, principal = call.match, call.request, call.principal
+        match, request = call.match, call.request
         operation = match.operation if match is not None else None
         service = match.service if match is not None and match.service else "unknown"
-        second = int(call.started)
+        name = operation.name if operation is not None else request.method
+        agent = request.headers.get("user-agent", "")
+        resource = call.access[0].resource if call.access else ""
+        self.note(
+            call.started,
+            service,
+            name,
+            call.region,
+            request.client,
+            agent,
+            call.principal,
+            call.request_id,
+            resource,
+            call.error_code,
+        )
+
+    def note(
+        self,
+        started: float,
+        service: str,
+        operation: str,
+        region: str,
+        client: str,
+        agent: str,
+        principal: Principal,
+        request_id: str,
+        resource: str,
+        error_code: str = "",
+    ) -> None:
+        """The same, of what is known of it."""
+        second = int(started)
         if second != self._second[0]:
             self._second = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"))
-        resource = f',"resources":[{{"ARN":{json_string(call.access[0].resource)}}}]' if call.access else ""
-        error = f',"errorCode":{quoted(call.error_code)}' if call.error_code else ""
-        self._lines.append(
-            f'{{"eventVersion":"1.11","eventTime":"{self._second[1]}","eventSource":"{service}.amazonaws.com",'
-            f'"eventName":{quoted(operation.name if operation is not None else request.method)},"awsRegion":{quoted(call.region)},'
-            f'"sourceIPAddress":{quoted(request.client)},"userAgent":{quoted(request.headers.get("user-agent", ""))},'
-            f'"userIdentity":{who_of(principal.arn, principal.access_key_id, principal)},"requestID":"{call.request_id}"'
-            f"{resource}{error}}}\n"
-        )
+        resources = f',"resources":[{{"ARN":{json_string(resource)}}}]' if resource else ""
+        error = f',"errorCode":{quoted(error_code)}' if error_code else ""
+        frame = frame_of(service, operation, region, client, agent, principal)
+        self._lines.append(f'{{"eventVersion":"1.11","eventTime":"{self._second[1]}"{frame}{request_id}"{resources}{error}}}\n')
 
     def add_inside(self, ctx: Context, service: str, operation: str, params: Mapping[str, Any], error_code: str) -> None:
         """Note what a service did with another one on behalf of its caller: which key was used for what."""
@@ -156,6 +181,28 @@ quoted = lru_cache(maxsize=4096)(json_string)
 
 _encode = msgspec.json.Encoder().encode
 _known: dict[tuple[str, str], tuple[Principal, str]] = {}
+_frames: dict[tuple[str, str, str, str, str, str, str], tuple[Principal, str]] = {}
+FRAMES = 4096
+AGENT_CHARACTERS = 512
+
+
+def frame_of(service: str, operation: str, region: str, client: str, agent: str, principal: Principal) -> str:
+    """What stands between the time of a record and its request id: the same for most of what a client asks."""
+    key = (service, operation, region, client, agent, principal.arn, principal.access_key_id)
+    known = _frames.get(key)
+    if known is not None and known[0] is principal:
+        return known[1]
+    who = who_of(principal.arn, principal.access_key_id, principal)
+    text = (
+        f',"eventSource":"{service}.amazonaws.com","eventName":{quoted(operation)},"awsRegion":{quoted(region)},'
+        f'"sourceIPAddress":{quoted(client)},"userAgent":{quoted(agent)},"userIdentity":{who},"requestID":"'
+    )
+    if len(agent) > AGENT_CHARACTERS:
+        return text
+    if len(_frames) >= FRAMES:
+        _frames.clear()
+    _frames[key] = (principal, text)
+    return text
 
 
 def who_of(arn: str, access_key_id: str, principal: Principal) -> str:

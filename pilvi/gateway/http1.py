@@ -24,7 +24,10 @@ import httptools
 from pilvi.core.http import Request, Response
 from pilvi.core.streams import ByteStream, ClientGone
 from pilvi.gateway.direct import send_directly
+from pilvi.gateway.plain import read_plain
 from pilvi.gateway.resume import go_on, pieces_of
+from pilvi.gateway.shortcut import Answer as Written
+from pilvi.gateway.shortcut import Shortcut, Taken
 
 Answer = Callable[[Request], Coroutine[Any, Any, Response]]
 
@@ -37,6 +40,8 @@ DISCARD_BYTES = 64 << 20
 WRITE_AHEAD_BYTES = 4 << 20
 DIRECT_BYTES = 1 << 20
 """Bodies from this size on go past the event loop (pilvi.gateway.direct)."""
+COPIED_BYTES = 16 << 10
+"""Bodies up to this size are joined with their heads; larger ones are written behind them."""
 PIPELINE = 16
 IDLE_S = 75.0
 """A connection without a request, or a request head or body that makes no progress, is closed after this."""
@@ -68,14 +73,20 @@ def tls_version(transport: Any) -> str:
     return (version or "").removeprefix("TLSv")
 
 
+async def taken_later(taken: Taken) -> Written | Response:
+    """What the short way gives, whether it is there already or has to be waited for."""
+    return taken if isinstance(taken, Written) else await taken
+
+
 class HttpServer:
     """The connections of one listening socket."""
 
-    def __init__(self, answer: Answer, *, secure: Any = None, is_inner: bool = False) -> None:
+    def __init__(self, answer: Answer, *, secure: Any = None, is_inner: bool = False, shortcut: Shortcut | None = None) -> None:
         """secure: takes over what is not plain HTTP (pilvi.gateway.secure). is_inner: the clients are workers of this server, who
-        say whom they speak for (pilvi.gateway.forward).
+        say whom they speak for (pilvi.gateway.forward). shortcut: is offered plain requests first.
         """
         self.answer = answer
+        self.shortcut = shortcut
         self.secure = secure
         self.is_inner = is_inner
         self.connections: set[Connection] = set()
@@ -84,6 +95,7 @@ class HttpServer:
         self.loop: asyncio.AbstractEventLoop
         self.is_stopping = False
         self._date = ("", -1.0)
+        self._opening = ("", b"")
         self._server: asyncio.Server | None = None
         self._sweeper: asyncio.TimerHandle | None = None
 
@@ -122,6 +134,15 @@ class HttpServer:
         if now - self._date[1] >= 1.0 or not self._date[0]:
             self._date = (formatdate(usegmt=True), now)
         return self._date[0]
+
+    def opening(self, status: int) -> bytes:
+        """Status line and Date, made once a second for the one that counts."""
+        date = self.date()
+        if status != 200:
+            return f"{REASONS[status]}Date: {date}\r\n".encode()
+        if date is not self._opening[0]:
+            self._opening = (date, f"{REASONS[200]}Date: {date}\r\n".encode())
+        return self._opening[1]
 
     def _sweep(self) -> None:
         oldest = self.loop.time() - IDLE_S
@@ -220,6 +241,7 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_incoming",
         "_is_fresh",
+        "_is_midway",
         "_is_paused",
         "_parser",
         "_queue",
@@ -242,6 +264,8 @@ class Connection(asyncio.Protocol):
         self._headers: dict[str, str] = {}
         self._head_bytes = 0
         self._is_fresh = True
+        self._is_midway = False
+        """Whether the parser has seen the beginning of a request, and not yet its end."""
         self._incoming: Incoming | None = None
         self._queue: deque[Incoming] = deque()
         self._running: Incoming | None = None
@@ -278,6 +302,8 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.last_active = self.server.loop.time()
+        if self.server.shortcut is not None and not self._is_midway and self._running is None and self._goes_short(data):
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as end:
@@ -310,6 +336,7 @@ class Connection(asyncio.Protocol):
     # -- the parser's side ------------------------------------------------------------------------------------------
 
     def on_message_begin(self) -> None:
+        self._is_midway = True
         self._url = b""
         self._headers = {}
         self._head_bytes = 0
@@ -385,6 +412,7 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         incoming = self._incoming
         self._incoming = None
+        self._is_midway = False
         if incoming is None:
             return
         incoming.finish()
@@ -411,10 +439,56 @@ class Connection(asyncio.Protocol):
             return
         self._run(incoming)
 
+    def _goes_short(self, data: bytes) -> bool:
+        """Whether these bytes are a plain request that was taken on the short way; the parser never sees them then."""
+        shortcut = self.server.shortcut
+        if self._closing or self._queue or self._drained is not None or self._scheme != "http" or self.server.is_stopping:
+            return False
+        plain = read_plain(data) if shortcut is not None else None
+        if plain is None or shortcut is None:
+            return False
+        taken = shortcut.take(plain, self._client)
+        if taken is None:
+            return False
+        self._is_fresh = False
+        if isinstance(taken, Written):
+            self._write_whole(taken)
+            return True
+        request = Request(plain.method, plain.path, "", plain.headers, client=self._client)
+        incoming = Incoming(self, request, keep_alive=True, expects=False, length=0)
+        incoming.done = True
+        self._carry_on(incoming, self._serve_taken(incoming, taken))
+        return True
+
+    async def _serve_taken(self, incoming: Incoming, taken: Coroutine[Any, Any, Written | Response]) -> None:
+        answer = await taken
+        if isinstance(answer, Written):
+            if not self._closing:
+                self._write_whole(answer)
+        else:
+            await self._write(incoming, answer)
+        self._served(incoming)
+
+    def _write_whole(self, answer: Written) -> None:
+        opening = self.server.opening(answer.status)
+        if len(answer.body) <= COPIED_BYTES:
+            self._transport.write(b"".join((opening, answer.head, b"\r\n", answer.body)))
+        else:
+            self._transport.write(b"".join((opening, answer.head, b"\r\n")))
+            self._transport.write(answer.body)
+
     def _run(self, incoming: Incoming) -> None:
         """Answer now if the answer needs no waiting; go on in a task from the first wait."""
+        shortcut = self.server.shortcut
+        if shortcut is not None and incoming.done and incoming.keep_alive and self._scheme == "http" and not incoming.is_old:
+            taken = shortcut.take_request(incoming.request) if not self.server.is_stopping else None
+            if taken is not None:
+                self._carry_on(incoming, self._serve_taken(incoming, taken_later(taken)))
+                return
+        self._carry_on(incoming, self._serve(incoming))
+
+    def _carry_on(self, incoming: Incoming, story: Coroutine[Any, Any, None]) -> None:
         self._running = incoming
-        story = self._serve(incoming)
         try:
             waits_for = story.send(None)
         except StopIteration:
@@ -433,6 +507,10 @@ class Connection(asyncio.Protocol):
     async def _serve(self, incoming: Incoming) -> None:
         response = await self.server.answer(incoming.request)
         await self._write(incoming, response)
+        self._served(incoming)
+
+    def _served(self, incoming: Incoming) -> None:
+        """The answer is written; what becomes of the connection."""
         self._running = None
         if not incoming.done and not self._closing:
             if incoming.expects:

@@ -105,14 +105,14 @@ class Router:
                 return self._by_target_header(target, signing_name, host)
             if request.headers.get("smithy-protocol") == "rpc-v2-cbor":
                 return self._by_rpc_path(request.raw_path, signing_name)
-        facts = self._facts_of(host)
+        facts = self.facts_of(host)
         if signing_name is not None:
             return self._by_name(request, signing_name, facts)
         if facts.endpoint_prefix and facts.endpoint_prefix != "s3":
             return self._among(request, tuple(self._by_endpoint.get(facts.endpoint_prefix, ())), facts)
         return self._by_looks(request, facts)
 
-    def _facts_of(self, host: str) -> HostFacts:
+    def facts_of(self, host: str) -> HostFacts:
         """Clients use few names: remember what they say, within bounds."""
         facts = self._hosts.get(host)
         if facts is None:
@@ -130,7 +130,7 @@ class Router:
             return Match("", "json", error=quirks.unknown_operation("", "json", name, ""))
         if len(services) == 1:
             return self._operation(services[0], "json", name)
-        index, endpoint = self._models.index, self._facts_of(host).endpoint_prefix
+        index, endpoint = self._models.index, self.facts_of(host).endpoint_prefix
         mine = [service for service in services if index[service].signing_name == signing_name] or list(services)
         mine.sort(key=lambda service: index[service].endpoint_prefix != endpoint)
         having = [service for service in mine if self._models.service(service).operation(name) is not None] or mine

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from pilvi.core.errors import AlreadyExists, Unavailable
-from pilvi.storage.records import Insert, Put, PutBody, Row, Table, new_body_name
+from pilvi.core.errors import AlreadyExists, NotFound, Unavailable
+from pilvi.storage.records import Delete, DeleteBody, Insert, Put, PutBody, Row, Table, new_body_name
 from pilvi.storage.records import sqlite_writer as writer_module
 from pilvi.storage.records.cache import ROW_BYTES, RecordCache
 from pilvi.storage.records.sqlite import FORMAT, SqliteRecords
@@ -180,6 +180,44 @@ def test_the_cache_is_bounded_and_refuses_stale_offers() -> None:
     cache.forget([(PEOPLE, "19997"), (PEOPLE, "never")])
     assert cache.find((PEOPLE, "19997")) is None
     assert cache._bytes == sum(len(data) for _, data in cache._rows.values())
+
+
+def test_a_row_looked_at_is_the_same_object_until_it_is_written(tmp_path: Path) -> None:
+    store = SqliteRecords(tmp_path / "r.db")
+    assert store.peek(PEOPLE, "x") is None
+    store.write(Put(PEOPLE, "x", {"n": 1}))
+    row = store.get(PEOPLE, "x")
+    seen = store.peek(PEOPLE, "x")
+    assert row is not None
+    assert seen[0] == row.version
+    assert store.peek(PEOPLE, "x") is seen
+    store.write(Put(PEOPLE, "y", {"n": 1}))
+    assert store.peek(PEOPLE, "x") is seen
+    store.write(Put(PEOPLE, "x", {"n": 1}))
+    again = store.peek(PEOPLE, "x")
+    assert again is not seen
+    assert again[1] == seen[1]
+    store.write(Delete(PEOPLE, "x"))
+    assert store.peek(PEOPLE, "x")[0] == 0
+    store.close()
+
+
+def test_bodies_read_lately_are_at_hand_and_go_with_what_deletes_them(tmp_path: Path) -> None:
+    store = SqliteRecords(tmp_path / "r.db")
+    names = [new_body_name() for _ in range(300)]
+    for name in names:
+        store.write(PutBody(name, name.encode() * 3800))
+    for name in (*names, names[-1]):
+        assert store.body(name) == name.encode() * 3800
+    assert 0 < store._larger._bytes <= 12 << 20
+    assert store._larger.find(names[-1]) is not None
+    assert store._bodies._bytes == 0
+    store.write(DeleteBody(names[-1]))
+    with pytest.raises(NotFound):
+        store.body(names[-1])
+    store.clear()
+    assert store._larger._bytes == 0
+    store.close()
 
 
 def test_readers_never_see_less_than_was_acknowledged(tmp_path: Path) -> None:

@@ -39,6 +39,7 @@ from pilvi.services.s3.afterwards import afterwards
 from pilvi.services.s3.cors import preflight
 from pilvi.services.s3.errors import CODES
 from pilvi.services.s3.post_object import post_object
+from pilvi.services.s3.shortcut import ObjectsShortWay
 from pilvi.services.s3.website_site import website as serve_website
 
 service = Service(
@@ -79,4 +80,5 @@ service = Service(
     afterwards=afterwards,
     witness=witness.witness,
     close=witness.close,
+    short_way=ObjectsShortWay(),
 )

@@ -123,19 +123,45 @@ def contents_of(
     if owner is not None or "OptionalObjectAttributes" in req:
         return with_restores(ctx, req, rows, [object_entry(row, owner) for row in rows])
     is_encoded = req.get("EncodingType") is not None
+    keys = [row[0] for row in rows]
     listed: list[ListedRow] = []
-    last_folder = shown = ""
-    for key, value, _ in rows:
-        if is_encoded and not _is_plain(key):
-            folder, slash, name = key.rpartition("/")
-            if folder != last_folder:  # neighbours lie in few folders
-                last_folder, shown = folder, quote(folder)
-            key = f"{shown if folder else ''}{slash}{name if _is_plain(name) else quote(name)}"
+    for key, row in zip(encoded_keys(keys) if is_encoded else keys, rows, strict=True):
+        value = row[1]
         sums = value["sum"]
         kind = COMPOSITE if "-" in sums[1] else FULL_OBJECT
         class_ = value["head"].get("StorageClass", "STANDARD") if "head" in value else "STANDARD"
         listed.append((key, value["mtime"], value["etag"], value["size"], sums[0], kind, class_))
     return Listed(listed, is_encoded=is_encoded)
+
+
+def encoded_keys(keys: list[str]) -> list[str]:
+    """Each percent-encoded; looked through together, because most pages hold one folder, and need nothing but for its name."""
+    if not keys or are_plain(keys):
+        return keys
+    cut = keys[0].rfind("/") + 1
+    folder = keys[0][:cut]
+    if cut and keys[-1].startswith(folder):  # and so does every key between them
+        names = [key[cut:] for key in keys]
+        if are_plain(names):
+            shown = quote(folder)
+            return [shown + name for name in names]
+    shown_folder = last = ""
+    encoded = []
+    for key in keys:
+        folder, slash, name = key.rpartition("/")
+        if folder != last:  # neighbours lie in few folders
+            last, shown_folder = folder, quote(folder)
+        encoded.append(f"{shown_folder}{slash}{percent(name)}")
+    return encoded
+
+
+def are_plain(texts: list[str]) -> bool:
+    """Whether none of them holds a character that would be encoded."""
+    joined = "".join(texts)
+    return joined.isascii() and not joined.encode().translate(None, PLAIN)
+
+
+PLAIN = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789/_.~-"
 
 
 def object_entry(row: Row, owner: Mapping[str, str] | None) -> dict[str, Any]:

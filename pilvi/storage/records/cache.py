@@ -22,11 +22,18 @@ ROWS = 8192
 ROW_BYTES = 4096
 TOTAL_BYTES = 8 << 20
 
+BODY_BYTES = 66 << 10
+"""Of the larger ones among small bodies: reading 64 KiB out of a database costs four times what opening them does."""
+BODIES_BYTES = 12 << 20
+
 
 class RecordCache(Generic[K]):
     """Bounded by number and by bytes; the oldest go first."""
 
-    def __init__(self) -> None:
+    def __init__(self, row_bytes: int = ROW_BYTES, total_bytes: int = TOTAL_BYTES) -> None:
+        """row_bytes: of the longest that is kept. total_bytes: of all together."""
+        self._row_bytes = row_bytes
+        self._total_bytes = total_bytes
         self._lock = threading.Lock()
         self._rows: OrderedDict[K, Stored] = OrderedDict()
         self._bytes = 0
@@ -36,14 +43,14 @@ class RecordCache(Generic[K]):
 
     def offer(self, key: K, stored: Stored, ticket: int) -> None:
         """What a reader found in the database after it took the ticket."""
-        if len(stored[1]) > ROW_BYTES:
+        if len(stored[1]) > self._row_bytes:
             return
         with self._lock:
             if ticket != self.ticket or key in self._rows:
                 return
             self._rows[key] = stored
             self._bytes += len(stored[1])
-            while self._bytes > TOTAL_BYTES or len(self._rows) > ROWS:
+            while self._bytes > self._total_bytes or len(self._rows) > ROWS:
                 _, (_, dropped) = self._rows.popitem(last=False)
                 self._bytes -= len(dropped)
 
@@ -56,7 +63,7 @@ class RecordCache(Generic[K]):
                 if old is None:
                     continue
                 new = stored or ABSENT
-                if len(new[1]) > ROW_BYTES:
+                if len(new[1]) > self._row_bytes:
                     del self._rows[key]
                     self._bytes -= len(old[1])
                 else:

@@ -23,7 +23,7 @@ from pilvi.core.errors import NotFound, Unavailable
 from pilvi.storage.durable import sync_folder
 from pilvi.storage.records import BodyNames, Change, Row, Table, body_names
 from pilvi.storage.records.batch import Key, decode, key_range
-from pilvi.storage.records.cache import ABSENT, RecordCache
+from pilvi.storage.records.cache import ABSENT, BODIES_BYTES, BODY_BYTES, ROW_BYTES, RecordCache
 from pilvi.storage.records.sqlite_copies import SqliteCopies, SqliteCopy, bring_up_to_date, go_on_alone, integrity, read_one
 from pilvi.storage.records.sqlite_writer import FIND_ADDRESS, PAGE_BYTES, Writer
 from pilvi.storage.records.submissions import Intake
@@ -87,6 +87,8 @@ class SqliteRecords:
         self._generations: dict[str, int] = {}
         self._cache: RecordCache[Key] = RecordCache()
         self._bodies: RecordCache[str] = RecordCache()
+        self._larger: RecordCache[str] = RecordCache(BODY_BYTES, BODIES_BYTES)
+        """Bodies, too; kept apart so that a few of them do not drive out many."""
         self._copies = tuple(copies or ())
         followers = _with_copies(self._path, copies, on_lost or _unheard)
         _create(self._path)
@@ -95,7 +97,7 @@ class SqliteRecords:
             self._intake.queue,
             self._connect,
             self._addresses,
-            None if shared else (self._cache, self._bodies),
+            None if shared else (self._cache, self._bodies, self._larger),
             self._generations,
             cache_kib=WRITER_CACHE_KIB,
             copies=followers,
@@ -122,6 +124,14 @@ class SqliteRecords:
         version, data = stored
         return Row(id, decode(data), version) if version else None
 
+    def peek(self, table: Table, id: str) -> Any:
+        """Version and encoded value of a row that was read lately (version 0: there is none), None when nothing is known of it.
+
+        While the row is not written, it is the same object each time: whoever made something of it may keep that and compare.
+        """
+        find: Any = self._cache.find
+        return find((table, id))
+
     def scan(
         self, table: Table, *, prefix: str = "", after: str = "", before: str = "", limit: int = 1000, reverse: bool = False
     ) -> list[Row]:
@@ -145,12 +155,12 @@ class SqliteRecords:
         return [Table(*names) for names in found]
 
     def body(self, name: str) -> bytes | None:
-        stored = self._bodies.find(name)
+        stored = self._bodies.find(name) or self._larger.find(name)
         if stored is not None:
             return stored[1]
         number = BodyNames.number(name)
         statement, key = (BODY, name) if number is None else (SMALL_BODY, number)
-        ticket = self._bodies.ticket
+        ticket, other_ticket = self._bodies.ticket, self._larger.ticket
         reader = self._reader()
         found = reader.execute(statement, (key,)).fetchone()
         self._release(reader)
@@ -158,7 +168,10 @@ class SqliteRecords:
             raise NotFound(f"Body {name} does not exist.")
         data: bytes | None = found[0]
         if data is not None and not self._shared:
-            self._bodies.offer(name, (1, data), ticket)
+            if len(data) <= ROW_BYTES:
+                self._bodies.offer(name, (1, data), ticket)
+            else:
+                self._larger.offer(name, (1, data), other_ticket)
         return data
 
     def body_names(self, *, blobs_only: bool = False) -> Iterator[str]:

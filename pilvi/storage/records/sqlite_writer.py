@@ -39,13 +39,13 @@ class Writer:
         queue: Queue,
         connect: Callable[[int], sqlite3.Connection],
         addresses: dict[Table, int],
-        caches: tuple[RecordCache[Key], RecordCache[str]] | None,
+        caches: tuple[RecordCache[Key], RecordCache[str], RecordCache[str]] | None,
         generations: dict[str, int],
         *,
         cache_kib: int,
         copies: SqliteCopies | None = None,
     ) -> None:
-        """`caches`, of rows and of small bodies, are None when other processes write too."""
+        """`caches`, of rows, of small bodies and of the larger of them, are None when other processes write too."""
         self._copies = copies
         self._statements: list[tuple[str, Any]] = []
         self._taking = Taking(queue)
@@ -54,7 +54,7 @@ class Writer:
         self._addresses = addresses
         self._addresses.update(known_addresses(self._connection))
         self._rows = caches[0] if caches is not None else None
-        self._bodies = caches[1] if caches is not None else None
+        self._bodies = caches[1:] if caches is not None else ()
         self._generations = generations
         self._checkpoint = Checkpoint(self._connection, connect)
 
@@ -124,12 +124,14 @@ class Writer:
         if copies is not None:
             for statement in copies.run(self._statements):
                 cursor.execute(statement)
-        if self._rows is not None and self._bodies is not None:
+        if self._rows is not None:
             if clears:
                 self._rows.clear()
-                self._bodies.clear()
+                for bodies in self._bodies:
+                    bodies.clear()
             self._rows.committed(batch.rows)
-            self._bodies.forget(batch.bodies)
+            for bodies in self._bodies:
+                bodies.forget(batch.bodies)
         return services
 
     def _run(self, statement: str, parameters: Any) -> None:

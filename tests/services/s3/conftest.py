@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -15,8 +15,28 @@ from botocore.httpsession import URLLib3Session
 
 from pilvi.testing.server import Account, TestServer
 
+BOTH_WAYS = frozenset(
+    {"test_object", "test_errors", "test_access", "test_policy", "test_versioning", "test_integrity", "test_sealing"}
+)
+"""Files whose tests run twice: with the short way of plain requests (pilvi.gateway.shortcut) and without."""
+
 _numbers = itertools.count(1)
 _accounts = itertools.count(300000000001)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if metafunc.module.__name__.rpartition(".")[2] in BOTH_WAYS:
+        metafunc.fixturenames.append("way")
+        metafunc.parametrize("way", ("short", "general"), indirect=True)
+
+
+@pytest.fixture
+def way(request: pytest.FixtureRequest, server: TestServer) -> Iterator[str]:
+    """Which way plain requests take."""
+    shortcut = server.server.gateway.shortcut
+    shortcut.is_open = request.param == "short"
+    yield request.param
+    shortcut.is_open = True
 
 
 @pytest.fixture(scope="module")

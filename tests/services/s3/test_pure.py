@@ -14,6 +14,7 @@ from pilvi.services.s3.condition import names_etag, range_of
 from pilvi.services.s3.content import Segment, overlaps
 from pilvi.services.s3.copy_source import CopySource, copy_source_of
 from pilvi.services.s3.digest import ALGORITHMS, combined, encoded
+from pilvi.services.s3.listing import encoded_keys, percent
 
 
 def allow(principal: Any, condition: dict[str, Any] | None = None, effect: str = "Allow") -> dict[str, Any]:
@@ -95,3 +96,18 @@ def test_names_etag() -> None:
     assert names_etag("*", "x")
     assert names_etag("bare", "bare")
     assert not names_etag('"a"', "b")
+
+
+_keys = st.lists(st.text(st.sampled_from("ab/=ä.~ %"), min_size=1, max_size=8), max_size=8)
+
+
+@given(_keys)
+def test_keys_of_a_page_are_encoded_as_each_by_itself(keys: list[str]) -> None:
+    keys.sort()
+    assert encoded_keys(keys) == [percent(key) for key in keys]
+
+
+@given(_keys)
+def test_keys_of_one_folder_are_encoded_as_each_by_itself(keys: list[str]) -> None:
+    keys = sorted(f"year=2000/{key}" for key in keys)
+    assert encoded_keys(keys) == [percent(key) for key in keys]
