@@ -16,7 +16,8 @@ PILVI = str(Path(sys.executable).with_name("pilvi"))
 class Up:
     """A `pilvi up` on a data directory; `kill` is kill -9."""
 
-    def __init__(self, data_dir: Path, *options: str) -> None:
+    def __init__(self, data_dir: Path, *options: str, like: Up | None = None) -> None:
+        """like: an earlier server on the same directory, whose keys need not be asked for again."""
         self.data_dir = data_dir
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
         self.process = subprocess.Popen(
@@ -25,7 +26,7 @@ class Up:
         assert self.process.stdout is not None
         self.ready_line = self.process.stdout.readline()
         assert self.ready_line.startswith("ready"), self.ready_line
-        self.exports = self._exports()
+        self.exports: dict[str, str] = self._exports() if like is None else {**like.exports, "AWS_ENDPOINT_URL": self.ready_line.split()[2]}
         self.endpoint = self.exports["AWS_ENDPOINT_URL"]
         self.root = Account(self.endpoint, "123456789012", self.exports["AWS_ACCESS_KEY_ID"], self.exports["AWS_SECRET_ACCESS_KEY"])
 

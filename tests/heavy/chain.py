@@ -35,6 +35,8 @@ from pilvi.testing.up import Up
 SOURCE, TARGET = "chain-in", "chain-out"
 ENDS = ("plain", "wrapped")
 UPLOADERS = 8
+ALIVE_S = 3.0
+"""A server that took long to start is left alone for so long at least."""
 PATIENCE_S = 300.0
 """After the last upload."""
 CUT = (BotoCoreError, ClientError)
@@ -79,7 +81,8 @@ class Report:
 class Chain:
     """The chain on one data directory."""
 
-    def __init__(self, start: Callable[[], Up]) -> None:
+    def __init__(self, start: Callable[..., Up]) -> None:
+        """start: takes the server before this one as `like`."""
         self._start = start
         self._take(start())
         self.acknowledged: list[str] = []
@@ -145,8 +148,10 @@ class Chain:
 
         with ThreadPoolExecutor(UPLOADERS) as pool:
             working = [pool.submit(work) for _ in range(UPLOADERS)]
+            killed = begun
             while time.monotonic() - begun < seconds:
-                time.sleep(min(round_s, max(0.0, begun + seconds - time.monotonic())))
+                time.sleep(max(ALIVE_S, killed + round_s - time.monotonic()))
+                killed = time.monotonic()
                 self.restart()
             for one in working:
                 one.result()
@@ -166,7 +171,7 @@ class Chain:
     def restart(self) -> None:
         self.server.kill()
         begun = time.monotonic()
-        self._take(self._start())
+        self._take(self._start(like=self.server))
         self.report.kills += 1
         self.report.starts_s.append(time.monotonic() - begun)
 
@@ -239,7 +244,7 @@ def main() -> int:
     seconds, round_s = float(os.environ.get("CHAIN_SECONDS", "180")), float(os.environ.get("CHAIN_ROUND_S", "10"))
     options = shlex.split(os.environ.get("CHAIN_OPTIONS", ""))
     with tempfile.TemporaryDirectory(prefix="pilvi-chain-") as folder:
-        chain = Chain(lambda: Up(Path(folder) / "data", *options))
+        chain = Chain(lambda like=None: Up(Path(folder) / "data", *options, like=like))
         try:
             chain.prepare()
             print(f"{uploads} uploads in {seconds:.0f} s, kill -9 every {round_s:.0f} s", flush=True)

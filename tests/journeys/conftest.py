@@ -15,8 +15,8 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     """Starts servers; the default data directory is this test's own. All are ended with the test."""
     started: list[Up] = []
 
-    def start(*options: str, data_dir: Path | None = None) -> Up:
-        server = Up(data_dir or tmp_path / "data", *options)
+    def start(*options: str, data_dir: Path | None = None, like: Up | None = None) -> Up:
+        server = Up(data_dir or tmp_path / "data", *options, like=like)
         started.append(server)
         return server
 

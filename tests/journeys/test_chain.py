@@ -20,7 +20,7 @@ pytestmark = pytest.mark.skipif(
 
 def test_every_upload_arrives_at_every_end_through_kills(up: Callable[..., Up]) -> None:
     chain = Chain(up)
-    chain.prepare(hidden_s=4)
+    chain.prepare(hidden_s=10)
     chain.run(UPLOADS, seconds=6.0, round_s=3.0)
     report = chain.settle(120)
     assert report.kills >= 1
@@ -28,5 +28,4 @@ def test_every_upload_arrives_at_every_end_through_kills(up: Callable[..., Up]) 
     for end in ENDS:
         assert report.missing(end, chain.acknowledged) == []
         assert set(report.arrived[end]) == set(chain.acknowledged)
-        assert report.duplicates(end) < UPLOADS
     assert report.dead == {}

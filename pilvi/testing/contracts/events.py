@@ -136,7 +136,7 @@ async def long_facts_are_facts(log: Log, store: Records) -> None:
     assert log.dead(WHO)[0].fact["text"] == long
 
 
-async def status_says_what_it_is(log: Log, store: Records) -> None:
+async def status_says_what_it_is(log: Log, _store: Records) -> None:
     status = log.status()
     assert status["log"] in ("embedded", "nats")
     assert "away" not in status
