@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pilvi.core.errors import AlreadyExists, Invalid, LimitExceeded, NotFound, Unavailable
 from pilvi.core.service import Service
-from pilvi.services.logs import log_event, log_group, log_stream, tag
+from pilvi.services.logs import log_event, log_group, log_stream, resource_policy, tag
 from pilvi.services.logs.access import needed
 
 service = Service(
@@ -13,6 +13,7 @@ service = Service(
     log_stream.ops,
     log_event.ops,
     tag.ops,
+    resource_policy.ops,
     errors={
         NotFound: "ResourceNotFoundException",
         AlreadyExists: "ResourceAlreadyExistsException",

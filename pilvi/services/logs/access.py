@@ -12,9 +12,12 @@ from typing import Any
 
 from pilvi.core.arn import Arn
 from pilvi.core.service import Access, Context
+from pilvi.services.logs.resource_policy import policy_for
 
 ON_STREAM = frozenset({"CreateLogStream", "DeleteLogStream", "PutLogEvents", "GetLogEvents"})
-ON_NOTHING = frozenset({"ListLogGroups", "TestMetricFilter"})
+ON_NOTHING = frozenset(
+    {"ListLogGroups", "TestMetricFilter", "PutResourcePolicy", "DescribeResourcePolicies", "DeleteResourcePolicy"}
+)
 
 
 def needed(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Access]:
@@ -26,7 +29,7 @@ def needed(ctx: Context, operation: str, req: Mapping[str, Any]) -> Sequence[Acc
         return (Access(action, arn),)
     group = group_name_in(req)
     stream = req.get("logStreamName", "") if operation in ON_STREAM else ""
-    main = Access(action, ctx.arn(f"log-group:{group}:log-stream:{stream}"))
+    main = Access(action, ctx.arn(f"log-group:{group}:log-stream:{stream}"), policy_for(ctx))
     if operation == "CreateLogGroup" and req.get("tags"):
         return (main, Access("logs:TagResource", ctx.arn(f"log-group:{group}")))
     return (main,)

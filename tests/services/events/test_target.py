@@ -133,6 +133,8 @@ def test_a_topic_is_a_target(aws: Account, events: Any, queue: Queue, rule: Call
 def test_a_log_group_is_a_target(aws: Account, events: Any, rule: Callable[..., str]) -> None:
     logs = aws.client("logs")
     logs.create_log_group(logGroupName="/aws/events/all")
+    statement = {"Effect": "Allow", "Principal": {"Service": "events.amazonaws.com"}, "Action": "logs:*", "Resource": "*"}
+    logs.put_resource_policy(policyName="p", policyDocument=json.dumps({"Version": "2012-10-17", "Statement": [statement]}))
     rule({"source": ["shop"]}, {"Arn": f"arn:aws:logs:us-east-1:{aws.account}:log-group:/aws/events/all:*"})
     events.put_events(Entries=[entry({"n": 1}), entry({"n": 2})])
     found = eventually(
