@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import ssl
+import zlib
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -143,8 +144,18 @@ async def _answer(reader: asyncio.StreamReader, method: str) -> Answer:
                 listener, parser = _renewed()
     if not listener.is_begun:
         raise Unreachable("the connection was closed without an answer")
-    listener.answer.body = b"".join(listener.pieces)
+    listener.answer.body = _unpacked(b"".join(listener.pieces), listener.answer.headers.get("content-encoding", ""))
     return listener.answer
+
+
+def _unpacked(body: bytes, encoding: str) -> bytes:
+    """As it was before it was compressed, as far as it may be long."""
+    if encoding.lower() not in ("gzip", "deflate"):
+        return body
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 32).decompress(body, MOST_BYTES)
+    except zlib.error:
+        return body
 
 
 def _renewed() -> tuple[_Listener, httptools.HttpResponseParser]:

@@ -44,7 +44,6 @@ VALIDATION_CODES: Mapping[str, str] = {
     "route53": "InvalidInput",
     "s3": "MalformedXML",
     "s3control": "InvalidRequest",
-    "sns": "InvalidParameter",
     "sqs": "InvalidParameterValue",
 }
 # Required members that are missing have a code of their own in the older protocols.

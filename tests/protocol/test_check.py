@@ -139,7 +139,7 @@ NAME_PATTERN = "[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}"
             "sns",
             "CreateTopic",
             {},
-            "InvalidParameter",
+            "ValidationError",
             "1 validation error detected: Value null at 'name' failed to satisfy constraint: Member must not be null",
         ),
     ],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pilvi.core.errors import Invalid, NotFound
 from pilvi.core.service import Service
 from pilvi.services.sns import (
+    confirmation,
     permission,
     platform_application,
     platform_endpoint,
@@ -36,6 +37,7 @@ service = Service(
     tag.ops,
     permission.ops,
     subscription.ops,
+    confirmation.ops,
     publish.ops,
     platform_application.ops,
     platform_endpoint.ops,

@@ -106,7 +106,7 @@ async def _page(cloud: Cloud, arn: str) -> bool:
     lane = None
     for row in wanted:
         message = opened(cloud.keyring, row.value["m"], row.value["p"])
-        if one.filter is None or outbox.wants(cloud, one, message, {}):
+        if outbox.wants(cloud, one, message, {}):
             change, lane = outbox.entry(ctx, one, message, row.value["p"])
             changes.append(change)
     try:

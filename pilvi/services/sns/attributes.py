@@ -27,20 +27,12 @@ MOST_STATEMENTS: Final = 100
 MOST_ARCHIVE_DAYS: Final = 365
 _NAME = re.compile(r"[A-Za-z0-9_-]{1,256}\Z")
 _FIFO_NAME = re.compile(r"[A-Za-z0-9_-]{1,251}\.fifo\Z")
-FIFO_NAME_RULE: Final = (
-    "Fifo Topic names must end with .fifo and must be made up of only uppercase and lowercase ASCII letters, numbers, "
-    "underscores, and hyphens, and must be between 1 and 256 characters long."
-)
 
 
 def check_name(name: str, given: Mapping[str, str]) -> None:
     """A topic is FIFO by its name and by its attribute, or by neither."""
     is_fifo = given.get("FifoTopic", "false").lower() == "true"
-    if is_fifo and not _FIFO_NAME.match(name):
-        raise invalid(FIFO_NAME_RULE)
-    if not is_fifo and name.endswith(".fifo"):
-        raise invalid("Topic Name")
-    if not is_fifo and not _NAME.match(name):
+    if not (_FIFO_NAME if is_fifo else _NAME).match(name):
         raise invalid("Topic Name")
 
 

@@ -128,7 +128,7 @@ async def send_to_queue(found: Delivery, arn: str) -> None:
     message = found.message
     if arn.endswith(".fifo"):
         options |= {"MessageGroupId": message.group, "MessageDeduplicationId": message.duplicate_id}
-    elif message.group:
+    elif message.group and not found.topic.is_fifo:
         options["MessageGroupId"] = message.group
     await send(found.ctx, arn, text, options=options)
 
@@ -147,6 +147,7 @@ async def _to_web(found: Delivery) -> Answer:
         "x-amz-sns-topic-arn": found.topic.arn,
         "Content-Type": policy.content_type if policy is not None else "text/plain; charset=UTF-8",
         "User-Agent": AGENT,
+        "Accept-Encoding": "gzip,deflate",
     }
     if message.kind != "SubscriptionConfirmation":
         headers["x-amz-sns-subscription-arn"] = found.arn

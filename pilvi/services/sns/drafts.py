@@ -18,9 +18,10 @@ from pilvi.services.sns.topics import Topic
 MOST_BYTES: Final = 256 << 10
 MOST_BATCH: Final = 10
 MOST_SUBJECT: Final = 100
+MOST_NAME: Final = 256
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}\Z")
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
+_ODD = re.compile(r"[^A-Za-z0-9_.-]")
 _TYPE = re.compile(r"(String|Number|Binary)(\..{1,250})?\Z", re.DOTALL)
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?\Z")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -37,7 +38,7 @@ class Draft(NamedTuple):
     """Of message and attributes, as the limit counts them."""
 
 
-def drafted(req: Mapping[str, Any], topic: Topic | None) -> Draft:
+def drafted(req: Mapping[str, Any], topic: Topic | None, *, in_batch: bool = False) -> Draft:
     """A message that may be published. topic: None for a phone or a mobile endpoint.
 
     Errors: InvalidParameter - empty, too long, subject, structure, what a FIFO topic needs. ParameterValueInvalid - attributes.
@@ -52,7 +53,7 @@ def drafted(req: Mapping[str, Any], topic: Topic | None) -> Draft:
     size = len(body) if body.isascii() else len(body.encode())
     for name, value in attributes.items():
         size += _check_attribute(name, value)
-    if size > MOST_BYTES:
+    if size > MOST_BYTES and not in_batch:
         raise invalid("Message too long")
     bodies = _bodies(req.get("MessageStructure"), body)
     group, duplicate_id = _fifo(req, topic, body)
@@ -106,9 +107,10 @@ def _fifo(req: Mapping[str, Any], topic: Topic | None, body: str) -> tuple[str, 
 
 def _check_attribute(name: str, value: Mapping[str, Any]) -> int:
     """Its size."""
+    _check_attribute_name(name)
     lower = name.lower()
     is_reserved = lower.startswith(("aws.", "amazon.")) and not lower.startswith(("aws.sns.", "aws.mm."))
-    if not _NAME.match(name) or is_reserved or name[0] == "." or name[-1] == "." or ".." in name:
+    if is_reserved:
         raise bad_value(f"The message attribute name '{name}' is invalid.")
     kind = value.get("DataType") or ""
     if not kind:
@@ -135,6 +137,22 @@ def _check_attribute(name: str, value: Mapping[str, Any]) -> int:
     return len(name) + len(kind.encode()) + len(text.encode())
 
 
+def _check_attribute_name(name: str) -> None:
+    if not name or len(name) > MOST_NAME:
+        raise bad_value(f"Length of message attribute name must be less than {MOST_NAME} bytes.")
+    if (odd := _ODD.search(name)) is not None:
+        raise bad_value(
+            f"Invalid non-alphanumeric character '#x{ord(odd[0]):02X}' was found in the message attribute name. "
+            "Can only include alphanumeric characters, hyphens, underscores, or dots."
+        )
+    if name[0] == ".":
+        raise bad_value("Invalid message attribute name starting with character '.' was found.")
+    if name[-1] == ".":
+        raise bad_value("Invalid message attribute name ending with character '.' was found.")
+    if ".." in name:
+        raise bad_value("Message attribute name can not have successive '.' character.")
+
+
 def _empty(name: str, kind: str) -> ServiceError:
     return bad_value(
         f"The message attribute '{name}' must contain non-empty message attribute value for message attribute type '{kind}'."
@@ -155,21 +173,9 @@ def check_batch(entries: Sequence[Mapping[str, Any]]) -> None:
     ids = [entry["Id"] for entry in entries]
     for entry_id in ids:
         if not _ID.match(entry_id):
+            what = "is too long" if len(entry_id) > 80 else "contains an impermissible character"
             raise ServiceError(
-                "InvalidBatchEntryIdException",
-                "The Id of a batch entry in a batch request doesn't abide by the specification.",
-                400,
+                "InvalidBatchEntryIdException", f"The Id of a batch entry in the batch request {what}: {entry_id}", 400
             )
     if len(set(ids)) < len(ids):
         raise ServiceError("BatchEntryIdsNotDistinctException", "Two or more batch entries in the request have the same Id.", 400)
-
-
-def failed(entry_id: str, error: ServiceError) -> dict[str, Any]:
-    """An entry of a batch that was refused by itself."""
-    code = {"InvalidParameterException": "InvalidParameter", "InvalidParameterValueException": "ParameterValueInvalid"}
-    return {
-        "Id": entry_id,
-        "Code": code.get(error.code, error.code.removesuffix("Exception")),
-        "Message": error.message,
-        "SenderFault": (error.status or 400) < 500,
-    }

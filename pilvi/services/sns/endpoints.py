@@ -11,12 +11,14 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from pilvi.core.arn import Arn
+from pilvi.core.errors import ServiceError
 from pilvi.services.sns.errors import invalid, not_built
 from pilvi.services.sns.topics import Topic
 
 PROTOCOLS: Final = ("http", "https", "email", "email-json", "sms", "sqs", "application", "lambda", "firehose")
 _MAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f]{1,255}\Z")
-_PHONE = re.compile(r"\+?[0-9][0-9 ()./-]{1,20}\Z")
+_PHONE = re.compile(r"\+?[0-9]+([ ./-][0-9]+)*\Z")
+"""One sign between digits at most."""
 
 
 def check_endpoint(topic: Topic, protocol: str, endpoint: str) -> str:
@@ -60,7 +62,7 @@ def _mail(_topic: Topic, endpoint: str) -> str:
 
 def _sms(_topic: Topic, endpoint: str) -> str:
     if not phone_number(endpoint):
-        raise invalid(f"Invalid SMS endpoint: {endpoint}")
+        raise ServiceError("InvalidParameterException", f"Invalid SMS endpoint: {endpoint}", 400)
     return phone_number(endpoint)
 
 

@@ -57,29 +57,28 @@ def compile_filter(text: str, scope: str) -> Filter | None:
         return None
     _check_size(policy, scope)
     try:
-        pattern = compile_pattern(numbers_alike(policy))
+        compile_pattern(policy)  # so that what is wrong is told as it was written
+        by_body = scope == BY_BODY
+        pattern = compile_pattern(unfolded(numbers_alike(policy)) if by_body else numbers_alike(policy))
     except Invalid as error:
         raise bad(error.message.removeprefix(PREFIX)) from None
-    return Filter(pattern, by_body=scope == BY_BODY)
+    return Filter(pattern, by_body=by_body)
 
 
 def _check_size(policy: Mapping[str, Any], scope: str) -> None:
-    leaves = list(_leaves(policy, 1))
-    if scope == BY_ATTRIBUTES and any(depth > 1 for depth, _ in leaves):
-        raise bad("Filter policy scope MessageAttributes does not support nested filter policy")
-    if len(leaves) > MOST_KEYS:
+    depths = [depth for depth, _ in _leaves(policy, 1)]
+    if scope == BY_ATTRIBUTES and any(depth > 1 for depth in depths):
+        raise invalid("Filter policy scope MessageAttributes does not support nested filter policy")
+    if len(depths) > MOST_KEYS:
         raise bad(f"Filter policy can not have more than {MOST_KEYS} keys")
-    combinations = 1
-    for depth, conditions in leaves:
-        combinations *= max(1, len(conditions)) * (depth if scope == BY_BODY else 1)
-    if combinations > MOST_COMBINATIONS:
+    if _combinations(policy, 1, by_body=scope == BY_BODY) > MOST_COMBINATIONS:
         raise bad("Filter policy is too complex")
 
 
 def _leaves(policy: Mapping[str, Any], depth: int) -> Iterator[tuple[int, list[Any]]]:
     """Depth and conditions of every key."""
     for name, value in policy.items():
-        if name == "$or" and isinstance(value, list) and all(isinstance(one, dict) for one in value):
+        if _is_choice(name, value):
             for one in value:
                 yield from _leaves(one, depth)
         elif isinstance(value, dict):
@@ -88,6 +87,23 @@ def _leaves(policy: Mapping[str, Any], depth: int) -> Iterator[tuple[int, list[A
             yield depth, value
         else:
             raise bad(f'"{name}" must be an object or an array')
+
+
+def _combinations(policy: Mapping[str, Any], depth: int, *, by_body: bool) -> int:
+    """Values of all keys multiplied, alternatives of an $or added up; a value of a nested key counts as often as it is deep."""
+    many = 1
+    for name, value in policy.items():
+        if _is_choice(name, value):
+            many *= sum(_combinations(one, depth, by_body=by_body) for one in value)
+        elif isinstance(value, dict):
+            many *= _combinations(value, depth + 1, by_body=by_body)
+        else:
+            many *= max(1, len(value)) * (depth if by_body else 1)
+    return many
+
+
+def _is_choice(name: str, value: Any) -> bool:
+    return name == "$or" and isinstance(value, list) and all(isinstance(one, dict) for one in value)
 
 
 def bad(reason: str) -> ServiceError:
@@ -122,7 +138,7 @@ def body_of(text: str) -> Any:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return None
-    return numbers_alike(found) if isinstance(found, dict) else None
+    return unfolded(numbers_alike(found)) if isinstance(found, dict) else None
 
 
 def numbers_alike(thing: Any) -> Any:
@@ -139,3 +155,28 @@ def numbers_alike(thing: Any) -> Any:
     if isinstance(thing, list):
         return [numbers_alike(value) for value in thing]
     return thing
+
+
+def unfolded(thing: Any) -> Any:
+    """The same with `a.b` as `b` inside `a`: in messages and policies both mean the same key."""
+    if isinstance(thing, list):
+        return [unfolded(one) for one in thing]
+    if not isinstance(thing, dict):
+        return thing
+    found: dict[str, Any] = {}
+    for name, value in thing.items():
+        first, dot, rest = name.partition(".")
+        if not dot or not first or not rest:
+            _lay(found, name, unfolded(value))
+        else:
+            _lay(found, first, unfolded({rest: value}))
+    return found
+
+
+def _lay(found: dict[str, Any], name: str, value: Any) -> None:
+    there = found.get(name)
+    if isinstance(there, dict) and isinstance(value, dict):
+        for key, inner in value.items():
+            _lay(there, key, inner)
+    else:
+        found[name] = value

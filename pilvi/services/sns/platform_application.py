@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.arn import Arn
 from pilvi.core.errors import AlreadyExists, Conflict
-from pilvi.core.paging import encode_token
 from pilvi.core.service import Context, Operations
-from pilvi.services.sns.errors import invalid, no_application, not_built
-from pilvi.services.sns.topic import position
+from pilvi.services.sns.errors import bad_arn, bad_attributes, invalid, no_application, not_built
+from pilvi.services.sns.topic import position, token_of
 from pilvi.services.sns.topics import DATA, SERVICE
 from pilvi.storage.records import Change, Delete, Insert, Row, Table, Update
 
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
 ops = Operations(on_loop=True)
 
 PAGE: Final = 100
+MOST_NAME: Final = 256
 PLATFORMS: Final = (
     "ADM",
     "APNS",
@@ -46,7 +46,7 @@ _WITH_PRINCIPAL: Final = ("ADM", "APNS", "APNS_SANDBOX", "APNS_VOIP", "APNS_VOIP
 _SECRETS: Final = ("PlatformCredential", "PlatformPrincipal", "ApplePlatformTeamID", "ApplePlatformBundleID")
 _EVENTS: Final = ("EventEndpointCreated", "EventEndpointDeleted", "EventEndpointUpdated", "EventDeliveryFailure")
 _FEEDBACK: Final = ("SuccessFeedbackRoleArn", "FailureFeedbackRoleArn", "SuccessFeedbackSampleRate")
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,256}\Z")
+_NAME = re.compile(r"[A-Za-z0-9_.-]+\Z")
 
 
 @ops
@@ -58,15 +58,16 @@ async def create_platform_application(ctx: Context, req: Mapping[str, Any]) -> M
     Differs: credentials are kept and never used: pushes go to the spool.
     """
     name, platform = req["Name"], req["Platform"]
-    if not _NAME.match(name):
-        raise invalid("Name")
+    _check_name(name)
     if platform not in PLATFORMS:
         raise invalid(f"Platform Reason: {platform} is not supported")
     attributes, secrets = _parted(req["Attributes"])
     if not secrets.get("PlatformCredential"):
-        raise invalid("Attributes Reason: Invalid value for attribute: PlatformCredential: cannot be empty")
+        if secrets.get("PlatformPrincipal"):
+            raise bad_attributes("PlatformPrincipal attribute provided without PlatformCredential")
+        raise bad_attributes("Invalid value for attribute: PlatformCredential: cannot be empty")
     if platform in _WITH_PRINCIPAL and not secrets.get("PlatformPrincipal"):
-        raise invalid("Attributes Reason: Invalid value for attribute: PlatformPrincipal: cannot be empty")
+        raise bad_attributes("PlatformCredential attribute provided without PlatformPrincipal")
     key = f"{platform}/{name}"
     value = {"attributes": attributes, "secrets": _sealed(ctx, key, secrets), "created": ctx.clock.time_s()}
     with suppress(AlreadyExists):  # the application stays as it was, as on AWS
@@ -79,7 +80,7 @@ async def list_platform_applications(ctx: Context, req: Mapping[str, Any]) -> Ma
     """The mobile apps here, 100 at a time. Errors: InvalidParameter - a foreign token."""
     rows = ctx.store.scan(application_table(ctx.account, ctx.region), after=position(req.get("NextToken")), limit=PAGE + 1)
     found = [{"PlatformApplicationArn": ctx.arn(f"app/{row.id}"), "Attributes": _shown(row)} for row in rows[:PAGE]]
-    return {"PlatformApplications": found} | ({"NextToken": encode_token(rows[PAGE - 1].id)} if len(rows) > PAGE else {})
+    return {"PlatformApplications": found} | ({"NextToken": token_of(rows[PAGE - 1].id)} if len(rows) > PAGE else {})
 
 
 @ops
@@ -132,7 +133,7 @@ def application_table(account: str, region: str) -> Table:
 def parsed_application(arn: str) -> Arn:
     found = Arn.parse(arn)
     if found is None or found.service != SERVICE or not found.resource.startswith("app/"):
-        raise invalid("PlatformApplicationArn Reason: it is no ARN of a platform application")
+        raise bad_arn("PlatformApplicationArn", arn)
     return found
 
 
@@ -154,6 +155,15 @@ def is_enabled(cloud: Cloud, account: str, region: str, key: str) -> bool:
 # -- inside -----------------------------------------------------------------------------------------------------------------
 
 
+def _check_name(name: str) -> None:
+    if not name:
+        raise invalid(" Reason: cannot be empty")
+    if len(name) > MOST_NAME:
+        raise invalid(f"{name} Reason: must be at most {MOST_NAME} characters long")
+    if not _NAME.match(name):
+        raise invalid(f"{name} Reason: must contain only characters 'a'-'z', 'A'-'Z', '0'-'9', '_', '-', and '.'")
+
+
 def _parted(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
     """Attributes that are told, and secrets."""
     attributes: dict[str, str] = {}
@@ -163,12 +173,12 @@ def _parted(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
             secrets[name] = value
         elif name == "Enabled":
             if value.lower() not in ("true", "false"):
-                raise invalid("Attributes Reason: Invalid value for attribute: Enabled")
+                raise bad_attributes("Invalid value for attribute: Enabled")
             attributes[name] = value.lower()
         elif name in _EVENTS or name in _FEEDBACK:
             raise not_built(f"The attribute {name} of platform applications is")
         else:
-            raise invalid(f"Attributes Reason: Unknown attribute: {name}")
+            raise bad_attributes(f"Invalid attribute name: {name}")
     return attributes, secrets
 
 

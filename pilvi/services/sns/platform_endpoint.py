@@ -13,11 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.arn import Arn
 from pilvi.core.errors import Conflict, NotFound
-from pilvi.core.paging import encode_token
 from pilvi.core.service import Context, Operations
-from pilvi.services.sns.errors import bad_attributes, invalid, no_endpoint
+from pilvi.services.sns.errors import bad_arn, bad_attributes, invalid, no_endpoint
 from pilvi.services.sns.platform_application import find_application
-from pilvi.services.sns.topic import position
+from pilvi.services.sns.topic import position, token_of
 from pilvi.services.sns.topics import DATA, SERVICE, topic_arn
 from pilvi.storage.records import Delete, Insert, Row, Table, Update
 
@@ -41,7 +40,7 @@ async def create_platform_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapp
     table, application = find_application(ctx, req["PlatformApplicationArn"])
     given = dict(req.get("Attributes") or {})
     if req.get("CustomUserData") is not None:
-        given["CustomUserData"] = req["CustomUserData"]
+        given.setdefault("CustomUserData", req["CustomUserData"])
     wanted = {"Enabled": "true", **_checked({**given, "Token": req["Token"]})}
     where = _table(table.account, table.region)
     there = _by_token(ctx.cloud, where, application.id, req["Token"])
@@ -64,7 +63,7 @@ async def list_endpoints_by_platform_application(ctx: Context, req: Mapping[str,
     found = [
         {"EndpointArn": _arn(table.account, table.region, row.id), "Attributes": row.value["attributes"]} for row in rows[:PAGE]
     ]
-    return {"Endpoints": found} | ({"NextToken": encode_token(rows[PAGE - 1].id)} if len(rows) > PAGE else {})
+    return {"Endpoints": found} | ({"NextToken": token_of(rows[PAGE - 1].id)} if len(rows) > PAGE else {})
 
 
 @ops
@@ -103,8 +102,8 @@ async def delete_endpoint(ctx: Context, req: Mapping[str, Any]) -> None:
 
 def parsed_endpoint(arn: str) -> Arn:
     found = Arn.parse(arn)
-    if found is None or found.service != SERVICE or not found.resource.startswith("endpoint/"):
-        raise invalid("EndpointArn Reason: it is no ARN of an endpoint")
+    if found is None or found.service != SERVICE or found.resource.count("/") != 3 or not found.resource.startswith("endpoint/"):
+        raise bad_arn("EndpointArn", arn)
     return found
 
 
@@ -145,11 +144,13 @@ def _by_token(cloud: Cloud, table: Table, application: str, token: str) -> Row |
 def _checked(given: Mapping[str, str]) -> dict[str, str]:
     for name, value in given.items():
         if name not in _ATTRIBUTES:
-            raise bad_attributes(f"Unknown attribute: {name}")
+            raise bad_attributes(f"Invalid attribute name: {name}")
         if name == "Token" and not _TOKEN.match(value):
             raise invalid("Token")
         if name == "Enabled" and value.lower() not in ("true", "false"):
             raise bad_attributes("Invalid value for attribute: Enabled")
         if name == "CustomUserData" and len(value.encode()) > MOST_DATA:
-            raise invalid("CustomUserData")
+            raise bad_attributes(
+                f"Invalid value for attribute: CustomUserData: must be at most {MOST_DATA} bytes long in UTF-8 encoding"
+            )
     return {name: value.lower() if name == "Enabled" else value for name, value in given.items()}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.sns import archive, figures, push, sms
-from pilvi.services.sns.drafts import MOST_BYTES, Draft, check_batch, drafted, failed
+from pilvi.services.sns.drafts import MOST_BYTES, Draft, check_batch, drafted
 from pilvi.services.sns.duplicates import Published, duplicates_of
 from pilvi.services.sns.errors import invalid, of_kms
 from pilvi.services.sns.message import NOTIFICATION, Message
@@ -48,7 +48,7 @@ async def publish(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     Differs: KMS is asked for a data key as the publisher, so its permissions count, but what waits for delivery is sealed by the
     server's own keys.
     """
-    where = [name for name in ("TopicArn", "TargetArn", "PhoneNumber") if req.get(name)]
+    where = [name for name in ("TopicArn", "TargetArn", "PhoneNumber") if name in req]
     if not where:
         raise invalid("TopicArn or TargetArn Reason: no value for required parameter")
     if len(where) > 1:
@@ -57,6 +57,7 @@ async def publish(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         return {"MessageId": await sms.text(ctx, req["PhoneNumber"], drafted(req, None))}
     arn = req[where[0]]
     if ":endpoint/" in arn:
+        push.check_endpoint(ctx.cloud, arn)
         return {"MessageId": await push.publish_to_endpoint(ctx, arn, drafted(req, None))}
     topic = find(ctx, arn, where[0])
     draft = drafted(req, topic)
@@ -67,29 +68,22 @@ async def publish(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @ops
 async def publish_batch(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Publish up to ten messages to a topic; each is accepted or refused by itself.
+    """Publish up to ten messages to a topic; all of them or none.
 
     Errors: NotFound, EmptyBatchRequest, TooManyEntriesInBatchRequest, InvalidBatchEntryId, BatchEntryIdsNotDistinct;
-    BatchRequestTooLong - over 256 KiB together. Entries fail with what Publish answers.
+    BatchRequestTooLong - over 256 KiB together; what Publish answers to any of them.
     """
     topic = find(ctx, req["TopicArn"])
     given = req["PublishBatchRequestEntries"]
     check_batch(given)
-    drafts: list[tuple[str, Draft]] = []
-    refused: list[dict[str, Any]] = []
-    for one in given:
-        try:
-            drafts.append((one["Id"], drafted(one, topic)))
-        except ServiceError as error:
-            refused.append(failed(one["Id"], error))
-    if sum(draft.size for _, draft in drafts) > MOST_BYTES:
+    drafts = [drafted(one, topic, in_batch=True) for one in given]
+    if sum(draft.size for draft in drafts) > MOST_BYTES:
         raise ServiceError(
             "BatchRequestTooLongException", "The length of all the messages put together is more than the limit.", 400
         )
-    posted = await post(ctx, topic, [draft for _, draft in drafts]) if drafts else []
-    count_publish(ctx, topic, [draft.size for _, draft in drafts])
-    done = [{"Id": name, **_answer(one)} for (name, _), one in zip(drafts, posted, strict=True)]
-    return {"Successful": done, "Failed": refused}
+    posted = await post(ctx, topic, drafts)
+    count_publish(ctx, topic, [draft.size for draft in drafts])
+    return {"Successful": [{"Id": one["Id"], **_answer(done)} for one, done in zip(given, posted, strict=True)], "Failed": []}
 
 
 async def post(ctx: Context, topic: Topic, drafts: Sequence[Draft]) -> list[Posted]:

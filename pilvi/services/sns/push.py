@@ -12,17 +12,31 @@ from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context
 from pilvi.services.sns import spool
 from pilvi.services.sns.drafts import Draft
-from pilvi.services.sns.errors import no_endpoint
+from pilvi.services.sns.errors import invalid
 from pilvi.services.sns.platform_application import is_enabled
 from pilvi.services.sns.platform_endpoint import look_endpoint, parsed_endpoint
 from pilvi.services.sns.usage import count
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
-    from pilvi.storage.records import Change
+    from pilvi.storage.records import Change, Row
 
 _ALSO: Final = {"FCM": "GCM", "GCM": "FCM"}
 """Two names of one platform."""
+
+
+def check_endpoint(cloud: Cloud, arn: str) -> Row:
+    """The endpoint that a push goes to. InvalidParameter, EndpointDisabled, PlatformApplicationDisabled."""
+    where = parsed_endpoint(arn)
+    row = look_endpoint(cloud, arn)
+    if row is None:
+        raise invalid("TargetArn Reason: No endpoint found for the target arn specified")
+    platform, name = where.resource.split("/")[1:3]
+    if row.value["attributes"].get("Enabled") != "true":
+        raise ServiceError("EndpointDisabledException", "Endpoint is disabled", 400)
+    if not is_enabled(cloud, where.account, where.region, f"{platform}/{name}"):
+        raise ServiceError("PlatformApplicationDisabledException", "Platform application is disabled", 400)
+    return row
 
 
 async def publish_to_endpoint(ctx: Context, arn: str, draft: Draft) -> str:
@@ -37,14 +51,8 @@ async def publish_to_endpoint(ctx: Context, arn: str, draft: Draft) -> str:
 def pushing(cloud: Cloud, arn: str, bodies: Mapping[str, str], body: str, subject: str, source: str) -> Change:
     """The letter of a push, where endpoint and app let it through."""
     where = parsed_endpoint(arn)
-    row = look_endpoint(cloud, arn)
-    if row is None:
-        raise no_endpoint()
-    _, platform, name, _ = where.resource.split("/", 3)
-    if row.value["attributes"].get("Enabled") != "true":
-        raise ServiceError("EndpointDisabledException", "Endpoint is disabled", 400)
-    if not is_enabled(cloud, where.account, where.region, f"{platform}/{name}"):
-        raise ServiceError("PlatformApplicationDisabledException", "Platform application is disabled", 400)
+    row = check_endpoint(cloud, arn)
+    platform = where.resource.split("/")[1]
     text = next((bodies[key] for key in (platform, _ALSO.get(platform, ""), "default") if key in bodies), body)
     token = row.value["attributes"]["Token"]
     return spool.posting(

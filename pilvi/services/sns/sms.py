@@ -11,17 +11,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.errors import NotFound, ServiceError
-from pilvi.core.paging import encode_token
 from pilvi.core.service import Context, Operations
 from pilvi.services.sns import spool
 from pilvi.services.sns.drafts import Draft
 from pilvi.services.sns.endpoints import phone_number
-from pilvi.services.sns.errors import invalid
-from pilvi.services.sns.topic import position
+from pilvi.services.sns.errors import invalid, not_built
+from pilvi.services.sns.topic import position, token_of
 from pilvi.services.sns.topics import SERVICE
 from pilvi.services.sns.usage import count
 from pilvi.storage.records import Delete, Put, Table
@@ -36,34 +35,31 @@ MOST_SANDBOX: Final = 10
 CODE_S: Final = 15 * 60.0
 OPT_IN_EVERY_S: Final = 30 * 86_400.0
 _TYPES: Final = ("Promotional", "Transactional")
-_ATTRIBUTES: Final = frozenset(
-    {
-        "MonthlySpendLimit",
-        "DeliveryStatusIAMRole",
-        "DeliveryStatusSuccessSamplingRate",
-        "DefaultSenderID",
-        "DefaultSMSType",
-        "UsageReportS3Bucket",
-    }
-)
+_CHECKS: Final[Mapping[str, Callable[[str], bool]]] = {
+    "MonthlySpendLimit": lambda text: text.isascii() and text.isdigit(),
+    "DeliveryStatusIAMRole": lambda text: not text or ":role/" in text,
+    "DeliveryStatusSuccessSamplingRate": lambda text: text.isascii() and text.isdigit() and int(text) <= 100,
+    "DefaultSenderID": lambda text: 1 <= len(text) <= 11 and text.isascii() and text.isalnum() and not text.isdigit(),
+    "DefaultSMSType": lambda text: text in _TYPES,
+    "UsageReportS3Bucket": lambda _: True,
+}
+_ATTRIBUTES: Final = frozenset(_CHECKS)
 
 
 @ops
 async def set_sms_attributes(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Set preferences for text messages: sender, type. Errors: InvalidParameter.
 
-    Differs: MonthlySpendLimit, usage reports and delivery status of text messages are refused: nothing is spent or sent here.
+    Differs: usage reports are refused. MonthlySpendLimit is never reached: text messages cost nothing here.
     """
     given = req["attributes"]
     for name, value in given.items():
         if name not in _ATTRIBUTES:
-            raise invalid(f"Unsupported SMS attribute: {name}")
-        if name == "DefaultSMSType" and value not in _TYPES:
-            raise invalid("DefaultSMSType")
-        if name == "DefaultSenderID" and (not 1 <= len(value) <= 11 or not value.isalnum()):
-            raise invalid("DefaultSenderID")
-        if name not in ("DefaultSMSType", "DefaultSenderID"):
-            raise ServiceError("NotImplemented", f"The SMS attribute {name} is not built into this cloud yet.", 501)
+            raise _bad(f"{name} is not a valid attribute")
+        if name == "UsageReportS3Bucket" and value:
+            raise not_built("Usage reports of text messages are")
+        if not _CHECKS[name](value):
+            raise _bad(f"{name} is invalid")
     kept = {**_attributes(ctx), **given}
     await ctx.store.commit([Put(_table(ctx, "Sms"), "attributes", kept)])
     return {}
@@ -75,7 +71,7 @@ async def get_sms_attributes(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
     asked = req.get("attributes") or []
     for name in asked:
         if name not in _ATTRIBUTES:
-            raise invalid(f"Unsupported SMS attribute: {name}")
+            raise _bad(f"{name} is not a valid attribute")
     found = _attributes(ctx)
     return {"attributes": {name: value for name, value in found.items() if not asked or name in asked}}
 
@@ -90,14 +86,16 @@ async def check_if_phone_number_is_opted_out(ctx: Context, req: Mapping[str, Any
 async def list_phone_numbers_opted_out(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Phones that want no text messages, 100 at a time. Errors: InvalidParameter."""
     rows = ctx.store.scan(_table(ctx, "OptedOut"), after=position(req.get("nextToken")), limit=PAGE + 1)
-    more = {"nextToken": encode_token(rows[PAGE - 1].id)} if len(rows) > PAGE else {}
+    more = {"nextToken": token_of(rows[PAGE - 1].id)} if len(rows) > PAGE else {}
     return {"phoneNumbers": [row.id for row in rows[:PAGE] if row.value["out"]]} | more
 
 
 @ops
 async def opt_in_phone_number(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Let a phone have text messages again; once in 30 days. Errors: InvalidParameter."""
-    number = _number(req["phoneNumber"])
+    number = phone_number(req["phoneNumber"])
+    if not number:
+        raise invalid("PhoneNumber Reason: input incorrectly formatted")
     row = ctx.store.get(_table(ctx, "OptedOut"), number)
     if row is None or not row.value["out"]:
         return {}
@@ -166,7 +164,7 @@ async def list_sms_sandbox_phone_numbers(ctx: Context, req: Mapping[str, Any]) -
     """The phone numbers taken down for the sandbox. Errors: InvalidParameter."""
     limit = min(req.get("MaxResults") or PAGE, PAGE)
     rows = ctx.store.scan(_table(ctx, "SandboxNumber"), after=position(req.get("NextToken")), limit=limit + 1)
-    more = {"NextToken": encode_token(rows[limit - 1].id)} if len(rows) > limit else {}
+    more = {"NextToken": token_of(rows[limit - 1].id)} if len(rows) > limit else {}
     return {"PhoneNumbers": [{"PhoneNumber": row.id, "Status": row.value["status"]} for row in rows[:limit]]} | more
 
 
@@ -228,7 +226,11 @@ def _table(ctx: Context, noun: str) -> Table:
 
 def _attributes(ctx: Context) -> dict[str, str]:
     row = ctx.store.get(_table(ctx, "Sms"), "attributes")
-    return {} if row is None else row.value
+    return {"MonthlySpendLimit": "1", **({} if row is None else row.value)}
+
+
+def _bad(message: str) -> ServiceError:
+    return ServiceError("InvalidParameterException", message, 400)
 
 
 def _number(text: str) -> str:

@@ -1,32 +1,26 @@
-"""Subscriptions: made, confirmed, listed, set, ended."""
+"""Subscriptions: made, listed, set, ended. How they are confirmed: confirmation.py."""
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from pilvi.core.arn import Arn
-from pilvi.core.errors import AlreadyExists, Conflict, NotFound, ServiceError
-from pilvi.core.paging import encode_token
+from pilvi.core.errors import Conflict, NotFound, ServiceError
 from pilvi.core.service import Context, Operations
-from pilvi.services.sns import archive, outbox
+from pilvi.services.sns import archive, confirmation, outbox
 from pilvi.services.sns.endpoints import check_endpoint
-from pilvi.services.sns.envelope import confirmation_text
 from pilvi.services.sns.errors import bad_attributes, invalid, no_endpoint, unauthorized
 from pilvi.services.sns.filters import BY_ATTRIBUTES
-from pilvi.services.sns.message import CONFIRMATION, FAREWELL, Message
 from pilvi.services.sns.platform_endpoint import look_endpoint
 from pilvi.services.sns.subscription_attributes import applied
-from pilvi.services.sns.topic import position
+from pilvi.services.sns.topic import position, token_of
 from pilvi.services.sns.topics import (
     Subscription,
     Topic,
     find,
     find_subscription,
-    left_table,
     owned_table,
     revise_subscription,
     subscription_table,
@@ -36,11 +30,10 @@ from pilvi.storage.records import Change, Delete, Expect, Insert, Put, Row, Upda
 ops = Operations(on_loop=True)
 
 PAGE: Final = 100
-TOKEN_S: Final = 48 * 3600.0
-"""For so long a subscription may be confirmed. Source: SNS developer guide, "Confirm the Amazon SNS subscription"."""
 MOST_FILTERS: Final = 200
 PENDING: Final = "PendingConfirmation"
 _CONFIRMED_BY_OWNER: Final = ("sqs", "lambda", "application")
+_DEFAULTS: Final = {"RawMessageDelivery": "false", "FilterPolicyScope": BY_ATTRIBUTES}
 _UNCONFIRMED: Final = ("http", "https", "email", "email-json")
 
 
@@ -57,7 +50,7 @@ async def subscribe(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     protocol, given = req["Protocol"], req.get("Attributes") or {}
     endpoint = check_endpoint(topic, protocol, req.get("Endpoint") or "")
     _check_is_not_here(ctx, protocol, endpoint)
-    wanted = applied(topic, protocol, {}, given)
+    wanted = _wanted(topic, protocol, endpoint, given)
     there = next((one for one in topic.subscriptions if one.protocol == protocol and one.endpoint == endpoint), None)
     if there is not None:
         return await _again(ctx, there, wanted, given, req)
@@ -77,10 +70,8 @@ async def subscribe(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
         "principal": ctx.principal.arn,
         "created": ctx.clock.time_s(),
     }
-    token = ""
     if not is_confirmed:
-        token = new_token(ctx)
-        value |= {"token": digest(token), "asked": ctx.clock.time_s()}
+        value["asked"] = ctx.clock.time_s()
     one = Subscription(topic, Row(f"{topic.name}:{uid}", value, 1))
     changes: list[Change] = [
         Expect(topic.table, topic.name, topic.version),
@@ -89,8 +80,8 @@ async def subscribe(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     ]
     lanes = []
     if not is_confirmed:
-        change, lane = _asking(ctx, one, token)
-        changes.append(change)
+        more, lane = confirmation.asking(ctx, one)
+        changes += more
         lanes.append(lane)
     try:
         await ctx.store.commit(changes)
@@ -104,33 +95,6 @@ async def subscribe(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 @ops
-async def confirm_subscription(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Confirm a subscription with the token that its endpoint was sent; needs no signature. The same again gives the same ARN.
-
-    req: TopicArn, Token, AuthenticateOnUnsubscribe (true, in a signed request: only the owners may end it).
-    Errors: NotFound. InvalidParameter - the token is not this topic's, or older than two days.
-    """
-    topic = find(ctx, req["TopicArn"])
-    wanted = digest(req["Token"])
-    one = next((one for one in topic.subscriptions if hmac.compare_digest(one.row.get("token", ""), wanted)), None)
-    if one is None:
-        return {"SubscriptionArn": await _back(ctx, topic, wanted)}
-    if one.is_confirmed:
-        return {"SubscriptionArn": one.arn}
-    if ctx.clock.time_s() - one.row["asked"] > TOKEN_S:
-        raise invalid("Token Reason: it has expired")
-    is_authenticated = (req.get("AuthenticateOnUnsubscribe") or "").lower() == "true" and ctx.principal.kind != "anonymous"
-
-    def change(value: dict[str, Any]) -> None:
-        value |= {"confirmed": True, "authenticated": is_authenticated}
-
-    await revise_subscription(ctx, one, change)
-    if "ReplayPolicy" in one.attributes:
-        await archive.begin(ctx, one)
-    return {"SubscriptionArn": one.arn}
-
-
-@ops
 async def list_subscriptions(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """The caller's subscriptions in this Region, 100 at a time. Errors: InvalidParameter - a foreign token."""
     rows = ctx.store.scan(owned_table(ctx.account, ctx.region), after=position(req.get("NextToken")), limit=PAGE + 1)
@@ -140,7 +104,7 @@ async def list_subscriptions(ctx: Context, req: Mapping[str, Any]) -> Mapping[st
             found.append(_listed(find_subscription(ctx.cloud, row.id)))
         except ServiceError:
             continue  # being deleted right now
-    return {"Subscriptions": found} | ({"NextToken": encode_token(rows[PAGE - 1].id)} if len(rows) > PAGE else {})
+    return {"Subscriptions": found} | ({"NextToken": token_of(rows[PAGE - 1].id)} if len(rows) > PAGE else {})
 
 
 @ops
@@ -149,7 +113,7 @@ async def list_subscriptions_by_topic(ctx: Context, req: Mapping[str, Any]) -> M
     topic = find(ctx, req["TopicArn"])
     after = position(req.get("NextToken"))
     rest = [one for one in topic.subscriptions if one.uid > after]
-    more = {"NextToken": encode_token(rest[PAGE - 1].uid)} if len(rest) > PAGE else {}
+    more = {"NextToken": token_of(rest[PAGE - 1].uid)} if len(rest) > PAGE else {}
     return {"Subscriptions": [_listed(one) for one in rest[:PAGE]]} | more
 
 
@@ -168,13 +132,16 @@ async def get_subscription_attributes(ctx: Context, req: Mapping[str, Any]) -> M
         "RawMessageDelivery": "false",
         "SubscriptionPrincipal": one.row["principal"],
     }
-    if "FilterPolicy" in one.attributes:
-        found["FilterPolicyScope"] = BY_ATTRIBUTES
     if one.protocol in ("http", "https"):
         found["EffectiveDeliveryPolicy"] = json.dumps(one.http.shown, separators=(",", ":"))
     if status := archive.status_of(one):
         found["ReplayStatus"] = status
-    return {"Attributes": found | dict(one.attributes)}
+    attributes = dict(one.attributes)
+    if one.is_filtered:
+        attributes.setdefault("FilterPolicyScope", BY_ATTRIBUTES)
+    else:
+        attributes.pop("FilterPolicyScope", None)
+    return {"Attributes": found | attributes}
 
 
 @ops
@@ -185,11 +152,11 @@ async def set_subscription_attributes(ctx: Context, req: Mapping[str, Any]) -> N
     """
     one = _own(ctx, req["SubscriptionArn"])
     name, value = req["AttributeName"], req.get("AttributeValue") or ""
-    if name == "FilterPolicy" and value and one.filter is None:
+    if name == "FilterPolicy" and value and not one.is_filtered:
         _check_room(one.topic)
 
     def change(row: dict[str, Any]) -> None:
-        row["attributes"] = applied(one.topic, one.protocol, row["attributes"], {name: value})
+        row["attributes"] = applied(one.topic, one.protocol, one.endpoint, row["attributes"], {name: value})
 
     await revise_subscription(ctx, one, change)
     if name == "ReplayPolicy":
@@ -222,10 +189,8 @@ async def unsubscribe(ctx: Context, req: Mapping[str, Any]) -> None:
     if row is not None:
         changes.append(Update(topic.table, topic.name, {**row.value, "deleted": row.value["deleted"] + 1}, row.version))
     if is_stranger and one.is_confirmed and one.protocol in _UNCONFIRMED:
-        token = new_token(ctx)
-        change, lane = _leaving(ctx, one, token)
-        kept = Put(left_table(topic.account, topic.region), digest(token), {"id": one.id, "row": one.row, "at": ctx.clock.time_s()})
-        changes += [change, kept]
+        more, lane = confirmation.leaving(ctx, one)
+        changes += more
         lanes.append(lane)
     try:
         await ctx.store.commit(changes)
@@ -235,75 +200,33 @@ async def unsubscribe(ctx: Context, req: Mapping[str, Any]) -> None:
     outbox.wake(ctx.cloud, lanes)
 
 
-# -- what others use --------------------------------------------------------------------------------------------------------
-
-
-def digest(token: str) -> str:
-    """What is kept of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()
-
-
-def new_token(ctx: Context) -> str:
-    return ctx.ids.hex(192)
-
-
 # -- inside -----------------------------------------------------------------------------------------------------------------
 
 
 async def _again(
     ctx: Context, there: Subscription, wanted: Mapping[str, str], given: Mapping[str, str], req: Mapping[str, Any]
 ) -> Mapping[str, Any]:
-    if given and dict(there.attributes) != dict(wanted):
+    has = {**_DEFAULTS, **there.attributes}
+    if any(has.get(name) != wanted.get(name, _DEFAULTS.get(name)) for name in given):
         raise bad_attributes("Subscription already exists with different attributes")
     if not there.is_confirmed:
-        token = new_token(ctx)
         table = subscription_table(there.topic.account, there.topic.region)
-        value = {**there.row, "token": digest(token), "asked": ctx.clock.time_s()}
-        change, lane = _asking(ctx, there, token)
+        more, lane = confirmation.asking(ctx, there)
         try:
-            await ctx.store.commit([Update(table, there.id, value, there.version), change])
+            await ctx.store.commit([Update(table, there.id, {**there.row, "asked": ctx.clock.time_s()}, there.version), *more])
         except Conflict:
             found: Mapping[str, Any] = await subscribe(ctx, req)
-        return found
+            return found
         outbox.wake(ctx.cloud, [lane])
     return {"SubscriptionArn": _shown_arn(there, req)}
 
 
-def _asking(ctx: Context, one: Subscription, token: str) -> tuple[Change, outbox.Lane]:
-    """The message that asks an endpoint whether it wants this subscription."""
-    text = confirmation_text(one.topic.arn)
-    message = Message(ctx.ids.uuid(), CONFIRMATION, ctx.clock.time_s(), text, {}, "", {}, token=token)
-    return outbox.entry(ctx, one, message)
-
-
-def _leaving(ctx: Context, one: Subscription, token: str) -> tuple[Change, outbox.Lane]:
-    """The message that tells an endpoint that it is no longer subscribed. Its token brings it back for two days."""
-    text = (
-        f"You have chosen to deactivate subscription {one.arn}.\n"
-        "To cancel this operation and restore the subscription, visit the SubscribeURL included in this message."
-    )
-    message = Message(ctx.ids.uuid(), FAREWELL, ctx.clock.time_s(), text, {}, "", {}, token=token)
-    return outbox.entry(ctx, one, message)
-
-
-async def _back(ctx: Context, topic: Topic, token_digest: str) -> str:
-    """Somebody who was unsubscribed by a link takes that back. Gives the ARN, which is as it was."""
-    table = left_table(topic.account, topic.region)
-    row = ctx.store.get(table, token_digest)
-    if row is None or not row.value["id"].startswith(f"{topic.name}:") or ctx.clock.time_s() - row.value["at"] > TOKEN_S:
-        raise invalid("Token")
-    one = Subscription(topic, Row(row.value["id"], row.value["row"], 1))
-    changes: list[Change] = [
-        Expect(topic.table, topic.name, topic.version),
-        Delete(table, token_digest),
-        Insert(subscription_table(topic.account, topic.region), one.id, row.value["row"]),
-        Put(owned_table(one.owner, topic.region), one.arn, {}),
-    ]
+def _wanted(topic: Topic, protocol: str, endpoint: str, given: Mapping[str, str]) -> dict[str, str]:
     try:
-        await ctx.store.commit(changes)
-    except (AlreadyExists, Conflict, NotFound):
-        raise invalid("Token") from None
-    return one.arn
+        return applied(topic, protocol, endpoint, {}, given)
+    except ServiceError as error:
+        reason = error.message.removeprefix("Invalid parameter: ")
+        raise bad_attributes(reason) if ":" in reason else error from None
 
 
 def _own(ctx: Context, arn: str) -> Subscription:
@@ -314,7 +237,7 @@ def _own(ctx: Context, arn: str) -> Subscription:
 
 
 def _check_room(topic: Topic) -> None:
-    if sum(1 for one in topic.subscriptions if one.filter is not None) >= MOST_FILTERS:
+    if sum(1 for one in topic.subscriptions if one.is_filtered) >= MOST_FILTERS:
         raise ServiceError("FilterPolicyLimitExceededException", f"Filter policy limit exceeded: {MOST_FILTERS}", 403)
 
 

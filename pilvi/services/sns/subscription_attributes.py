@@ -30,7 +30,7 @@ SETTABLE: Final = frozenset(
 _RAW: Final = frozenset({"sqs", "http", "https", "firehose"})
 
 
-def applied(topic: Topic, protocol: str, there: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
+def applied(topic: Topic, protocol: str, endpoint: str, there: Mapping[str, str], given: Mapping[str, str]) -> dict[str, str]:
     """The attributes after a change; '' takes one away. InvalidParameter - no such attribute, or not this value."""
     for name in given:
         if name not in SETTABLE:
@@ -49,7 +49,7 @@ def applied(topic: Topic, protocol: str, there: Mapping[str, str], given: Mappin
             raise invalid("DeliveryPolicy: Delivery policies are for HTTP and HTTPS endpoints only")
         merged["DeliveryPolicy"] = checked_subscription_policy(given["DeliveryPolicy"])
     if given.get("RedrivePolicy"):
-        merged["RedrivePolicy"] = _redrive(topic, given["RedrivePolicy"])
+        merged["RedrivePolicy"] = _redrive(topic, endpoint, given["RedrivePolicy"])
     if given.get("ReplayPolicy"):
         merged["ReplayPolicy"] = _replay(topic, given["ReplayPolicy"])
     if given.get("SubscriptionRoleArn"):
@@ -65,7 +65,7 @@ def _raw(protocol: str, text: str) -> str:
     return text.lower() if text.lower() == "true" else ""
 
 
-def _redrive(topic: Topic, text: str) -> str:
+def _redrive(topic: Topic, endpoint: str, text: str) -> str:
     found = _object("RedrivePolicy", text)
     target = found.get("deadLetterTargetArn")
     arn = Arn.parse(target) if isinstance(target, str) else None
@@ -77,6 +77,8 @@ def _redrive(topic: Topic, text: str) -> str:
         raise invalid("RedrivePolicy: the dead-letter queue must be in the topic's Region")
     if arn.resource.endswith(".fifo") and not topic.is_fifo:
         raise invalid("RedrivePolicy: must use a standard queue as DLQ for a subscription to a standard topic")
+    if endpoint.endswith(".fifo") and not arn.resource.endswith(".fifo"):
+        raise invalid("RedrivePolicy: must use a FIFO queue as DLQ for a FIFO Subscription to a FIFO Topic.")
     return json.dumps({"deadLetterTargetArn": target}, separators=(",", ":"))
 
 

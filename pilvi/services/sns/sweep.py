@@ -8,9 +8,9 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Final
 
 from pilvi.core.errors import PilviError
+from pilvi.services.sns.confirmation import TOKEN_S
 from pilvi.services.sns.duplicates import INTERVAL_S
 from pilvi.services.sns.spool import KEPT_S
-from pilvi.services.sns.subscription import TOKEN_S
 from pilvi.services.sns.topic import GONE
 from pilvi.services.sns.topics import DATA, SERVICE, owned_table, topic_arn
 from pilvi.storage.records import Delete, Row, Table
@@ -35,7 +35,7 @@ def run_sweep(cloud: Cloud) -> None:
             _remove_oldest(cloud, table, now - kept_s)
         elif table.noun == "Letter":
             _remove_oldest(cloud, table, now - KEPT_S)
-        elif table.noun == "Left":
+        elif table.noun == "Token":
             _remove(cloud, table, lambda row: row.value["at"] <= now - TOKEN_S)
 
 

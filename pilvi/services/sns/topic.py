@@ -79,7 +79,7 @@ async def list_topics(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     after = position(req.get("NextToken"))
     rows = ctx.store.scan(topic_table(ctx.account, ctx.region), after=after, limit=PAGE + 1)
     arns = [{"TopicArn": topic_arn(ctx.account, ctx.region, row.id)} for row in rows[:PAGE]]
-    return {"Topics": arns} | ({"NextToken": encode_token(rows[PAGE - 1].id)} if len(rows) > PAGE else {})
+    return {"Topics": arns} | ({"NextToken": token_of(rows[PAGE - 1].id)} if len(rows) > PAGE else {})
 
 
 @ops
@@ -140,6 +140,8 @@ async def delete_topic(ctx: Context, req: Mapping[str, Any]) -> None:
     Differs: an archive goes with its topic, where AWS refuses to delete a topic that keeps one.
     """
     where = parsed(req["TopicArn"])
+    if where.region != ctx.region:
+        raise invalid("TopicArn")
     topic = look(ctx.cloud, where.account, where.region, where.resource)
     if topic is None:
         return
@@ -159,6 +161,12 @@ async def delete_topic(ctx: Context, req: Mapping[str, Any]) -> None:
 # -- what others use ------------------------------------------------------------------------------------------------------
 
 
+def token_of(position: str) -> str:
+    """Where the next page begins, in the alphabet and with the padding of AWS's."""
+    token = encode_token(position)
+    return token + "=" * (-len(token) % 4)
+
+
 def position(token: str | None) -> str:
     """Where a page begins. InvalidParameter."""
     try:
@@ -173,7 +181,7 @@ def _same(there: Topic, wanted: Mapping[str, str], tags: Mapping[str, str]) -> M
     has = {**defaults, **there.attributes}
     if any(has.get(name) != value for name, value in wanted.items()):
         raise bad_attributes("Topic already exists with different attributes")
-    if tags and tags != tags_of(there):
+    if any(tags_of(there).get(key) != value for key, value in tags.items()):
         raise invalid("Tags Reason: Topic already exists with different tags")
     return {"TopicArn": there.arn}
 

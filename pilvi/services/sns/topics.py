@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.arn import Arn, partition_of
@@ -49,12 +50,17 @@ class Subscription:
         self.is_confirmed: bool = value["confirmed"]
         self.attributes: Mapping[str, str] = value["attributes"]
         self.is_raw = self.attributes.get("RawMessageDelivery") == "true"
-        policy = self.attributes.get("FilterPolicy", "")
-        self.filter: Filter | None = None
-        if policy:
-            self.filter = compile_filter(policy, self.attributes.get("FilterPolicyScope", BY_ATTRIBUTES))
         redrive = self.attributes.get("RedrivePolicy", "")
         self.dead_letters: str = json.loads(redrive)["deadLetterTargetArn"] if redrive else ""
+
+        self.is_filtered = "FilterPolicy" in self.attributes
+
+    @cached_property
+    def filter(self) -> Filter | None:
+        """What it wants; None: everything."""
+        if not self.is_filtered:
+            return None
+        return compile_filter(self.attributes["FilterPolicy"], self.attributes.get("FilterPolicyScope", BY_ATTRIBUTES))
 
     @property
     def http(self) -> HttpPolicy:
@@ -114,11 +120,6 @@ def subscription_table(account: str, region: str) -> Table:
 
 def owned_table(owner: str, region: str) -> Table:
     return Table(owner, region, SERVICE, "Owned")
-
-
-def left_table(account: str, region: str) -> Table:
-    """Subscriptions that were ended by a link, by the digest of the token that brings them back."""
-    return Table(account, region, DATA, "Left")
 
 
 def topic_arn(account: str, region: str, name: str) -> str:

@@ -91,6 +91,11 @@ def test_bodies_are_compared_at_any_depth() -> None:
     assert not found.wants({}, body_of("no json"))
     assert not found.wants({}, body_of('"text"'))
     assert compile_filter("{}", BY_BODY) is None
+    dotted = compile_filter('{"a.b": ["c"]}', BY_BODY)
+    assert dotted is not None
+    assert dotted.wants({}, body_of('{"a": {"b": "c"}}'))
+    assert dotted.wants({}, body_of('{"a.b": "c"}'))
+    assert not dotted.wants({}, body_of('{"a": {"b": "d"}, "a.c": "c"}'))
 
 
 @pytest.mark.parametrize(
@@ -102,7 +107,6 @@ def test_bodies_are_compared_at_any_depth() -> None:
         ('{"a": []}', "Empty arrays are not allowed"),
         ('{"a": [["b"]]}', "Match value must be String, number, true, false, or null"),
         ('{"a": [{"like": "b"}]}', "Unrecognized match type like"),
-        ('{"a": {"b": ["c"]}}', "Filter policy scope MessageAttributes does not support nested filter policy"),
         (json.dumps({str(key): ["x"] for key in range(6)}), "Filter policy can not have more than 5 keys"),
         (json.dumps({key: list(range(13)) for key in "ab"}), "Filter policy is too complex"),
         ('{"a": [{"numeric": ["<", "1"]}]}', "Value of < must be numeric"),
@@ -112,6 +116,16 @@ def test_policies_are_refused(policy: str, reason: str) -> None:
     with pytest.raises(ServiceError) as caught:
         compile_filter(policy, BY_ATTRIBUTES)
     assert caught.value.message == f"Invalid parameter: FilterPolicy: {reason}"
+
+
+def test_alternatives_add_up() -> None:
+    def policy(spaces: int) -> str:
+        inner = {"kind": list("abcd"), "$or": [{"id": list(range(4))}, {"space": list(range(spaces))}]}
+        return json.dumps({"source": list("abc"), "$or": [{"name": list("abcdef")}, inner]})
+
+    assert compile_filter(policy(7), BY_ATTRIBUTES) is not None
+    with pytest.raises(ServiceError, match="too complex"):
+        compile_filter(policy(8), BY_ATTRIBUTES)
 
 
 def test_only_matching_messages_arrive(aws: Account) -> None:

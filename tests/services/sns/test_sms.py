@@ -54,13 +54,13 @@ def test_set_sms_attributes(server: TestServer, aws: Account, refusal: Refusal) 
     sns = aws.client("sns")
     sns.set_sms_attributes(attributes={"DefaultSenderID": "Pilvi", "DefaultSMSType": "Transactional"})
     assert sns.get_sms_attributes(attributes=["DefaultSMSType"])["attributes"] == {"DefaultSMSType": "Transactional"}
-    assert len(sns.get_sms_attributes()["attributes"]) == 2
+    assert len(sns.get_sms_attributes()["attributes"]) == 3
     assert sns.list_origination_numbers()["PhoneNumbers"] == []
     sns.publish(PhoneNumber="+15550100", Message="m")
     assert letters(server, aws, 1)[0]["from"] == "Pilvi"
     assert refusal(sns.set_sms_attributes, attributes={"Nothing": "1"})[0] == "InvalidParameter"
     assert refusal(sns.set_sms_attributes, attributes={"DefaultSMSType": "Loud"})[0] == "InvalidParameter"
-    assert refusal(sns.set_sms_attributes, attributes={"MonthlySpendLimit": "1"})[0] == "NotImplemented"
+    assert refusal(sns.set_sms_attributes, attributes={"UsageReportS3Bucket": "b"})[0] == "NotImplemented"
 
 
 def test_the_sandbox_verifies_by_a_code(server: TestServer, aws: Account, refusal: Refusal) -> None:

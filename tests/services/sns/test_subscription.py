@@ -48,6 +48,16 @@ def test_subscribe_gives_the_same_subscription_again(aws: Account, refusal: Refu
     assert len(sns.list_subscriptions()["Subscriptions"]) == 1
 
 
+def test_subscribe_asks_again_while_nobody_has_confirmed(aws: Account, web: Web) -> None:
+    sns, topic = aws.client("sns"), new_topic(aws)
+    arn = subscribed(aws, topic, web.url, "http")
+    assert subscribed(aws, topic, web.url, "http") == arn
+    first, second = eventually(lambda: len(web.heard) == 2 and web.of_kind("SubscriptionConfirmation"))
+    assert first["Token"] != second["Token"]
+    for asking in (second, first):
+        assert sns.confirm_subscription(TopicArn=topic, Token=asking["Token"])["SubscriptionArn"] == arn
+
+
 def test_subscribe_refuses(aws: Account, refusal: Refusal) -> None:
     sns, topic, fifo = aws.client("sns"), new_topic(aws), new_topic(aws, "f.fifo")
     queue = f"arn:aws:sqs:us-east-1:{aws.account}:q"
@@ -106,7 +116,9 @@ def test_a_letter_confirms_a_subscription_and_its_link_ends_it(server: TestServe
 
 def test_confirm_subscription_refuses_tokens(aws: Account, refusal: Refusal) -> None:
     sns, topic = aws.client("sns"), new_topic(aws)
-    assert refusal(sns.confirm_subscription, TopicArn=topic, Token="no") == ("InvalidParameter", "Invalid parameter: Token")
+    assert refusal(sns.confirm_subscription, TopicArn=topic, Token="no") == ("InvalidParameter", "Invalid token")
+    assert refusal(sns.confirm_subscription, TopicArn=topic, Token="00" * 100) == ("InvalidParameter", "Invalid parameter: Token")
+    assert refusal(sns.confirm_subscription, TopicArn="no", Token="00") == ("InvalidParameter", "Invalid parameter: Topic")
     with pytest.raises(urllib.error.HTTPError) as caught:
         visit(f"{aws.endpoint}/?Action=ConfirmSubscription&TopicArn={topic}&Token=no")
     assert caught.value.code == 400
@@ -206,7 +218,7 @@ def test_set_subscription_attributes(aws: Account, refusal: Refusal) -> None:
             AttributeName="FilterPolicyScope",
             AttributeValue="MessageAttributes",
         )[1]
-        == "Invalid parameter: FilterPolicy: Filter policy scope MessageAttributes does not support nested filter policy"
+        == "Invalid parameter: Filter policy scope MessageAttributes does not support nested filter policy"
     )
     put("FilterPolicy", "")
     assert "FilterPolicy" not in found()
