@@ -122,4 +122,9 @@ async def _lost(cloud: Cloud, bus: Bus, event: dict[str, Any], error: PilviError
         log.warning("%s: an event is lost, as the key of the bus cannot be used: %s", bus.place.arn, error)
         return
     ctx = as_events(cloud, bus.place.account, bus.place.region, bus.place.arn)
-    await send(ctx, queue, encoded(event), options={"MessageAttributes": attributes_of(bus.place.arn, "", error)})
+    try:
+        await send(ctx, queue, encoded(event), options={"MessageAttributes": attributes_of(bus.place.arn, "", error)})
+    except PilviError as problem:
+        if not is_lasting(problem):
+            raise
+        log.warning("%s: an event is lost, as %s does not take it: %s", bus.place.arn, queue, problem)

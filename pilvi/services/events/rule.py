@@ -17,9 +17,9 @@ from pilvi.events.patterns import compile_pattern
 from pilvi.schedules.cron import parse_rule
 from pilvi.services.events import timers
 from pilvi.services.events.buses import DEFAULT, Place, catalog_of, find_bus, place_in, rows_at
-from pilvi.services.events.errors import bad_parameter, bad_pattern, busy, invalid, is_managed, no_rule, too_many
+from pilvi.services.events.errors import bad_parameter, bad_pattern, busy, invalid, is_managed, no_bus, no_rule, too_many
 from pilvi.services.events.tags import checked_tags
-from pilvi.storage.records import Change, Delete, Insert, Row, Update
+from pilvi.storage.records import Change, Delete, Expect, Insert, Row, Update
 
 ops = Operations()
 
@@ -225,14 +225,25 @@ def change_rule(ctx: Context, place: Place, name: str, settle: Settled, *, resta
         if row is None and value is None:
             return
         timer = timers.restarted(ctx.cloud, place, name, value) if restart else timers.Restarted()
+        there = bus_stays(ctx, place) if row is None else ()
         try:
-            ctx.write(*writing(place, name, row, value), *timer.changes)
+            ctx.write(*writing(place, name, row, value), *timer.changes, *there)
         except (AlreadyExists, Conflict, NotFound):
             continue  # somebody else was quicker, or the schedule has just fired
         if timer.due_ms:
             ctx.cloud.schedules.expect(timer.due_ms)
         return
     raise busy(f"Rule {name}")
+
+
+def bus_stays(ctx: Context, place: Place) -> tuple[Change, ...]:
+    """A new rule's bus must still be there when it is written."""
+    if place.name == DEFAULT:
+        return ()
+    bus = rows_at(ctx, place, "Bus").row(place.name)
+    if bus is None:
+        raise no_bus(place.name)
+    return (Expect(place.table("Bus"), place.name, bus.version),)
 
 
 def writing(place: Place, name: str, row: Row | None, value: dict[str, Any] | None) -> list[Change]:

@@ -50,7 +50,11 @@ def test_put_events_starts_the_target_of_a_matching_rule(aws: Account, events: A
         ({"Detail": "{"}, "MalformedDetail", "Detail is malformed."),
         ({"Detail": '"text"'}, "MalformedDetail", "Detail is malformed."),
         ({"Detail": '{"a": NaN}'}, "MalformedDetail", "Detail is malformed."),
-        ({"Detail": '{"a":' * 1001 + "1" + "}" * 1001}, "MalformedDetail", "Detail is malformed."),
+        ({"Detail": '{"a": 1e999}'}, "MalformedDetail", "Detail is malformed."),
+        ({"Detail": '{"a": [99999999999999999999]}'}, "MalformedDetail", "Detail is malformed."),
+        ({"Detail": '{"a": "\\ud800"}'}, "MalformedDetail", "Detail is malformed."),
+        ({"Detail": '{"\\ud800": 1}'}, "MalformedDetail", "Detail is malformed."),
+        ({"Detail": '{"a":' * 801 + "1" + "}" * 801}, "MalformedDetail", "Detail is malformed."),
         ({"Source": "aws.s3"}, "NotAuthorizedForSourceException", "Not authorized for the source."),
         (
             {"DetailType": "x" * 129},
@@ -121,3 +125,9 @@ def test_put_events_hands_the_tracing_header_on(events: Any, queue: Queue, rule:
     trace = "Root=1-5759e988-bd862e3fe1be46a994272793;Sampled=1"
     events.put_events(Entries=[entry(TraceHeader=trace)])
     assert queue.messages()[0]["Attributes"]["AWSTraceHeader"] == trace
+
+
+def test_put_events_takes_what_is_nested_deeply(events: Any, queue: Queue, rule: Callable[..., str]) -> None:
+    rule({"source": ["shop"]}, {"Arn": queue.arn})
+    events.put_events(Entries=[entry() | {"Detail": '{"a":' * 800 + "1" + "}" * 800}])
+    assert queue.bodies()[0]["detail"]["a"]

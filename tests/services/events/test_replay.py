@@ -104,7 +104,9 @@ def test_start_replay_brings_events_only_to_their_own_bus(events: Any, archive: 
     with pytest.raises(ClientError, match="Event bus other does not exist"):
         events.start_replay(ReplayName="r", **archive)
     events.create_event_bus(Name="other")
-    with pytest.raises(ClientError, match=r"Parameter Destination.Arn is not valid. Reason: Cross event bus replay is not permitted."):
+    with pytest.raises(
+        ClientError, match=r"Parameter Destination.Arn is not valid. Reason: Cross event bus replay is not permitted."
+    ):
         events.start_replay(ReplayName="r", **archive)
 
 
