@@ -83,7 +83,8 @@ class Cloud:
         self.job_compute: Compute = job_compute(config, self.compute) if is_first else self.compute
         self.clients = Clients(config.data_dir, self.endpoint)
         self.memory: dict[str, Any] = {}
-        lease = Lease(self.store, self.ids, self.clock.real_s) if config.is_shared else None
+        servers = self.servers
+        lease = None if servers is None else Lease(self.store, self.ids, self.clock.real_s, lambda: servers.leads)
         waiting = event_log(config, self.store, self.clock, self.ids, self.keyring)
         self.delivery = Delivery(waiting, self.clock, self.registry.consumers, lease)
         self.events: Events = self.delivery

@@ -25,14 +25,20 @@ LEASE_S = 15.0
 class Lease:
     """One server's claim. `real_s` is the machine's clock: the product's may be moved."""
 
-    def __init__(self, store: Records, ids: Ids, real_s: Callable[[], float]) -> None:
+    def __init__(self, store: Records, ids: Ids, real_s: Callable[[], float], may_hold: Callable[[], bool] = lambda: True) -> None:
+        """may_hold: only the server that leads may, where consumers call services that live in one server's memory (queues, functions)."""
         self._store = store
         self._real_s = real_s
+        self._may_hold = may_hold
         self._claim = {"host": socket.gethostname(), "pid": os.getpid(), "run": ids.hex(16)}
         self._until = 0.0
 
     async def hold(self) -> bool:
         """Take or keep the lease; False while somebody else has it."""
+        if not self._may_hold():
+            if self._until:
+                await self.release()
+            return False
         now = self._real_s()
         if now < self._until - LEASE_S * 2 / 3:
             return True
@@ -50,7 +56,7 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Whether it is this server's for sure, without asking the store."""
-        return self._real_s() < self._until
+        return self._may_hold() and self._real_s() < self._until
 
     async def release(self) -> None:
         """Let the next one begin at once."""

@@ -266,6 +266,23 @@ def test_two_servers_on_one_store_have_one_deliverer(tmp_path: Path) -> None:
     story(run)
 
 
+def test_a_lease_is_let_go_by_a_server_that_leads_no_more() -> None:
+    async def run() -> None:
+        store, clock = MemoryRecords(), VirtualClock()
+        leads = {"one": False, "two": True}
+        one = Lease(store, Ids(), clock.time_s, lambda: leads["one"])
+        two = Lease(store, Ids(), clock.time_s, lambda: leads["two"])
+        assert not await one.hold()
+        assert await two.hold()
+        leads.update(one=True, two=False)
+        assert not two.is_held
+        assert not await two.hold()
+        assert await one.hold()
+        assert one.is_held
+
+    story(run)
+
+
 def test_a_lease_is_taken_over_when_it_ends_or_its_holder_died() -> None:
     async def run() -> None:
         store, clock = MemoryRecords(), VirtualClock()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -191,6 +192,34 @@ def test_one_server_leads_and_the_others_pass_on(two: tuple[Up, Up]) -> None:
         assert [group["logGroupName"] for group in groups] == ["by-one", "by-two"]
     assert first.root.client("sts").get_caller_identity() != {}
     assert second.root.client("iam").get_user() != {}
+
+
+def test_what_either_server_records_is_delivered_by_the_one_that_leads(two: tuple[Up, Up]) -> None:
+    """The server that does not lead records first: it must not deliver to queues, which live in the leader's memory."""
+    first, second = two
+    sqs = second.root.client("sqs")
+    url = sqs.create_queue(QueueName="told")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    allow = {"Effect": "Allow", "Principal": {"Service": "s3.amazonaws.com"}, "Action": "sqs:SendMessage", "Resource": arn}
+    policy = json.dumps({"Version": "2012-10-17", "Statement": [allow]})
+    sqs.set_queue_attributes(QueueUrl=url, Attributes={"Policy": policy})
+    sqs.receive_message(QueueUrl=url)
+    s3 = second.root.client("s3", config=PATIENT)
+    s3.create_bucket(Bucket="telling")
+    configuration = {"QueueConfigurations": [{"QueueArn": arn, "Events": ["s3:ObjectCreated:*"]}]}
+    s3.put_bucket_notification_configuration(
+        Bucket="telling", NotificationConfiguration=configuration, SkipDestinationValidation=True
+    )
+    for up, key in ((second, "a"), (first, "b"), (second, "c")):
+        up.root.client("s3", config=PATIENT).put_object(Bucket="telling", Key=key, Body=b"x")
+    told: set[str] = set()
+
+    def all_told() -> bool:
+        for message in sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages", []):
+            told.update(record["s3"]["object"]["key"] for record in json.loads(message["Body"]).get("Records", []))
+        return told == {"a", "b", "c"}
+
+    eventually(all_told)
 
 
 def test_another_server_goes_on_when_one_is_killed(start: Start, two: tuple[Up, Up]) -> None:
