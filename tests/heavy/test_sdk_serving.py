@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import sagemaker
 from sagemaker import KNN, PCA, FactorizationMachines, KMeans, LinearLearner, RandomCutForest, image_uris
-from sagemaker.async_inference import AsyncInferenceConfig
+from sagemaker.async_inference import AsyncInferenceConfig, WaiterConfig
 from sagemaker.deserializers import CSVDeserializer, JSONDeserializer
 from sagemaker.estimator import Estimator
 from sagemaker.inputs import TrainingInput
@@ -93,7 +93,7 @@ predictor.delete_endpoint()
 model = SKLearnModel(estimator.model_data, role, "train.py", source_dir="code", framework_version="1.2-1", sagemaker_session=session)
 predictor = up(model.deploy(1, "ml.m5.large", async_inference_config=AsyncInferenceConfig(output_path=out + "/async"), wait=False))
 answer = predictor.predict_async(np.array([[1.0, 2.0]]))
-print("ASYNC", np.round(answer.get_result(), 3).tolist())
+print("ASYNC", np.round(answer.get_result(WaiterConfig(max_attempts=120, delay=1)), 3).tolist())
 predictor.delete_endpoint()
 
 first = SKLearnModel(estimator.model_data, role, "train.py", source_dir="code", framework_version="1.2-1", sagemaker_session=session)
