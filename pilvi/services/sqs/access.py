@@ -55,7 +55,8 @@ def on_queue(
     """One action on a queue, whether it is there or not."""
     queue = look(ctx.cloud, address.account, address.region, address.name)
     if queue is None:
-        return Access(action, address.arn, None, address.account, context or {})
+        # A service that has a name learns that nothing is there; who may not know is told by the policy of what is.
+        return Access(action, address.arn, None, address.account, context or {}, granted=ctx.principal.kind == "service")
     facts = {f"aws:ResourceTag/{name}": value for name, value in queue.row["tags"].items()}
     is_stranger = is_owners and ctx.principal.account != queue.account
     return Access(action, queue.arn, None if is_stranger else queue.policy, queue.account, {**facts, **(context or {})})

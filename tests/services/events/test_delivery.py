@@ -20,9 +20,7 @@ def test_an_event_for_a_target_that_is_gone_becomes_a_dead_letter(
     aws: Account, events: Any, queue: Queue, rule: Callable[..., str]
 ) -> None:
     gone = f"arn:aws:sqs:us-east-1:{aws.account}:gone"
-    sender = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "sqs:*", "Resource": "*"}]}
-    role = aws.role("sender", "events.amazonaws.com", sender)
-    target = {"Arn": gone, "RoleArn": role, "DeadLetterConfig": {"Arn": queue.arn}, "InputPath": "$.detail"}
+    target = {"Arn": gone, "DeadLetterConfig": {"Arn": queue.arn}, "InputPath": "$.detail"}
     arn = rule({"source": ["shop"]}, target)
     events.put_events(Entries=[entry({"n": 1})])
     (message,) = queue.messages()
