@@ -21,9 +21,11 @@ from pilvi.core.principal import Principal
 from pilvi.core.service import Context
 from pilvi.events.poller import Poller, Record
 from pilvi.events.queue_source import QueueSource
+from pilvi.metering.figures import by
 from pilvi.services.pipes import usage
 from pilvi.services.pipes.access import PRINCIPAL
 from pilvi.services.pipes.execution import Execution
+from pilvi.services.pipes.figures import FIGURES
 from pilvi.services.pipes.stages import poller_settings
 from pilvi.storage.records import Change, Delete, Table, Update
 
@@ -115,6 +117,8 @@ class Running:
         self._record: dict[str, Any] = {}
         self._poller: Poller | None = None
         self._acting: tuple[Context, Identity, str] | None = None
+        self._at_once = 0
+        """Batches under way."""
         self.news = asyncio.Event()
         self._task = engine.loop.create_task(self._run())
 
@@ -192,10 +196,14 @@ class Running:
     # -- a batch --------------------------------------------------------------------------------------------------------------
 
     async def _handle(self, records: Sequence[Record]) -> Sequence[Record]:
-        record = self._record
-        usage.count(self._engine.cloud, self._table.account, self._table.region, sum(one.size for one in records))
-        own = own_context(self._engine.cloud, self._table, record["Arn"])
-        return await Execution(own, self._as_role(), record, records).run()
+        record, cloud, table = self._record, self._engine.cloud, self._table
+        usage.count(cloud, table.account, table.region, sum(one.size for one in records))
+        self._at_once += 1
+        FIGURES.most(cloud, table.account, table.region, by(PipeName=self._name), "Concurrency", self._at_once)
+        try:
+            return await Execution(own_context(cloud, table, record["Arn"]), self._as_role(), record, records).run()
+        finally:
+            self._at_once -= 1
 
     def _as_role(self) -> Context:
         """The context of the pipe's role as it is now."""

@@ -1,7 +1,7 @@
 """What CloudWatch is told of pipes, every minute: namespace AWS/EventBridge/Pipes, dimension PipeName.
 
-Source: EventBridge User Guide, "Monitoring Amazon EventBridge Pipes": metrics. Differs: Concurrency is not told; what a killed server had
-counted in its last minute is lost.
+Source: EventBridge User Guide, "Monitoring Amazon EventBridge Pipes": metrics. Differs: what a killed server had counted in its last
+minute is lost.
 """
 
 from __future__ import annotations

@@ -40,6 +40,7 @@ def test_figures_reach_cloudwatch(timed: TestServer, later_aws: Account, passes:
 
     eventually(told)
     assert (metric("EventCount", "Sum"), metric("ExecutionFailed", "Sum")) == (3, 0)
+    assert 1 <= metric("Concurrency", "Maximum") <= 3
 
 
 def test_pipes_and_schedules_are_on_the_bill(timed: TestServer, later_aws: Account, passes: Passes) -> None:
