@@ -49,6 +49,8 @@ def asked_for(operation: str, req: Mapping[str, Any]) -> dict[str, Any]:
     for key, wanted in _SINGLES.items():
         if values := [value for name, value in members if name == wanted]:
             found[key] = _text(values[0])
+    if operation == "CreateModel":
+        found["sagemaker:NetworkIsolation"] = _text(bool(req.get("EnableNetworkIsolation")))
     if operation in _JOBS:
         for key, wanted in _SWITCHES.items():
             said = [bool(value) for name, value in members if name == wanted]

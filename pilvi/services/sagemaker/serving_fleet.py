@@ -124,6 +124,7 @@ class Fleet:
         for task in list(self._tasks.values()):
             self.loop.call_soon_threadsafe(task.cancel)
         self.scribe.close()
+        self.uses.write_down(self.cloud.store, self.cloud.clock.now())
 
     # -- the work -----------------------------------------------------------------------------------------------------
 
