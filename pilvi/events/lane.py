@@ -35,6 +35,8 @@ SLOW_COMMIT_S: Final = 60.0
 """An entry is committed at most so long after it was recorded; a slower one is found by a walk through the whole lane."""
 CROWDED: Final = 250
 """Keys of a lane in memory beyond which no more are read."""
+BROKEN_S: Final = 30.0
+"""A log that fails with something unheard of is left alone for so long."""
 LOOK_S: Final = 1.0
 """How often what became due is looked for: the product's clock may have been moved."""
 
@@ -137,6 +139,10 @@ class LaneWork:
             except Unavailable as error:
                 log.debug("events: %s", error.message)
                 await asyncio.sleep(LOOK_S)
+                return False, LOOK_S
+            except Exception:  # whatever a log fails with, the lane is looked at again
+                log.exception("events: %s in %s could not be read", self._consumer.name, self._lane)
+                await asyncio.sleep(BROKEN_S)
                 return False, LOOK_S
             self._start(entries, walk)
             if len(entries) < WINDOW:

@@ -27,7 +27,7 @@ from urllib.parse import quote, unquote
 import msgspec
 
 from pilvi.core.clock import Clock
-from pilvi.core.errors import AlreadyExists, NotFound, Unavailable
+from pilvi.core.errors import AlreadyExists, Invalid, NotFound, Unavailable
 from pilvi.core.ids import Ids
 from pilvi.events import Entry, Fact
 from pilvi.events.embedded import QUEUE, SERVICE, EmbeddedLog, queue_of
@@ -69,6 +69,8 @@ class NatsLog:
         self.outbox = EmbeddedLog(store, clock, ids)
         self.stream = Stream(place, self._name, clock)
         self._carrying = threading.Lock()
+        self._strange: set[int] = set()
+        """Messages that cannot be opened, and have been told of."""
 
     # -- the outbox ---------------------------------------------------------------------------------------------------
 
@@ -126,20 +128,37 @@ class NatsLog:
 
     def read(self, consumer: str, lane: str, limit: int, after: str = "") -> list[Entry]:
         self._carry(consumer, lane)
+        entries: list[Entry] = []
         beyond = seq_of(after) if after else 0
+        while len(entries) < limit:
+            page = self._page(consumer, lane, beyond, limit - len(entries))
+            if not page:
+                break
+            beyond = page[-1].seq
+            entries += self._entries(consumer, lane, page)
+        return entries
+
+    def _page(self, consumer: str, lane: str, beyond: int, limit: int) -> list[Kept]:
         subject = f"{self._stream_name()}.{consumer}.{token_of(lane)}"
-        found = self.stream.call(lambda client: self.stream.read(client, subject, beyond, limit))
-        if not found:
-            return []
-        last = f"{lane}\0{found[-1].seq:0{SEQ_DIGITS}x}~"
-        states = self._store.scan(states_of(consumer), prefix=f"{lane}\0", after=after, before=last, limit=len(found))
+        return self.stream.call(partial(self.stream.read, subject=subject, after=beyond, limit=limit))
+
+    def _entries(self, consumer: str, lane: str, page: Sequence[Kept]) -> list[Entry]:
+        """Those of a page that are entries, with what became of them since."""
+        first, last = (f"{lane}\0{one.seq:0{SEQ_DIGITS}x}" for one in (page[0], page[-1]))
+        states = self._store.scan(states_of(consumer), after=first, before=f"{last}~", limit=len(page))
         became = {row.id: row.value for row in states}
-        entries = [self._entry(consumer, lane, one, became) for one in found]
-        return [entry for entry in entries if entry is not None]
+        found = (self._entry(consumer, lane, one, became) for one in page)
+        return [entry for entry in found if entry is not None]
 
     def _entry(self, consumer: str, lane: str, kept: Kept, became: Mapping[str, Mapping[str, Any]]) -> Entry | None:
-        """None for one that was taken by a server that was killed before it could say so."""
-        value = _decode(self._seal.unseal(kept.data, b"events:" + kept.id.encode()))
+        """None for one that was taken by a server that was killed before it could say so, and for what is none of ours."""
+        try:
+            value = _decode(self._seal.unseal(kept.data, b"events:" + kept.id.encode()))
+        except (Invalid, msgspec.DecodeError) as error:
+            if kept.seq not in self._strange:
+                self._strange.add(kept.seq)
+                log.error("events: message %d of %s is not to be opened and stays there: %s", kept.seq, self.stream.name, error)
+            return None
         fact = value.get("f")
         if fact is None:
             fact = self._kept(consumer, lane, kept.id)

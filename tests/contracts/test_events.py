@@ -13,7 +13,7 @@ from pilvi.core.ids import Ids
 from pilvi.events import Log
 from pilvi.events.embedded import EmbeddedLog
 from pilvi.events.nats import NatsLog
-from pilvi.events.nats_stream import Place
+from pilvi.events.nats_stream import Message, Place
 from pilvi.storage.keyring import Keyring
 from pilvi.storage.records import Records
 from pilvi.storage.records.memory import MemoryRecords
@@ -84,3 +84,16 @@ def test_two_servers_carry_the_same_outbox_to_one_stream(nats_server: Nats, tmp_
     for log, store in zip(logs, stores, strict=True):
         log.close()
         store.close()
+
+
+def test_what_a_stranger_publishes_to_the_stream_holds_up_nobody(nats_server: Nats, tmp_path: Path) -> None:
+    store = SqliteRecords(tmp_path / "records.db")
+    log = nats(store, tmp_path, nats_server)[0]
+    assert isinstance(log, NatsLog)
+    assert log.read("test/listener", "lane", 10) == []
+    strange = [Message(f"{log.stream.name}.test/listener.lane", f"strange{number}", b"no fact") for number in range(3)]
+    log.stream.call(lambda client: log.stream.publish(client, strange))
+    store.write(log.recording("test/listener", "lane", "k", {"n": 1}))
+    assert [entry.fact for entry in log.read("test/listener", "lane", 10)] == [{"n": 1}]
+    log.close()
+    store.close()
