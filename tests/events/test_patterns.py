@@ -227,3 +227,35 @@ def test_wildcard_agrees_with_fnmatch(pattern: str, value: str) -> None:
     if "**" in pattern:
         return
     assert matcher_of({"wildcard": pattern})(value) == fnmatch.fnmatchcase(value, pattern)
+
+
+_PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+_WORDS = st.sampled_from(
+    ["a", "b", "a.b", "$or", "prefix", "suffix", "anything-but", "numeric", "exists", "cidr", "wildcard", "equals-ignore-case"]
+)
+_JSON = st.recursive(_PLAIN, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_WORDS, inner, max_size=3), max_leaves=12)
+
+
+@given(st.dictionaries(_WORDS, _JSON, max_size=3), st.dictionaries(_WORDS, _JSON, max_size=3))
+def test_any_json_is_a_pattern_or_is_refused(pattern: dict[str, Any], event: dict[str, Any]) -> None:
+    try:
+        compiled = compile_pattern(pattern)
+    except Invalid:
+        return
+    assert compiled.matches(event) in (True, False)
+
+
+@given(_JSON)
+def test_a_pattern_made_of_an_event_matches_it(value: Any) -> None:
+    def pattern_of(thing: Any) -> Any:
+        if isinstance(thing, dict):
+            return {name: pattern_of(one) for name, one in thing.items()}
+        return [thing]
+
+    def has_only_plain(thing: Any) -> bool:
+        if isinstance(thing, dict):
+            return bool(thing) and all("." not in name and name != "$or" and has_only_plain(one) for name, one in thing.items())
+        return not isinstance(thing, list)
+
+    if isinstance(value, dict) and has_only_plain(value):
+        assert compile_pattern(pattern_of(value)).matches(value)

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pilvi.core.errors import Invalid
 from pilvi.services.events.transform import Facts, body_of, is_json, value_at
@@ -124,3 +126,20 @@ def test_the_target_gets_the_reshaped_json(events: Any, queue: Queue, rule: Call
     assert reshaped == {"customer": {"name": "ann"}, "cart": [{"id": 7}], "text": f"ann bought at {when}", "rule": "r"}
     assert {"id": 7} in found
     assert {"constant": True} in found
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=4,
+)
+
+
+@given(_VALUES)
+def test_any_value_stands_in_a_template(value: Any) -> None:
+    paths = {"v": "$.detail.v"}
+    event = {**EVENT, "detail": {"v": value}}
+    transformer = {"InputPathsMap": paths, "InputTemplate": '{"is": <v>}'}
+    assert json.loads(body_of({"InputTransformer": transformer}, event, FACTS)) == {"is": value}
+    text = body_of({"InputTransformer": {"InputPathsMap": paths, "InputTemplate": '"it is <v>."'}}, event, FACTS)
+    assert json.loads(text).startswith("it is ")
