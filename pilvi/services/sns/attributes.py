@@ -54,12 +54,8 @@ def one(name: str, value: str, *, is_fifo: bool) -> str:
     """An attribute's value in its one form; '' takes it away. InvalidParameter."""
     if name not in SETTABLE or (name in _FIFO_ONLY and not is_fifo):
         raise invalid("AttributeName")
-    if name in _ROLES:
-        return _role(name, value)
-    if name in _RATES:
-        if value and (not value.isascii() or not value.isdigit() or int(value) > 100):
-            raise _bad(name)
-        return value
+    if name in _ROLES or name in _RATES:
+        return checked_feedback(name, value)
     return _CHECKS[name](value)
 
 
@@ -134,6 +130,15 @@ def _archive(text: str) -> str:
     if type(days) is not int or not 1 <= days <= MOST_ARCHIVE_DAYS:
         raise invalid("ArchivePolicy Reason: MessageRetentionPeriod must be between 1 and 365")
     return json.dumps({"MessageRetentionPeriod": str(days)}, separators=(",", ":"))
+
+
+def checked_feedback(name: str, text: str) -> str:
+    """A role, or a share in percent, for delivery status. InvalidParameter."""
+    if name.endswith("RoleArn"):
+        return _role(name, text)
+    if text and (not text.isascii() or not text.isdigit() or int(text) > 100):
+        raise _bad(name)
+    return text
 
 
 def _role(name: str, text: str) -> str:

@@ -71,9 +71,8 @@ async def deliver(cloud: Cloud, fact: Fact) -> None:
         return
     figures.count(cloud, found.topic, figures.DELIVERED)
     _count(found)
-    await status_log.succeeded(
-        found.ctx, found.topic, found.protocol, found.endpoint, found.message, answer, cloud.clock.time_s() - begun
-    )
+    feedback = status_log.of_topic(found.topic, found.protocol)
+    await status_log.succeeded(found.ctx, feedback, found.endpoint, found.message, answer, cloud.clock.time_s() - begun)
 
 
 def delivery_of(cloud: Cloud, fact: Fact) -> Delivery | None:

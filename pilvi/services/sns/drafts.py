@@ -12,13 +12,17 @@ from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
 from pilvi.core.errors import ServiceError
+from pilvi.core.service import Context
 from pilvi.services.sns.errors import bad_value, invalid
+from pilvi.services.sns.message import NOTIFICATION, Message
 from pilvi.services.sns.topics import Topic
 
 MOST_BYTES: Final = 256 << 10
 MOST_BATCH: Final = 10
 MOST_SUBJECT: Final = 100
 MOST_NAME: Final = 256
+MOST_TRACE: Final = 512
+"""Longer headers are nobody's trace."""
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}\Z")
 _TOKEN = re.compile(r"[A-Za-z0-9!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]{1,128}\Z")
 _ODD = re.compile(r"[^A-Za-z0-9_.-]")
@@ -58,6 +62,23 @@ def drafted(req: Mapping[str, Any], topic: Topic | None, *, in_batch: bool = Fal
     bodies = _bodies(req.get("MessageStructure"), body)
     group, duplicate_id = _fifo(req, topic, body)
     return Draft(body, bodies, subject or "", attributes, group, duplicate_id, size)
+
+
+def message_of(ctx: Context, now: float, draft: Draft, sequence: str = "") -> Message:
+    """What becomes of a draft when it is published."""
+    return Message(
+        ctx.ids.uuid(),
+        NOTIFICATION,
+        now,
+        draft.body,
+        draft.bodies,
+        draft.subject,
+        draft.attributes,
+        draft.group,
+        draft.duplicate_id,
+        sequence,
+        trace=ctx.trace if len(ctx.trace) <= MOST_TRACE else "",
+    )
 
 
 def _bodies(structure: str | None, body: str) -> Mapping[str, str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from pilvi.core.arn import Arn
 from pilvi.core.errors import AlreadyExists, Conflict
 from pilvi.core.service import Context, Operations
+from pilvi.services.sns.attributes import checked_feedback
 from pilvi.services.sns.errors import bad_arn, bad_attributes, invalid, no_application, not_built
 from pilvi.services.sns.topic import position, token_of
 from pilvi.services.sns.topics import DATA, SERVICE
@@ -54,7 +55,7 @@ async def create_platform_application(ctx: Context, req: Mapping[str, Any]) -> M
     """Take a mobile app down; the same again gives the same ARN.
 
     req: Name, Platform (APNS, GCM, ADM, ...), Attributes (PlatformCredential; PlatformPrincipal where the platform has one).
-    Errors: InvalidParameter - name, platform, attributes. NotImplemented - events and delivery status of applications.
+    Errors: InvalidParameter - name, platform, attributes. NotImplemented - events of applications.
     Differs: credentials are kept and never used: pushes go to the spool.
     """
     name, platform = req["Name"], req["Platform"]
@@ -147,9 +148,10 @@ def find_application(ctx: Context, arn: str) -> tuple[Table, Row]:
     return table, row
 
 
-def is_enabled(cloud: Cloud, account: str, region: str, key: str) -> bool:
+def attributes_of(cloud: Cloud, account: str, region: str, key: str) -> dict[str, str]:
+    """What is set of an application; one that is gone is not enabled."""
     row = cloud.store.get(application_table(account, region), key)
-    return row is not None and row.value["attributes"].get("Enabled", "true") == "true"
+    return {"Enabled": "false"} if row is None else {"Enabled": "true", **row.value["attributes"]}
 
 
 # -- inside -----------------------------------------------------------------------------------------------------------------
@@ -175,8 +177,10 @@ def _parted(given: Mapping[str, str]) -> tuple[dict[str, str], dict[str, str]]:
             if value.lower() not in ("true", "false"):
                 raise bad_attributes("Invalid value for attribute: Enabled")
             attributes[name] = value.lower()
-        elif name in _EVENTS or name in _FEEDBACK:
+        elif name in _EVENTS:
             raise not_built(f"The attribute {name} of platform applications is")
+        elif name in _FEEDBACK:
+            attributes[name] = checked_feedback(name, value)
         else:
             raise bad_attributes(f"Invalid attribute name: {name}")
     return attributes, secrets

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pilvi.core.errors import PilviError, ServiceError
 from pilvi.core.service import Context, Operations
 from pilvi.services.sns import archive, figures, push, sms
-from pilvi.services.sns.drafts import MOST_BYTES, Draft, check_batch, drafted
+from pilvi.services.sns.drafts import MOST_BYTES, Draft, check_batch, drafted, message_of
 from pilvi.services.sns.duplicates import Published, duplicates_of
 from pilvi.services.sns.errors import invalid, of_kms
-from pilvi.services.sns.message import NOTIFICATION, Message
 from pilvi.services.sns.outbox import Lane, entries, wake
 from pilvi.services.sns.topics import Topic, find
 from pilvi.services.sns.usage import count_publish
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
 ops = Operations(on_loop=True)
 
 FIRST_SEQUENCE: Final = 10**19
-MOST_TRACE: Final = 512
-"""Longer headers are nobody's trace."""
 _MEMORY: Final = "sns:sequence"
 
 
@@ -99,7 +96,7 @@ async def post(ctx: Context, topic: Topic, drafts: Sequence[Draft]) -> list[Post
     lanes: list[Lane] = []
     posted: list[Posted] = []
     for draft in drafts:
-        message = _message(ctx, now, draft)
+        message = message_of(ctx, now, draft)
         more, to = entries(ctx, topic, message)
         changes += more
         lanes += to
@@ -127,7 +124,7 @@ async def _post_once(ctx: Context, topic: Topic, drafts: Sequence[Draft], now: f
             if earlier.commit is not None and key not in new:
                 others.append(asyncio.shield(earlier.commit))
             continue
-        message = _message(ctx, now, draft, _next_sequence(ctx.cloud, now))
+        message = message_of(ctx, now, draft, _next_sequence(ctx.cloud, now))
         published = Published(message.id, message.sequence, now)
         changes.append(known.mark(key, published))
         if topic.archive_days:
@@ -159,22 +156,6 @@ async def _post_once(ctx: Context, topic: Topic, drafts: Sequence[Draft], now: f
 async def _commit(ctx: Context, changes: Sequence[Change], lanes: Sequence[Lane]) -> None:
     await ctx.store.commit(changes)
     wake(ctx.cloud, lanes)
-
-
-def _message(ctx: Context, now: float, draft: Draft, sequence: str = "") -> Message:
-    return Message(
-        ctx.ids.uuid(),
-        NOTIFICATION,
-        now,
-        draft.body,
-        draft.bodies,
-        draft.subject,
-        draft.attributes,
-        draft.group,
-        draft.duplicate_id,
-        sequence,
-        trace=ctx.trace if len(ctx.trace) <= MOST_TRACE else "",
-    )
 
 
 def _next_sequence(cloud: Cloud, now: float) -> str:

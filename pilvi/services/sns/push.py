@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Final
 
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Context
-from pilvi.services.sns import spool
-from pilvi.services.sns.drafts import Draft
+from pilvi.events.outgoing import Answer
+from pilvi.services.sns import spool, status_log
+from pilvi.services.sns.drafts import Draft, message_of
 from pilvi.services.sns.errors import invalid
-from pilvi.services.sns.platform_application import is_enabled
+from pilvi.services.sns.platform_application import attributes_of
 from pilvi.services.sns.platform_endpoint import look_endpoint, parsed_endpoint
+from pilvi.services.sns.topics import as_sns, topic_arn
 from pilvi.services.sns.usage import count
 
 if TYPE_CHECKING:
@@ -34,18 +36,24 @@ def check_endpoint(cloud: Cloud, arn: str) -> Row:
     platform, name = where.resource.split("/")[1:3]
     if row.value["attributes"].get("Enabled") != "true":
         raise ServiceError("EndpointDisabledException", "Endpoint is disabled", 400)
-    if not is_enabled(cloud, where.account, where.region, f"{platform}/{name}"):
+    if attributes_of(cloud, where.account, where.region, f"{platform}/{name}")["Enabled"] != "true":
         raise ServiceError("PlatformApplicationDisabledException", "Platform application is disabled", 400)
     return row
 
 
 async def publish_to_endpoint(ctx: Context, arn: str, draft: Draft) -> str:
     """A push to one phone. Gives its message id. NotFound, EndpointDisabled, PlatformApplicationDisabled."""
-    change = pushing(ctx.cloud, arn, draft.bodies, draft.body, draft.subject, arn)
-    await ctx.store.commit([change])
-    platform = parsed_endpoint(arn).resource.split("/")[1]
-    count(ctx.cloud, ctx.account, ctx.region, f"DeliveryAttempts-{platform}", "Notifications", 1)
-    return ctx.ids.uuid()
+    message = message_of(ctx, ctx.clock.time_s(), draft)
+    await ctx.store.commit([pushing(ctx.cloud, arn, draft.bodies, draft.body, draft.subject, arn)])
+    where = parsed_endpoint(arn)
+    platform, name = where.resource.split("/")[1:3]
+    count(ctx.cloud, where.account, where.region, f"DeliveryAttempts-{platform}", "Notifications", 1)
+    key = f"{platform}/{name}"
+    app = topic_arn(where.account, where.region, f"app/{key}")
+    attributes = attributes_of(ctx.cloud, where.account, where.region, key)
+    feedback = status_log.of_application(where.account, where.region, key, app, attributes)
+    await status_log.succeeded(as_sns(ctx.cloud, where.account, where.region, app), feedback, arn, message, Answer(200), 0.0)
+    return message.id
 
 
 def pushing(cloud: Cloud, arn: str, bodies: Mapping[str, str], body: str, subject: str, source: str) -> Change:

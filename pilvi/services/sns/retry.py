@@ -57,7 +57,8 @@ async def _given_up(found: Delivery, error: Exception, attempts: int) -> float |
             return AGAIN_S
         problem = again
     figures.count(found.cloud, found.topic, figures.FAILED)
-    await status_log.failed(found.ctx, found.topic, found.protocol, found.endpoint, found.message, error, attempts)
+    feedback = status_log.of_topic(found.topic, found.protocol)
+    await status_log.failed(found.ctx, feedback, found.endpoint, found.message, error, attempts)
     if problem is not None:
         figures.count(found.cloud, found.topic, figures.NOT_REDRIVEN)
         raise problem

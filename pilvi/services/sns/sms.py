@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.errors import NotFound, ServiceError
 from pilvi.core.service import Context, Operations
-from pilvi.services.sns import spool
-from pilvi.services.sns.drafts import Draft
+from pilvi.events.outgoing import Answer
+from pilvi.services.sns import spool, status_log
+from pilvi.services.sns.drafts import Draft, message_of
 from pilvi.services.sns.endpoints import phone_number
 from pilvi.services.sns.errors import invalid, not_built
 from pilvi.services.sns.topic import position, token_of
-from pilvi.services.sns.topics import SERVICE
+from pilvi.services.sns.topics import SERVICE, as_sns
 from pilvi.services.sns.usage import count
 from pilvi.storage.records import Delete, Put, Table
 
@@ -32,6 +33,8 @@ ops = Operations(on_loop=True)
 
 PAGE: Final = 100
 MOST_SANDBOX: Final = 10
+MOST_TRIES: Final = 5
+"""Of one code."""
 CODE_S: Final = 15 * 60.0
 OPT_IN_EVERY_S: Final = 30 * 86_400.0
 _TYPES: Final = ("Promotional", "Transactional")
@@ -152,8 +155,10 @@ async def verify_sms_sandbox_phone_number(ctx: Context, req: Mapping[str, Any]) 
     row = ctx.store.get(table, number)
     if row is None:
         raise _no_number(number)
-    is_old = ctx.clock.time_s() - row.value["asked"] > CODE_S
-    if is_old or not hmac.compare_digest(row.value["code"], _digest(number, req["OneTimePassword"])):
+    tries = row.value.get("tries", 0) + 1
+    is_over = ctx.clock.time_s() - row.value["asked"] > CODE_S or tries > MOST_TRIES
+    if is_over or not hmac.compare_digest(row.value["code"], _digest(number, req["OneTimePassword"])):
+        await ctx.store.commit([Put(table, number, {**row.value, "tries": tries})])
         raise ServiceError("VerificationException", "The one-time password is not valid.", 400, Status="Pending")
     await ctx.store.commit([Put(table, number, {**row.value, "status": "Verified"})])
     return {}
@@ -185,14 +190,19 @@ async def delete_sms_sandbox_phone_number(ctx: Context, req: Mapping[str, Any]) 
 async def text(ctx: Context, phone: str, draft: Draft) -> str:
     """A text message to a phone. Gives its message id. InvalidParameter."""
     number = _number(phone)
-    message_id = ctx.ids.uuid()
-    if is_opted_out(ctx.cloud, ctx.account, ctx.region, number):
-        return message_id  # accepted, and not delivered, as on AWS
+    message = message_of(ctx, ctx.clock.time_s(), draft)
+    feedback = status_log.of_phones(ctx.account, ctx.region, _attributes(ctx))
+    inside = as_sns(ctx.cloud, ctx.account, ctx.region)
+    if is_opted_out(ctx.cloud, ctx.account, ctx.region, number):  # accepted, and not delivered, as on AWS
+        error = ServiceError("OptedOutException", "Phone number is opted out", 400)
+        await status_log.failed(inside, feedback, number, message, error, 1)
+        return message.id
     body = draft.bodies.get("sms", draft.bodies.get("default", "")) if draft.bodies else draft.body
     sender = sender_of(ctx.cloud, ctx.account, ctx.region, draft.attributes)
-    await ctx.store.commit([text_letter(ctx.cloud, ctx.account, ctx.region, number, body, ctx.arn(message_id), sender)])
+    await ctx.store.commit([text_letter(ctx.cloud, ctx.account, ctx.region, number, body, ctx.arn(message.id), sender)])
     count(ctx.cloud, ctx.account, ctx.region, "DeliveryAttempts-SMS", "Notifications", 1)
-    return message_id
+    await status_log.succeeded(inside, feedback, number, message, Answer(200), 0.0)
+    return message.id
 
 
 def text_letter(cloud: Cloud, account: str, region: str, number: str, body: str, source: str, sender: str) -> Any:

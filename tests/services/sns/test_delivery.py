@@ -260,6 +260,22 @@ def test_delivery_status_is_logged_where_a_role_is_named(aws: Account) -> None:
     assert (bad["status"], bad["delivery"]["attempts"]) == ("FAILURE", 1)
 
 
+def test_delivery_status_of_pushes_and_text_messages(aws: Account) -> None:
+    sns, logs = aws.client("sns"), aws.client("logs")
+    writing = {"Effect": "Allow", "Action": "logs:*", "Resource": "*"}
+    role = aws.role("status", "sns.amazonaws.com", {"Version": "2012-10-17", "Statement": [writing]})
+    attributes = {"PlatformCredential": "secret", "SuccessFeedbackRoleArn": role, "SuccessFeedbackSampleRate": "100"}
+    app = sns.create_platform_application(Name="app", Platform="GCM", Attributes=attributes)["PlatformApplicationArn"]
+    phone = sns.create_platform_endpoint(PlatformApplicationArn=app, Token="t")["EndpointArn"]
+    sns.set_sms_attributes(attributes={"DeliveryStatusIAMRole": role, "DeliveryStatusSuccessSamplingRate": "100"})
+    pushed = sns.publish(TargetArn=phone, Message="m")["MessageId"]
+    texted = sns.publish(PhoneNumber="+15550100", Message="m")["MessageId"]
+    for group, message_id in (("app/GCM/app", pushed), ("DirectPublishToPhoneNumber", texted)):
+        (event,) = logs.filter_log_events(logGroupName=f"sns/us-east-1/{aws.account}/{group}")["events"]
+        told_it = json.loads(event["message"])
+        assert (told_it["status"], told_it["notification"]["messageId"]) == ("SUCCESS", message_id)
+
+
 def test_figures_and_the_bill(later_aws: Account, timed: TestServer, passes: Callable[[float], None]) -> None:
     sns, topic = later_aws.client("sns"), new_topic(later_aws)
     url, queue = new_queue(later_aws)

@@ -58,6 +58,7 @@ def test_create_platform_application_tells_no_secrets(aws: Account, other_aws: A
     assert code(Attributes={"PlatformPrincipal": "x"}) == "InvalidParameter"
     assert code(Attributes={"PlatformCredential": "x"}) == "InvalidParameter"
     assert code(Attributes={**APPLE, "EventEndpointCreated": "arn"}) == "NotImplemented"
+    assert code(Attributes={**APPLE, "SuccessFeedbackSampleRate": "many"}) == "InvalidParameter"
     sns.delete_platform_application(PlatformApplicationArn=app)
     assert sns.list_platform_applications()["PlatformApplications"] == []
 
