@@ -47,27 +47,41 @@ class Runs:
         """Other programs that live long and need keys anew, by id: model servers."""
         self._cloud = cloud
         self._threads: set[threading.Thread] = set()
+        self._last: dict[tuple[str, ...], threading.Thread] = {}
+        """By what it has to itself, the thread that came last."""
         self._lock = threading.Lock()
 
-    def begin(self, work: Callable[[Place], None], place: Place) -> None:
-        """Do it on a thread of its own. Unavailable when the server is stopping."""
+    def begin(self, work: Callable[[Place], None], place: Place, volume: str = "") -> None:
+        """Do it on a thread of its own, after what was begun earlier for the same volume. Unavailable when the server is stopping.
+
+        volume: its name, where more than one place may have it. A record tells an end before the files are tidied away, and whoever
+        starts again at once must not lose theirs.
+        """
+        key = (place.account, place.region, volume or place.name)
 
         def carried_out() -> None:
             try:
-                work(place)
+                if before is not None:
+                    before.join()
+                if not self.is_closed:
+                    work(place)
             except Exception:  # the record tells where it stands, and others must go on
                 if not self.is_closed:
                     log.exception("%s was lost by its thread", place.name)
             finally:
                 with self._lock:
-                    self._threads.discard(threading.current_thread())
+                    self._threads.discard(thread)
+                    if self._last.get(key) is thread:
+                        del self._last[key]
 
         thread = threading.Thread(target=carried_out, name="pilvi-notebook", daemon=True)
         with self._lock:
             if self.is_closed:
                 raise Unavailable("The server is stopping.")
+            before = self._last.get(key)
+            self._last[key] = thread
             self._threads.add(thread)
-        thread.start()
+            thread.start()
 
     def entrance(self, place: Place, session_s: int, path: str = "", user: str = "") -> str | None:
         """A URL of Jupyter's own; None when nothing runs there."""

@@ -54,14 +54,14 @@ class Studio:
 
     def start(self, place: Place) -> None:
         """Run an app whose record says Pending."""
-        self.runs.begin(self._drive, place)
+        self.runs.begin(self._drive, place, volume_of(place))
 
     def stop(self, place: Place) -> None:
         """End an app whose record says Deleting."""
         if (run := self.runs.here.get(place)) is not None:
             run.stop()
         else:
-            self.runs.begin(self._put_away, place)
+            self.runs.begin(self._put_away, place, volume_of(place))
 
     # -- for the server ---------------------------------------------------------------------------------------------
 
@@ -89,7 +89,7 @@ class Studio:
             self._tell(place, lambda value: value | {"Status": "Pending"}, lambda: ends(self._cloud, place, record["AppArn"]))
             self.start(place)
         elif record["Status"] == "Deleting":
-            self.runs.begin(self._put_away, place)
+            self.runs.begin(self._put_away, place, volume_of(place))
 
     def _drive(self, place: Place) -> None:
         """One run, from Pending to Deleted or Failed."""
@@ -236,6 +236,11 @@ def space_key(record: dict[str, Any]) -> str:
 def place_of(account: str, region: str, record: dict[str, Any]) -> Place:
     key = app_key(record["DomainId"], record["SpaceName"], record["AppType"], record["AppName"])
     return Place(account, region, f"{_PREFIX}{key}")
+
+
+def volume_of(place: Place) -> str:
+    """What all apps of a space have in common, whatever their type."""
+    return place.name.rsplit("/", 2)[0]
 
 
 def key_of(place: Place) -> str:

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
@@ -26,6 +27,13 @@ from pilvi.testing.server import Account, eventually
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="there is no git: install the Debian package git")
 
+ENVIRONMENT = Environments(Config.runtimes_dir_default()).find("notebook")
+CLIENT = Path(__file__).with_name("notebook_client.py")
+PUSH = """
+import subprocess
+script = "cd ~/SageMaker/lesson && echo hello > from-notebook.txt && git add . && git -c user.name=a -c user.email=a@b commit -qm x && git push origin main"
+print(subprocess.run(script, shell=True, capture_output=True, text=True))
+"""
 WHO = {"GIT_AUTHOR_NAME": "a", "GIT_AUTHOR_EMAIL": "a@b", "GIT_COMMITTER_NAME": "a", "GIT_COMMITTER_EMAIL": "a@b"}
 
 
@@ -59,7 +67,7 @@ def site(tmp_path: Path) -> Path:
     git("commit", "-m", "two")
     git("checkout", "main")
     git("clone", "--bare", str(work), str(bare), cwd=tmp_path)
-    git("update-server-info", cwd=bare)
+    git("config", "http.receivepack", "true", cwd=bare)
     return tmp_path / "site"
 
 
@@ -109,6 +117,44 @@ def test_clone_script_gives_the_secret_to_the_one_command() -> None:
 # -- in a notebook instance -----------------------------------------------------------------------------------------------
 
 
+class GitHandler(http.server.BaseHTTPRequestHandler):
+    """Repositories of a folder, as git's own `http-backend` serves them: to be read, and pushed to."""
+
+    def __init__(self, site: Path, *arguments: Any) -> None:
+        self.site = site
+        super().__init__(*arguments)
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        variables = {
+            "GIT_PROJECT_ROOT": str(self.site),
+            "GIT_HTTP_EXPORT_ALL": "1",
+            "REQUEST_METHOD": self.command,
+            "PATH_INFO": path,
+            "QUERY_STRING": query,
+            "CONTENT_TYPE": self.headers.get("Content-Type", ""),
+            "HTTP_CONTENT_ENCODING": self.headers.get("Content-Encoding", ""),
+            "REMOTE_USER": "ada",
+            "REMOTE_ADDR": "127.0.0.1",
+        }
+        data = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+        done = subprocess.run(["git", "http-backend"], input=data, env={**os.environ, **variables}, capture_output=True, check=True)
+        head, _, body = done.stdout.partition(b"\r\n\r\n")
+        fields = dict(line.split(": ", 1) for line in head.decode().split("\r\n"))
+        self.send_response(int(fields.pop("Status", "200").split()[0]))
+        for name, value in fields.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_POST(self) -> None:
+        self.do_GET()
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
 @pytest.fixture
 def served(site: Path, tmp_path: Path) -> Iterator[str]:
     """The site over https, with a certificate of its own; gives its address."""
@@ -118,11 +164,7 @@ def served(site: Path, tmp_path: Path) -> Iterator[str]:
     line = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-keyout", str(key), "-out"]
     subprocess.run([*line, str(certificate)], check=True, capture_output=True)
 
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(GitHandler, site))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -133,10 +175,10 @@ def served(site: Path, tmp_path: Path) -> Iterator[str]:
     server.server_close()
 
 
-@pytest.mark.skipif(
-    Environments(Config.runtimes_dir_default()).find("notebook") is None, reason="needs: pilvi runtimes install notebook"
-)
-def test_an_instance_opens_with_its_repository(aws: Account, served: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(ENVIRONMENT is None, reason="needs: pilvi runtimes install notebook")
+def test_an_instance_opens_with_its_repository_and_pushes_to_it(
+    aws: Account, served: str, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = notebook_fleet.seat_of
 
     def trusting(*arguments: Any) -> Any:
@@ -161,6 +203,19 @@ def test_an_instance_opens_with_its_repository(aws: Account, served: str, monkey
     assert "/lab/tree/lesson" in page.url
     files = browser.get(f"http://{found['Url']}/api/contents/lesson", timeout=20).json()["content"]
     assert [file["name"] for file in files] == ["lesson.ipynb"]
+    # A push from the notebook is seen by whoever clones next.
+    opened = sagemaker.create_presigned_notebook_instance_url(NotebookInstanceName="git")["AuthorizedUrl"]
+    entrance = urlsplit(requests.get(opened, allow_redirects=False, timeout=20).headers["Location"])
+    assert ENVIRONMENT is not None
+    client = [str(ENVIRONMENT.python), str(CLIENT), f"http://{entrance.netloc}", parse_qs(entrance.query)["token"][0]]
+    done = subprocess.run(client, input=PUSH, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "main -> main" in done.stdout
+    other = site.parent / "bob"
+    subprocess.run(
+        ["git", "-c", "http.sslVerify=false", "clone", f"{served}/team/lesson.git", str(other)], check=True, capture_output=True
+    )
+    assert (other / "from-notebook.txt").read_text() == "hello\n"
     sagemaker.stop_notebook_instance(NotebookInstanceName="git")
     eventually(lambda: status() == "Stopped", within_s=60)
     sagemaker.update_notebook_instance(NotebookInstanceName="git", DefaultCodeRepository=f"{served}/team/none.git")
