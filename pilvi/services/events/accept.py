@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from pilvi.core.errors import PilviError
 from pilvi.events.targets import is_lasting, send
 from pilvi.services.events import archiving, figures
-from pilvi.services.events.buses import DEFAULT, Bus, Place, Rule, catalog_of
+from pilvi.services.events.buses import DEFAULT, Archive, Bus, Place, Rule, catalog_of
 from pilvi.services.events.dead_letters import attributes_of
 from pilvi.services.events.sealing import DataKey, as_events, data_key, sealed
 from pilvi.services.events.transform import encoded
@@ -79,15 +79,15 @@ async def gather(cloud: Cloud, bus: Bus, event: dict[str, Any], accepted: Accept
     archives = [one for one in listening.archives if archiving.wants(one, event)]
     if not matching and not archives:
         return
-    try:
-        key = await data_key(cloud, bus)
-    except PilviError as error:
-        await _lost(cloud, bus, event, error)
-        return
     if matching:
+        try:
+            key = await data_key(cloud, bus.place, bus.value.get("KmsKeyIdentifier"))
+        except PilviError as error:
+            await _lost(cloud, bus, event, error)
+            return
         _add(cloud, matching, event, accepted, key, coming)
     for archive in archives:
-        accepted.changes.append(archiving.addition(cloud, bus.place, archive, event, coming.at_ms, key))
+        accepted.changes += await _kept(cloud, bus, archive, event, coming)
 
 
 def for_rule(cloud: Cloud, rule: Rule, event: dict[str, Any]) -> Accepted:
@@ -111,6 +111,18 @@ def _add(
             lane = "/".join((*rule.place, rule.name, target))
             accepted.changes.append(cloud.events.recording(CONSUMER, lane, event["id"], fact))
             accepted.lanes.add(lane)
+
+
+async def _kept(cloud: Cloud, bus: Bus, archive: Archive, event: dict[str, Any], coming: Coming) -> list[Change]:
+    """What an archive writes down; nothing where its key cannot be used any more."""
+    try:
+        key = await data_key(cloud, bus.place, archive.value.get("KmsKeyIdentifier"))
+    except PilviError as error:
+        if not is_lasting(error):
+            raise
+        log.warning("%s: the archive %s misses an event, as its key cannot be used: %s", bus.place.arn, archive.name, error)
+        return []
+    return [archiving.addition(cloud, bus.place, archive, event, coming.at_ms, key)]
 
 
 async def _lost(cloud: Cloud, bus: Bus, event: dict[str, Any], error: PilviError) -> None:

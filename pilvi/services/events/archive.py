@@ -29,9 +29,10 @@ _SETTINGS: Final = ("Description", "EventPattern", "RetentionDays", "KmsKeyIdent
 def create_archive(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]:
     """Keep the events of a bus from now on, but for replayed ones.
 
-    req: ArchiveName, EventSourceArn (a bus of this account), EventPattern (what to keep), RetentionDays (0: for ever), Description.
+    req: ArchiveName, EventSourceArn (a bus of this account), EventPattern (what to keep), RetentionDays (0: for ever), Description,
+    KmsKeyIdentifier (seals the events; its policy must let events.amazonaws.com make and open data keys for the bus).
     Errors: ResourceNotFoundException - the bus. ResourceAlreadyExistsException, InvalidEventPatternException, LimitExceededException.
-    Differs: no managed rule appears on the bus. Events are sealed under the key of their bus; KmsKeyIdentifier is checked and shown.
+    Differs: no managed rule appears on the bus.
     """
     place = bus_of(ctx, req["EventSourceArn"])
     check(ctx, req)

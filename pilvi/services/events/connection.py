@@ -41,7 +41,8 @@ def create_connection(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, Any]
     Errors: ResourceAlreadyExistsException, LimitExceededException. ValidationException - parameters of another kind, or missing ones.
     The caller needs secretsmanager:CreateSecret.
     Differs: private connections (InvocationConnectivityParameters) are refused. OAuth's endpoint may be http, for tests at home. What is
-    changed in Secrets Manager directly is not followed.
+    changed in Secrets Manager directly is not followed: calls use a copy that the server keeps sealed, while KmsKeyIdentifier seals the
+    secret in Secrets Manager.
     """
     check(ctx, req)
     rows = rows_of(ctx, "Connection")

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from pilvi.core.principal import Principal
 from pilvi.core.service import Context
-from pilvi.services.events.buses import PRINCIPAL, Bus, Place
+from pilvi.services.events.buses import PRINCIPAL, Place
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
@@ -32,17 +32,16 @@ Keys = dict[tuple[str, str | bytes], tuple[float, DataKey]]
 """(bus, its key's id or a wrapped data key) -> until when, the data key"""
 
 
-async def data_key(cloud: Cloud, bus: Bus) -> DataKey | None:
-    """A key to seal this bus's events with; None where the bus has none. Raises what KMS refuses."""
-    key = bus.value.get("KmsKeyIdentifier")
+async def data_key(cloud: Cloud, place: Place, key: str | None) -> DataKey | None:
+    """A key to seal events of a bus with, made by this KMS key; None for none. Raises what KMS refuses."""
     if not key:
         return None
     keys, now = _keys(cloud), cloud.clock.time_s()
-    known = keys.get((bus.place.arn, key))
+    known = keys.get((place.arn, key))
     if known is None or known[0] <= now:
-        ctx = as_events(cloud, bus.place.account, bus.place.region, bus.place.arn)
-        made = await ctx.acall("kms", "GenerateDataKey", KeyId=key, KeySpec="AES_256", EncryptionContext=_context_of(bus.place))
-        known = keys[bus.place.arn, key] = (now + REUSE_S, (made["Plaintext"], made["CiphertextBlob"]))
+        ctx = as_events(cloud, place.account, place.region, place.arn)
+        made = await ctx.acall("kms", "GenerateDataKey", KeyId=key, KeySpec="AES_256", EncryptionContext=_context_of(place))
+        known = keys[place.arn, key] = (now + REUSE_S, (made["Plaintext"], made["CiphertextBlob"]))
     return known[1]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -227,6 +228,21 @@ def test_a_bus_with_a_key_seals_its_events(aws: Account, events: Any, queue: Que
     events.create_event_bus(Name="sealed", KmsKeyIdentifier=good, DeadLetterConfig={"Arn": queue.arn})
     rule({"source": ["shop"]}, {"Arn": queue.arn, "InputPath": "$.detail"}, EventBusName="sealed")
     events.put_events(Entries=[entry({"n": 1}, EventBusName="sealed")])
+    assert queue.bodies() == [{"n": 1}]
+    bus = events.describe_event_bus(Name="sealed")["Arn"]
+    for name, key in (("open", good), ("shut", shut)):
+        events.create_archive(ArchiveName=name, EventSourceArn=bus, KmsKeyIdentifier=key)
+    events.put_events(Entries=[entry({"n": 1}, EventBusName="sealed")])
+    assert queue.bodies() == [{"n": 1}]
+    assert [events.describe_archive(ArchiveName=name)["EventCount"] for name in ("open", "shut")] == [1, 0]
+    now = datetime.now(UTC)
+    events.start_replay(
+        ReplayName="sealed",
+        EventSourceArn=events.describe_archive(ArchiveName="open")["ArchiveArn"],
+        Destination={"Arn": bus},
+        EventStartTime=now - timedelta(hours=1),
+        EventEndTime=now + timedelta(hours=1),
+    )
     assert queue.bodies() == [{"n": 1}]
     events.update_event_bus(Name="sealed", KmsKeyIdentifier=shut, DeadLetterConfig={"Arn": queue.arn})
     events.put_events(Entries=[entry({"n": 2}, EventBusName="sealed")])
