@@ -131,9 +131,11 @@ class _Listener:
 async def _answer(reader: asyncio.StreamReader, method: str) -> Answer:
     listener = _Listener()
     parser = httptools.HttpResponseParser(listener)
+    read = 0
     while not listener.is_complete and listener.size <= MOST_BYTES:
         data = await reader.read(1 << 16)
-        if not data:
+        read += len(data)
+        if not data or read > 2 * MOST_BYTES:
             break
         parser.feed_data(data)
         if listener.is_begun:
