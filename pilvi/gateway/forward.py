@@ -21,6 +21,8 @@ from pilvi.gateway.http1 import CLIENT_HEADER
 READ_BYTES = 256 << 10
 IDLE = 64
 """Connections kept open for the next request."""
+CLIENT_GONE = 499
+"""Nobody reads it."""
 HOP_HEADERS = frozenset({"connection", "keep-alive", "transfer-encoding", "content-length", "expect", CLIENT_HEADER})
 
 
@@ -33,12 +35,20 @@ class Forwarder:
     async def send(self, request: Request, body: bytes | None) -> Response:
         """The first process's answer. body: what was read already; None passes the request's stream on."""
         line = await self._open()
+        request.on_gone = line.close  # so that the first process sees it, too
         try:
             await line.write(request, body)
             return await line.read_response(request.method, self._give_back)
+        except ConnectionResetError:
+            line.close()
+            if request.is_gone:
+                return Response(CLIENT_GONE)
+            raise
         except BaseException:
             line.close()
             raise
+        finally:
+            request.on_gone = None
 
     def close(self) -> None:
         while self._idle:

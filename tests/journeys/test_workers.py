@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from botocore.config import Config
-from botocore.exceptions import ClientError
+from botocore.exceptions import ClientError, ReadTimeoutError
 
 from pilvi.testing.server import Account, eventually
 from pilvi.testing.up import Up
@@ -110,3 +110,20 @@ def handler(event, context):
     body = urllib.request.urlopen(given["inputS3Url"]).read().upper()
     boto3.client("s3").write_get_object_response(RequestRoute=given["outputRoute"], RequestToken=given["outputToken"], Body=body)
 """
+
+
+def test_a_long_poll_whose_client_vanishes_hides_nothing_in_any_process(up: Callable[..., Up]) -> None:
+    server = up("--workers", "3")
+    sqs = server.root.client("sqs")
+    url = sqs.create_queue(QueueName="polled")["QueueUrl"]
+    for _ in range(8):  # some of them over a worker
+        hasty = server.root.client("sqs", config=Config(retries={"total_max_attempts": 1}, read_timeout=0.3))
+        with pytest.raises(ReadTimeoutError):
+            hasty.receive_message(QueueUrl=url, WaitTimeSeconds=20)
+        hasty.close()
+    sent = [sqs.send_message(QueueUrl=url, MessageBody=str(number))["MessageId"] for number in range(8)]
+    found: list[str] = []
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10, AttributeNames=["All"]).get("Messages"):
+        assert {message["Attributes"]["ApproximateReceiveCount"] for message in messages} == {"1"}
+        found += [message["MessageId"] for message in messages]
+    assert sorted(found) == sorted(sent)
