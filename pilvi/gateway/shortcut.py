@@ -6,7 +6,7 @@
 Nothing is skipped: the signature is computed and compared, the body's hash too, policies are asked (where an account's own root
 asks for its own bucket without a policy, what they say is known), bytes are opened and checked, every request is audited. What is
 not plain, not certain or not allowed is None, before anything has happened: then the general way decides from the beginning, and words
-the error. The same tests pass with and without the short way (decisions/0009-short-way.md).
+the error. The same tests pass with and without the short way (decisions/0010-short-way.md).
 """
 
 from __future__ import annotations
