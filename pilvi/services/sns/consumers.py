@@ -10,6 +10,6 @@ _ONCE = Patience(attempts=1)
 CONSUMERS = (
     Consumer("sns/sqs", deliver, patience=_ONCE, parallel=32, timeout_s=60.0, failed=failed),
     Consumer("sns/lambda", deliver, patience=_ONCE, parallel=32, timeout_s=60.0, failed=failed),
-    Consumer("sns/http", deliver, patience=_ONCE, parallel=64, timeout_s=120.0, failed=failed),
+    Consumer("sns/http", deliver, patience=_ONCE, parallel=16, timeout_s=120.0, failed=failed),
     Consumer("sns/spool", deliver, patience=_ONCE, parallel=8, timeout_s=60.0, failed=failed),
 )

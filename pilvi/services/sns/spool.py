@@ -1,18 +1,19 @@
 """The spool: letters, text messages and pushes that would leave the cloud, kept for people to read (`pilvi mail`).
 
-    Table(account, Region, "snsdata", "Letter")    time and a random end -> {kind, to, from, subject, at, source, p: sealed text}
+    Table(account, Region, "snsdata", "Letter")    time and a random end -> {kind, to, from, at, source, p: sealed subject and text}
 
 Nothing is sent to anybody: a cloud that people own has no mail provider. Letters are kept for 30 days.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from pilvi.core.errors import Invalid, NotFound
 from pilvi.services.sns.topics import DATA
-from pilvi.storage.records import Insert, Table
+from pilvi.storage.records import Insert, Row, Table
 
 if TYPE_CHECKING:
     from pilvi.core.service import Cloud
@@ -38,10 +39,9 @@ def posting(
         "kind": kind,
         "to": to,
         "from": sender,
-        "subject": subject,
         "at": now,
         "source": source,
-        "p": cloud.keyring.seal(text.encode(), _context(name)),
+        "p": cloud.keyring.seal(json.dumps([subject, text]).encode(), _context(name)),
     }
     return Insert(letter_table(account, region), name, value)
 
@@ -51,7 +51,7 @@ def letters(cloud: Cloud, account: str, limit: int) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for table in _tables(cloud, account):
         rows = cloud.store.scan(table, limit=limit, reverse=True)
-        found += [_shown(row.id, table.region, row.value) for row in rows]
+        found += [_shown(cloud, row, table.region)[0] for row in rows]
     found.sort(key=lambda one: str(one["id"]), reverse=True)
     return found[:limit]
 
@@ -64,8 +64,8 @@ def read(cloud: Cloud, account: str, name: str) -> dict[str, Any]:
     for table in _tables(cloud, account):
         row = cloud.store.get(table, name)
         if row is not None:
-            text = cloud.keyring.unseal(row.value["p"], _context(row.id)).decode()
-            return {**_shown(row.id, table.region, row.value), "text": text}
+            shown, text = _shown(cloud, row, table.region)
+            return {**shown, "text": text}
     alike = [one["id"] for one in letters(cloud, account, PAGE) if len(name) > 2 and str(one["id"]).endswith(name)]
     if len(alike) == 1:
         return read(cloud, account, alike[0])
@@ -78,8 +78,11 @@ def _tables(cloud: Cloud, account: str) -> Iterator[Table]:
     return (table for table in cloud.store.tables(service=DATA, noun="Letter") if table.account == account)
 
 
-def _shown(name: str, region: str, value: Mapping[str, Any]) -> dict[str, Any]:
-    return {"id": name, "region": region, **{key: value[key] for key in ("kind", "to", "from", "subject", "at", "source")}}
+def _shown(cloud: Cloud, row: Row, region: str) -> tuple[dict[str, Any], str]:
+    """What a list tells of a letter, and its text."""
+    subject, text = json.loads(cloud.keyring.unseal(row.value["p"], _context(row.id)))
+    told = {"id": row.id, "region": region, "subject": subject}
+    return told | {key: row.value[key] for key in ("kind", "to", "from", "at", "source")}, text
 
 
 def _context(name: str) -> bytes:
