@@ -35,6 +35,8 @@ MOST_BYTES = 1 << 30
 _TTL_S = 6 * 3600
 _TIMEOUT_S = 900
 _RETRY_S = 1.0
+_UNTOLD = "binary/octet-stream"
+"""What S3 says of an object that was put without a type."""
 
 
 class Queue:
@@ -147,10 +149,10 @@ class Queue:
             failure = "The request's time to live was over before it was processed."
         else:
             try:
-                body = await asyncio.to_thread(self._read, record["input"])
+                body, kind = await asyncio.to_thread(self._read, record["input"])
                 call = Call(
                     body,
-                    record["content_type"],
+                    record["content_type"] or kind,
                     record["accept"],
                     record["custom_attributes"],
                     inference_id=record["inference_id"],
@@ -165,12 +167,14 @@ class Queue:
                 failure = str(error)
         await asyncio.to_thread(self._settled, record, content_type, failure)
 
-    def _read(self, uri: str) -> bytes:
+    def _read(self, uri: str) -> tuple[bytes, str]:
+        """A request's body, and its type: that of the object, where the request says none."""
         bucket, key = split_uri(uri)
         found = self._role().call("s3", "GetObject", Bucket=bucket, Key=key)
         if found.get("ContentLength", 0) > MOST_BYTES:
             raise ServiceError("ValidationError", f"The request's body {uri} is larger than 1 GB.", 400)
-        return ByteStream.of(found["Body"]).read_now()
+        kind = str(found.get("ContentType") or "")
+        return ByteStream.of(found["Body"]).read_now(), "" if kind == _UNTOLD else kind
 
     def _write(self, uri: str, body: bytes, content_type: str) -> None:
         bucket, key = split_uri(uri)

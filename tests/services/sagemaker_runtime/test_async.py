@@ -59,6 +59,9 @@ def test_invoke_endpoint_async_answers_in_s3_and_tells_topics(desk: Desk) -> Non
     }
     assert told["Completed"]["inferenceId"] == "mine"
     assert "not today" in told["Failed"]["failureReason"]
+    desk.s3.put_object(Bucket=desk.bucket, Key="typed.csv", Body="1,2", ContentType="text/csv")
+    typed = desk.runtime.invoke_endpoint_async(EndpointName="later", InputLocation=f"s3://{desk.bucket}/typed.csv")
+    assert json.loads(came(desk, typed["OutputLocation"])) == [6.0]
     missing = desk.runtime.invoke_endpoint_async(EndpointName="later", InputLocation=f"s3://{desk.bucket}/nowhere")
     assert b"does not exist" in came(desk, missing["FailureLocation"])
     desk.remove("later")
