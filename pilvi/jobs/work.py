@@ -332,7 +332,8 @@ class Work:
         return next((feed.trouble for feed in self._feeds if feed.trouble), "")
 
     def _open_pipes(self) -> None:
-        is_elsewhere = self._cloud.config.compute != "local"
+        nodes = self._cloud.job_compute.nodes()
+        is_elsewhere = not nodes or any(node.name for node in nodes)
         if is_elsewhere and any(source.mode == "pipe" for source in self._spec.inputs):
             raise TransferFailed(
                 "Data comes by pipe only on the server's own machine, and jobs run on a cluster here: use File mode."

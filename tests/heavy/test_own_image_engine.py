@@ -57,6 +57,12 @@ def test_own_image_gives_the_same_with_and_without_an_engine(own: tuple[Lab, str
     job = train(lab, uri, "missing", **{"import": "pandas_is_not_here"})
     assert (job["TrainingJobStatus"], job["FailureReason"]) == ("Failed", "AlgorithmError: , exit code: 1")
     assert any("No module named 'pandas_is_not_here'" in line for line in lab.lines("missing"))
+    lab.put("pipe/a", "aaa")
+    entry = {"ContainerEntrypoint": ["/bin/sh", "-c"], "ContainerArguments": ["cat /opt/ml/input/data/train_0; echo"]}
+    channel = lab.channel("train", f"s3://{lab.bucket}/pipe/", InputMode="Pipe")
+    lab.start("piped", algorithm={"TrainingImage": uri, **entry}, InputDataConfig=[channel])
+    assert lab.wait("piped")["TrainingJobStatus"] == "Completed"
+    assert lab.lines("piped") == ["aaa"]
     entry = {
         "ContainerEntrypoint": ["/bin/sh", "-c"],
         "ContainerArguments": ["trap 'echo asked; exit 0' TERM; echo up; while :; do sleep 0.1; done"],
