@@ -62,6 +62,7 @@ def handler(event, context):
 @dataclass
 class Report:
     uploads: int = 0
+    took_s: float = 0.0
     kills: int = 0
     starts_s: list[float] = field(default_factory=list)
     arrived: dict[str, Counter[str]] = field(default_factory=lambda: {end: Counter() for end in ENDS})
@@ -132,7 +133,7 @@ class Chain:
     # -- under fire ---------------------------------------------------------------------------------------------------
 
     def run(self, uploads: int, seconds: float, round_s: float) -> None:
-        """Upload evenly over the time, and kill the server every round."""
+        """Upload evenly over the time, or as fast as it goes, and kill the server every round until everything is uploaded."""
         begun = time.monotonic()
         numbers = iter(range(uploads))
         lock = threading.Lock()
@@ -149,13 +150,14 @@ class Chain:
         with ThreadPoolExecutor(UPLOADERS) as pool:
             working = [pool.submit(work) for _ in range(UPLOADERS)]
             killed = begun
-            while time.monotonic() - begun < seconds:
+            while time.monotonic() - begun < seconds or not all(one.done() for one in working):
                 time.sleep(max(ALIVE_S, killed + round_s - time.monotonic()))
                 killed = time.monotonic()
                 self.restart()
             for one in working:
                 one.result()
         self.report.uploads = len(self.acknowledged)
+        self.report.took_s = time.monotonic() - begun
 
     def _upload(self, key: str) -> None:
         """Until it is acknowledged; the server may be away."""
@@ -253,7 +255,7 @@ def main() -> int:
         finally:
             chain.server.stop()
     slowest = max(report.starts_s, default=0.0)
-    print(f"{report.uploads} uploads acknowledged through {report.kills} kills; a start took {slowest:.1f} s at most")
+    print(f"{report.uploads} uploads in {report.took_s:.0f} s through {report.kills} kills; a start took {slowest:.1f} s at most")
     lost = 0
     for end in ENDS:
         missing = report.missing(end, chain.acknowledged)
