@@ -112,26 +112,32 @@ class Listening:
                     yield rule
 
 
+class Known(NamedTuple):
+    """What was read since the store changed last."""
+
+    generation: int
+    buses: dict[Place, Bus | None]
+    listening: dict[Place, Listening]
+
+
 class Catalog:
     """Of one server."""
 
     def __init__(self, cloud: Cloud) -> None:
         self._store = cloud.store
-        self._generation = -1
-        self._buses: dict[Place, Bus | None] = {}
-        self._listening: dict[Place, Listening] = {}
+        self._known = Known(-1, {}, {})
 
     def bus(self, place: Place) -> Bus | None:
-        self._renew()
-        if place not in self._buses:
+        buses = self._current().buses
+        if place not in buses:
             row = self._store.get(place.table("Bus"), place.name)
             is_there = row is not None or place.name == DEFAULT
-            self._buses[place] = Bus(place, row.value if row is not None else {}) if is_there else None
-        return self._buses[place]
+            buses[place] = Bus(place, row.value if row is not None else {}) if is_there else None
+        return buses[place]
 
     def listening(self, place: Place) -> Listening:
-        self._renew()
-        if place not in self._listening:
+        known = self._current().listening
+        if place not in known:
             rules = [
                 Rule(place, row.id.partition("\0")[2], row.value) for row in self._rows(place.table("Rule"), f"{place.name}\0")
             ]
@@ -140,21 +146,22 @@ class Catalog:
                 for row in self._rows(place.table("Archive"), "")
                 if row.value["EventSourceArn"] == place.arn
             ]
-            self._listening[place] = Listening(rules, archives)
-        return self._listening[place]
+            known[place] = Listening(rules, archives)
+        return known[place]
+
+    def _current(self) -> Known:
+        """What may be believed now. Whoever reads puts it where he looked, which nobody looks at any more once the store has changed."""
+        generation = self._store.generation(SERVICE)
+        known = self._known
+        if generation != known.generation or len(known.buses) > MOST_KNOWN:
+            known = self._known = Known(generation, {}, {})
+        return known
 
     def _rows(self, table: Table, prefix: str) -> Iterator[Row]:
         after = ""
         while rows := self._store.scan(table, prefix=prefix, after=after):
             yield from rows
             after = rows[-1].id
-
-    def _renew(self) -> None:
-        generation = self._store.generation(SERVICE)
-        if generation != self._generation or len(self._buses) > MOST_KNOWN:
-            # In this order: what another thread puts in meanwhile must not outlive the generation it was read in.
-            self._generation = generation
-            self._buses, self._listening = {}, {}
 
 
 @lru_cache(10_000)
