@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import threading
@@ -14,6 +15,7 @@ from botocore.exceptions import ClientError
 
 from pilvi.services.events.authorizing import token_request, understood
 from pilvi.services.events.call_out import request_for
+from pilvi.services.events.pacing import turn
 from pilvi.testing.server import Account, eventually
 from tests.services.events.conftest import Queue, entry
 
@@ -327,3 +329,17 @@ def test_request_for_leaves_a_body_that_is_no_object() -> None:
     destination = {"InvocationEndpoint": "https://x/y", "HttpMethod": "POST"}
     secret = {"invocation_http_parameters": {"body_parameters": [{"key": "a", "value": "b"}]}}
     assert request_for(destination, secret, {}, {}, '"text"').body == b'"text"'
+
+
+def test_turn_lets_so_many_a_second_through() -> None:
+    class Memory:
+        memory: dict[str, Any] = {}  # noqa: RUF012
+
+    async def run() -> float:
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        for _ in range(110):
+            await turn(Memory(), "destination", 100)  # type: ignore[arg-type]
+        return loop.time() - began
+
+    assert asyncio.run(run()) >= 0.09
