@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 from collections.abc import Callable
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 IO_THREADS = 32
 """Large bodies being hashed, sealed, written or read at the same time; threads are made when first needed."""
 
+MOST_FILES = 65_536
 STATE_FILE = "server.json"
 """In the data directory while a server runs: endpoint, pid, version. `pilvi env` and `pilvi status` read it."""
 
@@ -125,6 +127,7 @@ def run(config: Config, on_ready: Callable[[Server], None]) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, server.stop)
         settle_memory()
+        allow_files()
         await server.serve(on_ready)
 
     uvloop.run(main())
@@ -135,6 +138,14 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 50)
+
+
+def allow_files() -> None:
+    """As many open files as this user may have, within reason: each connection is one, in and out."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def write_state(path: Path, state: dict[str, object]) -> None:

@@ -37,6 +37,14 @@ def test_the_ready_line_names_endpoint_data_and_keys(up: Start, tmp_path: Path) 
     assert "pilvi env --data-dir" in line
 
 
+def test_as_many_files_are_open_as_the_user_may_have(up: Start) -> None:
+    limits = Path(f"/proc/{up().process.pid}/limits").read_text()
+    found = re.search(r"Max open files +(\d+) +(\d+|unlimited)", limits)
+    assert found is not None
+    soft, hard = found.groups()
+    assert int(soft) >= 65_536 or soft == hard
+
+
 def test_env_points_a_shell_to_the_cloud(up: Start) -> None:
     server = up()
     script = f'eval "$({PILVI} env --data-dir {server.data_dir})" && aws sts get-caller-identity --query Account --output text'
