@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -86,15 +87,15 @@ class Server:
     def __init__(self, number: int, config: dict[str, Any]) -> None:
         self.name: str = config["name"]
         self._config = config
-        self._sockets = Path(f"/tmp/model-{number}")
+        self._sockets = Path(tempfile.mkdtemp(prefix=f"model-{number}-"))
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         config = self._config
         for source, target in config["unpack"]:
-            unpack(Path(source), Path(target))
-        self._sockets.mkdir(parents=True, exist_ok=True)
-        environment = {**os.environ, **config["env"], "PILVI_SERVING_SOCKETS": str(self._sockets)}
+            unpack(BASE / source, BASE / target)
+        folders = {name: str(BASE / place) for name, place in config["folders"].items()}
+        environment = {**os.environ, **folders, **config["env"], "PILVI_SERVING_SOCKETS": str(self._sockets)}
         python = os.environ.get(f"PILVI_PYTHON_{config['runtime']}") or sys.executable
         environment["PATH"] = f"{Path(python).parent}:{environment.get('PATH', '')}"
         self._process = subprocess.Popen([python, *config["command"]], env=environment)
@@ -124,7 +125,7 @@ class Server:
         return found if isinstance(found, dict) else {}
 
     def connect(self) -> Connection:
-        return Connection(str(self._sockets / _SOCKET))
+        return Connection(self._sockets)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
@@ -138,14 +139,19 @@ class Server:
 class Connection(http.client.HTTPConnection):
     """HTTP over a Unix socket."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, folder: Path) -> None:
         super().__init__("model")
-        self._path = path
+        self._folder = folder
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(self._path)
+        # The name of a socket has at most 107 characters, and folders may have more.
+        folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY)
+        try:
+            self.sock.connect(f"/proc/self/fd/{folder}/{_SOCKET}")
+        finally:
+            os.close(folder)
 
     def ask(self, method: str, path: str, body: bytes, headers: dict[str, str], timeout_s: float) -> tuple[int, bytes, str]:
         self.timeout = timeout_s

@@ -68,8 +68,8 @@ class Endpoint:
         asked = loop.time()
         status = 500
         try:
-            if variant_shadows := self._shadows(call):
-                self._copy_to(variant_shadows, call)
+            if shadows := self._shadows(call):
+                self._copy_to(shadows, call)
             found, where = await self._through(variant, instance, call)
             status = found.status
             if status >= 400 or status < 200:

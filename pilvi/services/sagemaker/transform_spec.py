@@ -112,17 +112,17 @@ def _container(
     workers = given.get("SAGEMAKER_MODEL_SERVER_WORKERS") or str(_workers(req))
     place, unpack = _place(number), []
     if data_uri(container) and is_single_object(container) and _is_packed(container):
-        unpack.append((f"{_ROOT}/input/model-{number}", f"{place}/model"))
+        unpack.append((f"input/model-{number}", f"{place}model"))
     if serving.is_script and _submitted(given):
-        unpack.append((f"{_ROOT}/input/code-{number}", f"{place}/code"))
+        unpack.append((f"input/code-{number}", f"{place}code"))
     return {
         "name": names_of(model)[number],
         "runtime": serving.environment,
         "command": list(serving.command[1:]),
+        # Below the job's folder, wherever that is.
+        "folders": {"PILVI_MODEL_DIR": f"{place}model", "PILVI_CODE_DIR": f"{place}code"},
         "unpack": unpack,
         "env": {
-            "PILVI_MODEL_DIR": f"{place}/model",
-            "PILVI_CODE_DIR": f"{place}/code",
             "PILVI_SERVING_WORKERS": workers,
             "PILVI_SERVING_TIMEOUT_S": str((req.get("ModelClientConfig") or {}).get("InvocationsTimeoutInSeconds") or _TIMEOUT_S),
             "OMP_NUM_THREADS": "1",
@@ -153,16 +153,15 @@ def _files(number: int, container: Mapping[str, Any], req: Mapping[str, Any]) ->
     found, uri = [], data_uri(container)
     if uri:
         is_archive = is_single_object(container) and _is_packed(container)
-        found.append(
-            Input(path=f"input/model-{number}" if is_archive else f"{_place(number)}/model".removeprefix(f"{_ROOT}/"), uri=uri)
-        )
+        found.append(Input(path=f"input/model-{number}" if is_archive else f"{_place(number)}model", uri=uri))
     if submitted := _submitted(_environment(container, req)):
         found.append(Input(path=f"input/code-{number}", uri=submitted))
     return found
 
 
 def _place(number: int) -> str:
-    return _ROOT if number == 0 else f"{_ROOT}/containers/{number}"
+    """Where a container's files are below /opt/ml: the first has them where containers look for them."""
+    return "" if number == 0 else f"containers/{number}/"
 
 
 def _is_packed(container: Mapping[str, Any]) -> bool:

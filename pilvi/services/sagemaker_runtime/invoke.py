@@ -28,7 +28,7 @@ async def invoke_endpoint(ctx: Context, req: Mapping[str, Any]) -> Mapping[str, 
         its log. ServiceUnavailable - no instance is up.
     Source: SageMaker runtime API reference, InvokeEndpoint; messages as users of AWS report them.
     Differs: a request whose container ended before it had answered is given to another one, once. Variants get exactly their share,
-        not by chance. EnableExplanations and PrefixAwareId have no effect.
+        not by chance. EnableExplanations and PrefixAwareId have no effect. Asynchronous endpoints answer here, too.
     """
     endpoint = await found(ctx, req["EndpointName"])
     answered = await endpoint.answer(call_of(req))
