@@ -60,7 +60,13 @@ class Config:
     @classmethod
     def from_text(cls, values: Mapping[str, str]) -> Config:
         """A configuration as one process hands it to another."""
-        kinds: dict[str, Callable[[str], Any]] = {"data_dir": Path, "runtimes_dir": Path, "port": int, "workers": int, "dead_letter_days": int}
+        kinds: dict[str, Callable[[str], Any]] = {
+            "data_dir": Path,
+            "runtimes_dir": Path,
+            "port": int,
+            "workers": int,
+            "dead_letter_days": int,
+        }
         return cls(**{name: kinds.get(name, str)(text) for name, text in values.items()})
 
     @staticmethod

@@ -26,7 +26,9 @@ class Up:
         assert self.process.stdout is not None
         self.ready_line = self.process.stdout.readline()
         assert self.ready_line.startswith("ready"), self.ready_line
-        self.exports: dict[str, str] = self._exports() if like is None else {**like.exports, "AWS_ENDPOINT_URL": self.ready_line.split()[2]}
+        self.exports: dict[str, str] = (
+            self._exports() if like is None else {**like.exports, "AWS_ENDPOINT_URL": self.ready_line.split()[2]}
+        )
         self.endpoint = self.exports["AWS_ENDPOINT_URL"]
         self.root = Account(self.endpoint, "123456789012", self.exports["AWS_ACCESS_KEY_ID"], self.exports["AWS_SECRET_ACCESS_KEY"])
 
