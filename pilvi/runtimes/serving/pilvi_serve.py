@@ -17,6 +17,7 @@ import signal
 import socket
 import sys
 import time
+from typing import Any
 
 SOCKET = "model.sock"
 _MOMENT_S = 0.01
@@ -52,7 +53,7 @@ class Supervisor:
         signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
         self.spawn()
         while not self.is_ending:
-            watched = [reader, *(pipe for pipe in self.workers.values() if pipe >= 0)]
+            watched: list[Any] = [reader, *(pipe for pipe in self.workers.values() if pipe >= 0)]
             may_grow = len(self.workers) < self.most and all(pipe < 0 for pipe in self.workers.values())
             ready = select.select([*watched, *([self.listener] if may_grow else [])], [], [])[0]
             if reader in ready:

@@ -59,7 +59,9 @@ class Script:
         )
         self._given = given
         self._framework = framework
-        self._accept = os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or getattr(framework, "ACCEPT", "application/json")
+        self._accept = str(
+            os.environ.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT") or getattr(framework, "ACCEPT", "application/json")
+        )
         self._more = {name: _takes(function, _NUMBERS[name]) for name, function in given.items()}
         self._model = self._called("model_fn", str(model))
 
