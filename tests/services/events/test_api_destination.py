@@ -305,7 +305,9 @@ def test_create_api_destination_says_what_is_wrong(events: Any) -> None:
     with pytest.raises(ClientError, match="must be a valid HTTPS URL"):
         events.create_api_destination(Name="d", ConnectionArn=arn, InvocationEndpoint="ftp://x", HttpMethod="POST")
     with pytest.raises(ClientError, match="does not exist"):
-        events.create_api_destination(Name="d", ConnectionArn=arn[:-1] + "0", InvocationEndpoint="https://x", HttpMethod="POST")
+        events.create_api_destination(
+            Name="d", ConnectionArn=arn[:-1] + ("1" if arn[-1] == "0" else "0"), InvocationEndpoint="https://x", HttpMethod="POST"
+        )
 
 
 # -- pure -----------------------------------------------------------------------------------------------------------------------

@@ -71,6 +71,20 @@ class Desk:
     def get(self, key: str) -> bytes:
         return bytes(self.s3.get_object(Bucket=self.bucket, Key=key)["Body"].read())
 
+    def logged(self, group: str, stream: str) -> list[str]:
+        """Lines so far; none before the first was written."""
+        try:
+            found = self.logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]
+        except self.logs.exceptions.ResourceNotFoundException:
+            return []
+        return [event["message"] for event in found]
+
+    def streams(self, group: str) -> list[str]:
+        try:
+            return [stream["logStreamName"] for stream in self.logs.describe_log_streams(logGroupName=group)["logStreams"]]
+        except self.logs.exceptions.ResourceNotFoundException:
+            return []
+
     def data(self, name: str, factor: float = 2.0, script: str = SCRIPT) -> str:
         return self.put(f"models/{name}.tar.gz", archive({"factor.txt": str(factor), "code/inference.py": script}))
 

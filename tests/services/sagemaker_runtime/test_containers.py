@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
+from pilvi.testing.server import eventually
 from tests.services.sagemaker_runtime.conftest import BASE_IMAGE, SCRIPT, Desk, archive
 
 ADD = """\
@@ -70,10 +71,11 @@ def test_containers_in_a_row(desk: Desk) -> None:
     assert json.loads(desk.ask("row", "[1, 2]")) == [20.0, 30.0]
     with pytest.raises(ClientError, match="from container-2 with message"):
         desk.ask("row", "[1, 2]", Accept="image/png")
-    streams = [
-        one["logStreamName"] for one in desk.logs.describe_log_streams(logGroupName="/aws/sagemaker/Endpoints/row")["logStreams"]
-    ]
-    assert sorted(stream.rsplit("/", 1)[1] for stream in streams) == ["container-1", "container-2"]
+
+    def writers() -> list[str]:
+        return sorted(stream.rsplit("/", 1)[1] for stream in desk.streams("/aws/sagemaker/Endpoints/row"))
+
+    eventually(lambda: writers() == ["container-1", "container-2"])
     desk.remove("row")
 
 

@@ -92,11 +92,7 @@ def test_invoke_endpoint_tells_what_the_model_raised(desk: Desk, endpoint: str) 
     )
     group, stream = answer["LogStreamArn"].split(":log-group:")[1].split(":log-stream:")
 
-    def lines() -> list[str]:
-        found = desk.logs.get_log_events(logGroupName=group, logStreamName=stream, startFromHead=True)["events"]
-        return [event["message"] for event in found]
-
-    eventually(lambda: "ValueError: not today" in lines())
+    eventually(lambda: "ValueError: not today" in desk.logged(group, stream))
 
 
 def test_invoke_endpoint_tells_what_the_container_does_not_take(desk: Desk, endpoint: str) -> None:
