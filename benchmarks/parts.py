@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import tree
+from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 from load import Result, as_sent, puts, replay
 from send import send_large, send_small
@@ -73,10 +74,14 @@ class Bench:
     folder: Path
     fill_s: float = 0.0
     _signed: dict[str, list[bytes]] = field(default_factory=dict)
+    _lacking: dict[str, str] = field(default_factory=dict)
+    """Parts whose objects the server would not keep, and what it said."""
     _clients: dict[str, Any] = field(default_factory=dict)
 
     def measure(self, part: str, connections: int) -> Measured:
-        """CPU from before to after a load that begins warm."""
+        """CPU from before to after a load that begins warm. RuntimeError where what it reads could not be stored."""
+        if part in self._lacking:
+            raise RuntimeError(self._lacking[part])
         if part in ("delete", "up"):
             return self._once(part, connections)
         requests = self._signed.get(part) or self._signed.setdefault(part, self._requests(part))
@@ -98,7 +103,10 @@ class Bench:
                 for key in keys_of(size):
                     self._s3.put_object(Bucket=BUCKET, Key=key, Body=os.urandom(SIZES[size]))
         if "down" in parts:
-            self._upload(4)
+            try:
+                self._upload(4)
+            except (BotoCoreError, ClientError) as error:
+                self._lacking["down"] = str(error)
         if {"list", "listdeep"} & set(parts):
             self._fill_listed()
 
