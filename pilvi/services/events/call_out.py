@@ -17,11 +17,12 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 from pilvi.core.errors import ServiceError
 from pilvi.core.service import Access, Context
 from pilvi.events.outgoing import Answer, post
+from pilvi.events.paths import NOTHING
 from pilvi.services.events import pacing
 from pilvi.services.events.api_destination import find_by_arn
 from pilvi.services.events.authorizing import token_of
 from pilvi.services.events.secret import unseal
-from pilvi.services.events.transform import NOTHING, value_at
+from pilvi.services.events.transform import PATHS
 from pilvi.services.events.usage import count_call
 
 TIMEOUT_S: Final = 5.0
@@ -123,7 +124,7 @@ def dynamic(value: str, event: Mapping[str, Any]) -> str:
     """A parameter's value; `$.detail.id` is looked up in the event."""
     if not value.startswith("$."):
         return value
-    found = value_at(event, value)
+    found = PATHS.value_at(event, value)
     if found is NOTHING:
         return ""
     return found if isinstance(found, str) else json.dumps(found, separators=(",", ":"))

@@ -18,7 +18,7 @@ from pilvi.services.events.bus import check_dead_letters
 from pilvi.services.events.buses import Place, find_bus
 from pilvi.services.events.errors import bad_parameter, invalid, no_rule, too_many
 from pilvi.services.events.rule import change_rule, check_managed, find_rule
-from pilvi.services.events.transform import is_template, steps_of, unknown_places
+from pilvi.services.events.transform import PATHS, is_template, unknown_places
 
 ops = Operations()
 
@@ -164,7 +164,7 @@ def check_input(id: str, target: Mapping[str, Any]) -> None:
 
 def check_path(id: str, member: str, path: str) -> None:
     try:
-        steps_of(path)
+        PATHS.steps_of(path)
     except Invalid as error:
         raise invalid(f"Invalid {member} for target {id}: {error.message}") from error
 

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from pilvi.core.errors import Invalid
+from pilvi.events.paths import NOTHING, Paths
 
 RULE_ARN: Final = "aws.events.rule-arn"
 RULE_NAME: Final = "aws.events.rule-name"
@@ -28,11 +29,11 @@ INGESTED: Final = "aws.events.event.ingestion-time"
 RESERVED: Final = frozenset({RULE_ARN, RULE_NAME, EVENT, EVENT_JSON, INGESTED})
 
 _PLACE: Final = re.compile(r"<([A-Za-z0-9_.\-]+)>")
-_STEP: Final = re.compile(r"""\.([\w\-]+|\*)|\[(\d+|\*)\]|\[(?:'([^']*)'|"([^"]*)")\]""")
+PATHS: Final = Paths(
+    re.compile(r"""\.([\w\-]+|\*)|\[(\d+|\*)\]|\[(?:'([^']*)'|"([^"]*)")\]"""),
+    "The path {path} cannot be understood at position {at}.",
+)
 _decoder: Final = json.JSONDecoder()
-
-NOTHING: Final = object()
-"""A path led nowhere."""
 
 
 class Facts(NamedTuple):
@@ -49,7 +50,7 @@ def body_of(target: Mapping[str, Any], event: Mapping[str, Any], facts: Facts) -
     if target.get("Input") is not None:
         return str(target["Input"])
     if path := target.get("InputPath"):
-        found = value_at(event, path)
+        found = PATHS.value_at(event, path)
         return encoded(None if found is NOTHING else found)
     if transformer := target.get("InputTransformer"):
         return filled_in(transformer, event, facts)
@@ -63,52 +64,11 @@ def encoded(value: Any) -> str:
 # -- paths --------------------------------------------------------------------------------------------------------------------
 
 
-def steps_of(path: str) -> list[str | int]:
-    """`$.detail.items[0]` as ["detail", "items", 0]; '*' stands for every element. Invalid for what is no path."""
-    if not path.startswith("$"):
-        raise Invalid("A path begins with $.")
-    steps: list[str | int] = []
-    at = 1
-    while at < len(path):
-        found = _STEP.match(path, at)
-        if found is None:
-            raise Invalid(f"The path {path} cannot be understood at position {at}.")
-        name, index, *quoted = found.groups()
-        text = name or index or quoted[0] or quoted[1] or ""
-        steps.append(int(text) if index and index != "*" else text)
-        at = found.end()
-    return steps
-
-
-def value_at(event: Any, path: str) -> Any:
-    """What stands there; a list of everything where the path has an asterisk; NOTHING."""
-    steps = steps_of(path)
-    found = list(_walk(event, steps))
-    if "*" in steps:
-        return found
-    return found[0] if found else NOTHING
-
-
-def _walk(thing: Any, steps: list[str | int]) -> Iterator[Any]:
-    if not steps:
-        yield thing
-        return
-    step, rest = steps[0], steps[1:]
-    if step == "*":
-        for one in thing.values() if isinstance(thing, Mapping) else thing if isinstance(thing, list) else ():
-            yield from _walk(one, rest)
-    elif isinstance(step, int):
-        if isinstance(thing, list) and step < len(thing):
-            yield from _walk(thing[step], rest)
-    elif isinstance(thing, Mapping) and step in thing:
-        yield from _walk(thing[step], rest)
-
-
 # -- templates ----------------------------------------------------------------------------------------------------------------
 
 
 def filled_in(transformer: Mapping[str, Any], event: Mapping[str, Any], facts: Facts) -> str:
-    values = {name: value_at(event, path) for name, path in (transformer.get("InputPathsMap") or {}).items()}
+    values = {name: PATHS.value_at(event, path) for name, path in (transformer.get("InputPathsMap") or {}).items()}
     template = transformer["InputTemplate"]
     text = "".join(_pieces(template, {**values, **_reserved(template, event, facts)}))
     if not is_json(text):

@@ -17,11 +17,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from pilvi.core.errors import Invalid
+from pilvi.events.paths import NOTHING, Paths
 from pilvi.events.targets import compact
 
 _PLACE: Final = re.compile(r"<(\$[^<>\s]*|aws\.pipes\.[a-z.\-]+)>")
-_STEP: Final = re.compile(r"""\.([\w\-/]+|\*)|\[(\d+|\*)\]""")
-_NOTHING: Final = object()
 RESERVED: Final = frozenset(
     {
         "aws.pipes.pipe-arn",
@@ -36,11 +35,24 @@ RESERVED: Final = frozenset(
 )
 
 
+def _parsed(text: str) -> Any:
+    """A text's JSON object or list; itself where it is none."""
+    if text.lstrip()[:1] not in ("{", "["):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+PATHS: Final = Paths(re.compile(r"""\.([\w\-/]+|\*)|\[(\d+|\*)\]"""), "{path} is not a valid JSON path.", _parsed)
+
+
 def check_template(template: str) -> None:
     """Invalid for variables and paths that there cannot be."""
     for name in _PLACE.findall(template):
         if name.startswith("$"):
-            steps_of(name)
+            PATHS.steps_of(name)
         elif name not in RESERVED:
             raise Invalid(f"The input template contains an unknown variable: <{name}>.")
 
@@ -60,62 +72,13 @@ def dynamic(value: str, event: Any) -> str:
     """A parameter's value; `$.body.id` is looked up in the event. Invalid where nothing is there."""
     if not value.startswith("$."):
         return value
-    found = value_at(event, value)
-    if found is _NOTHING or found is None:
+    found = PATHS.value_at(event, value)
+    if found is NOTHING or found is None:
         raise Invalid(f"There is nothing at {value} in the event.")
     return text_of(found)
 
 
 # -- paths --------------------------------------------------------------------------------------------------------------------
-
-
-def steps_of(path: str) -> list[str | int]:
-    """`$.body.items[0]` as ["body", "items", 0]; '*' stands for every element. Invalid for what is no path."""
-    steps: list[str | int] = []
-    at = 1
-    while at < len(path):
-        found = _STEP.match(path, at)
-        if found is None:
-            raise Invalid(f"{path} is not a valid JSON path.")
-        name, index = found.groups()
-        steps.append(int(index) if index and index != "*" else name or index)
-        at = found.end()
-    return steps
-
-
-def value_at(event: Any, path: str) -> Any:
-    steps = steps_of(path)
-    found = list(_walk(event, steps))
-    if "*" in steps:
-        return found
-    return found[0] if found else _NOTHING
-
-
-def _walk(thing: Any, steps: list[str | int]) -> Iterator[Any]:
-    if not steps:
-        yield thing
-        return
-    step, rest = steps[0], steps[1:]
-    if isinstance(thing, str):
-        thing = _parsed(thing)
-    if step == "*":
-        for one in thing.values() if isinstance(thing, Mapping) else thing if isinstance(thing, list) else ():
-            yield from _walk(one, rest)
-    elif isinstance(step, int):
-        if isinstance(thing, list) and step < len(thing):
-            yield from _walk(thing[step], rest)
-    elif isinstance(thing, Mapping) and step in thing:
-        yield from _walk(thing[step], rest)
-
-
-def _parsed(text: str) -> Any:
-    """A text's JSON object or list; itself where it is none."""
-    if text.lstrip()[:1] not in ("{", "["):
-        return text
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 # -- filling in ---------------------------------------------------------------------------------------------------------------
@@ -129,21 +92,21 @@ def _pieces(template: str, event: Any, facts: Mapping[str, str], *, is_json: boo
         is_quoted ^= _quotes(before) % 2 == 1
         value = _value(found[1], event, facts)
         if not is_json:
-            yield "" if value is _NOTHING else text_of(value)
+            yield "" if value is NOTHING else text_of(value)
         elif is_quoted:
-            yield "" if value is _NOTHING else json.dumps(text_of(value), ensure_ascii=False)[1:-1]
+            yield "" if value is NOTHING else json.dumps(text_of(value), ensure_ascii=False)[1:-1]
         else:
-            yield '""' if value is _NOTHING else compact(_parsed(value) if isinstance(value, str) else value)
+            yield '""' if value is NOTHING else compact(_parsed(value) if isinstance(value, str) else value)
         at = found.end()
     yield template[at:]
 
 
 def _value(name: str, event: Any, facts: Mapping[str, str]) -> Any:
     if name.startswith("$"):
-        return value_at(event, name)
+        return PATHS.value_at(event, name)
     if name in ("aws.pipes.event", "aws.pipes.event.json"):
         return with_bodies(event) if name.endswith("json") else event
-    return facts.get(name.removeprefix("aws.pipes."), _NOTHING)
+    return facts.get(name.removeprefix("aws.pipes."), NOTHING)
 
 
 def with_bodies(event: Any) -> Any:

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pilvi.core.errors import Invalid
-from pilvi.services.events.transform import Facts, body_of, is_json, value_at
+from pilvi.services.events.transform import PATHS as LOOKED_UP
+from pilvi.services.events.transform import Facts, body_of, is_json
 from tests.services.events.conftest import Queue, entry
 
 EVENT: dict[str, Any] = {
@@ -99,7 +100,7 @@ def test_body_of_what_is_no_json_is_refused(template: str) -> None:
     ],
 )
 def test_value_at_paths(path: str, expected: Any) -> None:
-    assert value_at(EVENT, path) == expected
+    assert LOOKED_UP.value_at(EVENT, path) == expected
 
 
 def test_is_json() -> None:

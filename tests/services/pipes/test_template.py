@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pilvi.core.errors import Invalid
-from pilvi.services.pipes.template import check_template, dynamic, filled_in, value_at
+from pilvi.services.pipes.template import PATHS, check_template, dynamic, filled_in
 
 EVENT: dict[str, Any] = {
     "messageId": "m-1",
@@ -56,8 +56,8 @@ def test_what_is_no_variable_is_refused(template: str) -> None:
 
 
 def test_paths_go_on_inside_text_that_is_json() -> None:
-    assert value_at(EVENT, "$.body.user.age") == 7
-    assert value_at({"body": "no json"}, "$.body") == "no json"
+    assert PATHS.value_at(EVENT, "$.body.user.age") == 7
+    assert PATHS.value_at({"body": "no json"}, "$.body") == "no json"
     assert dynamic("$.body.items[0].n", EVENT) == "1"
     assert dynamic("plain", EVENT) == "plain"
     with pytest.raises(Invalid, match=r"nothing at \$\.body\.missing"):
